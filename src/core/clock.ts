@@ -1,0 +1,78 @@
+/** Time as the scheduler knows it: injected, so that the daemon and the simulator run the same code. */
+
+/** A running timer; opaque to its holder. */
+export type TimerHandle = unknown;
+
+/** Time in milliseconds since 1970-01-01 UTC, with fractions, never going backwards. */
+export interface Clock {
+  /** Now, ms. Monotonic. */
+  nowMs(): number;
+  /** Calls `fire` once, not before `atMs`. */
+  setTimer(atMs: number, fire: () => void): TimerHandle;
+  /** Forgets a timer; harmless when it has fired. */
+  clearTimer(handle: TimerHandle): void;
+}
+
+/** The real clock: the wall time at process start plus a monotonic count. */
+export function createSystemClock(): Clock {
+  const origin = performance.timeOrigin;
+  return {
+    nowMs: () => origin + performance.now(),
+    setTimer(atMs, fire) {
+      // Node rounds down to whole ms and may fire early by a fraction: one more is never early.
+      const delay = Math.max(0, Math.ceil(atMs - (origin + performance.now())));
+      return setTimeout(fire, Math.min(delay, 2_147_483_647));
+    },
+    clearTimer: (handle) => clearTimeout(handle as NodeJS.Timeout),
+  };
+}
+
+/** A clock that moves only when told to. Timers fire in order of time, then of creation. */
+export interface VirtualClock extends Clock {
+  /** Moves to `toMs`, firing what is due on the way at its own time. */
+  advanceTo(toMs: number): void;
+  /** Moves on by `ms`. */
+  advance(ms: number): void;
+  /** Time of the next timer, or undefined. */
+  nextTimerMs(): number | undefined;
+}
+
+interface VirtualTimer {
+  readonly atMs: number;
+  readonly order: number;
+  readonly fire: () => void;
+}
+
+/** A virtual clock that starts at `startMs`. */
+export function createVirtualClock(startMs = 0): VirtualClock {
+  let now = startMs;
+  let order = 0;
+  const timers = new Set<VirtualTimer>();
+  const first = (): VirtualTimer | undefined => {
+    let best: VirtualTimer | undefined;
+    for (const timer of timers) {
+      if (best === undefined || timer.atMs < best.atMs || (timer.atMs === best.atMs && timer.order < best.order)) best = timer;
+    }
+    return best;
+  };
+  const clock: VirtualClock = {
+    nowMs: () => now,
+    setTimer(atMs, fire) {
+      const timer = { atMs: Math.max(atMs, now), order: order++, fire };
+      timers.add(timer);
+      return timer;
+    },
+    clearTimer: (handle) => void timers.delete(handle as VirtualTimer),
+    nextTimerMs: () => first()?.atMs,
+    advanceTo(toMs) {
+      for (let next = first(); next !== undefined && next.atMs <= toMs; next = first()) {
+        timers.delete(next);
+        now = Math.max(now, next.atMs);
+        next.fire();
+      }
+      now = Math.max(now, toMs);
+    },
+    advance: (ms) => clock.advanceTo(now + ms),
+  };
+  return clock;
+}
