@@ -1,0 +1,41 @@
+/** The one vocabulary of reasons: API, logs, metrics, page and explain use these words and no others. */
+
+export const REASONS = {
+  // life cycle
+  arrived: 'The invocation was accepted.',
+  predicted: 'Its execution times were predicted.',
+  started: 'The handler was called.',
+  completed: 'The handler returned.',
+  functionFailed: 'The function threw, crashed or broke a limit of its own.',
+  platformFailed: 'The platform could not run it.',
+  callerCancelled: 'The caller cancelled it or went away.',
+  deadlineExceeded: 'The time that the caller or the function allowed was up.',
+  functionDeleted: 'The function was deleted while it waited.',
+  // dispatching
+  noLocalNode: 'No node offers locality; the best node with room was taken.',
+  bestNodeHasRoom: 'The best local node has room.',
+  gainTooSmall: 'The best local node is busy, and not better enough than one with room.',
+  fallbackAsPrinted: 'Strict mode: the gain was too small, so a fallback node was taken as Algorithm 1 prints it.',
+  localNodeReleased: 'The local node it waited for has room now.',
+  otherLocalNodeReleased: 'Another local node, as good within the gain, has room now.',
+  roomAppeared: 'Some node has room now.',
+  slackExhausted: 'Waiting longer would endanger the SLA.',
+  nextInTurn: 'Round robin: the next node with room.',
+  mostLocalityKinds: 'Naive locality: the free node with most kinds of locality.',
+  leastLoaded: 'No free node has locality: the least loaded one.',
+  adopted: 'It was found running on the node after a restart of the scheduler.',
+  // delaying
+  waitForLocalNode: 'A busy local node is better enough to wait for it.',
+  noRoom: 'No node has room.',
+  noNodes: 'No node is ready.',
+  concurrencyLimit: 'As many of this function run as may.',
+  // going back
+  targetLost: 'The node it waited for is gone, stale or draining.',
+  localityLost: 'What made the node local is gone.',
+  rejectedByNode: 'The node refused it.',
+  nodeLost: 'The node was lost during the run.',
+  retried: 'A further attempt after a failure of the platform.',
+} as const;
+
+/** A reason. */
+export type Reason = keyof typeof REASONS;

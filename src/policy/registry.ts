@@ -1,0 +1,31 @@
+/** All policies by name. A policy is made once per scheduler and may keep state of its own. */
+import { MetronomeError, suggest } from '../core/errors.ts';
+import { createMetronomePolicy } from './metronome.ts';
+import { createNaiveLocalityPolicy } from './naive-locality.ts';
+import type { Policy, PolicyOptions } from './policy.ts';
+import { createRoundRobinPolicy } from './round-robin.ts';
+
+const POLICIES = {
+  metronome: createMetronomePolicy,
+  'round-robin': createRoundRobinPolicy,
+  'naive-locality': createNaiveLocalityPolicy,
+} as const satisfies Record<string, (options: PolicyOptions) => Policy>;
+
+/** Names of all policies. */
+export const POLICY_NAMES: readonly string[] = Object.keys(POLICIES);
+
+/** True for the name of a policy. */
+export function isPolicyName(name: string): name is keyof typeof POLICIES {
+  return Object.hasOwn(POLICIES, name);
+}
+
+/** The error for a name that is no policy's. */
+export function unknownPolicy(name: string): MetronomeError {
+  const near = suggest(name, POLICY_NAMES);
+  return new MetronomeError('POLICY_UNKNOWN', `Unknown policy "${name}". ${near === undefined ? '' : `Did you mean "${near}"? `}Known policies: ${POLICY_NAMES.join(', ')}.`);
+}
+
+/** Makes all policies. */
+export function createPolicies(options: PolicyOptions): ReadonlyMap<string, Policy> {
+  return new Map(Object.entries(POLICIES).map(([name, create]) => [name, create(options)]));
+}

@@ -1,0 +1,139 @@
+/**
+ * The honest stand-in until the forest: exponentially weighted moving averages per (function, start state) for
+ * initialisation, per (function, class of input size) for the run, and per node for bandwidth. It stays afterwards as
+ * the cold-start fallback and as a baseline.
+ */
+import { COLD, PACKAGES, WARM, ZYGOTE, type FunctionAccuracy, type Observation, type PredictionRows, type Predictor } from './predictor.ts';
+
+/** Priors and weights of the moving averages. */
+export interface MovingAverageOptions {
+  /** Weight of a new value once there are many. @default 0.2, 0 < … ≤ 1 */
+  readonly weight?: number;
+  /** Prior of a cold initialisation, ms. @default 600 */
+  readonly coldMs?: number;
+  /** Prior with packages present, ms. @default 120 */
+  readonly packagesMs?: number;
+  /** Prior of a hand-over from a zygote, ms. @default 15 */
+  readonly zygoteMs?: number;
+  /** Prior of a warm start, ms. @default 0.5 */
+  readonly warmMs?: number;
+  /** Prior of a run, ms. @default 50 */
+  readonly runMs?: number;
+  /** Prior of the bandwidth, bytes per ms. @default 125000 (1 Gbit/s) */
+  readonly bytesPerMs?: number;
+}
+
+/** Classes of input size: one per factor of four from 1 KiB on. */
+const SIZE_CLASSES = 16;
+const RECENT_ERRORS = 256;
+
+class Average {
+  mean = 0;
+  deviation = 0;
+  count = 0;
+
+  add(value: number, weight: number): void {
+    this.count++;
+    // The plain mean until it is as steady as the moving one.
+    const w = Math.max(weight, 1 / this.count);
+    const difference = value - this.mean;
+    this.mean += w * difference;
+    this.deviation += w * (Math.abs(value - this.mean) - this.deviation);
+  }
+}
+
+class FunctionHistory {
+  readonly initialise = [new Average(), new Average(), new Average(), new Average(), new Average()];
+  readonly run = new Average();
+  readonly runBySize: (Average | undefined)[] = new Array<Average | undefined>(SIZE_CLASSES).fill(undefined);
+  observations = 0;
+  readonly errors = new Float64Array(RECENT_ERRORS);
+  errorCount = 0;
+}
+
+/** The moving-average predictor. Always answers at once. */
+export function createMovingAveragePredictor(options: MovingAverageOptions = {}): Predictor {
+  const weight = options.weight ?? 0.2;
+  const priors = [0, options.coldMs ?? 600, options.packagesMs ?? 120, options.zygoteMs ?? 15, options.warmMs ?? 0.5];
+  const runPrior = options.runMs ?? 50;
+  const bandwidthPrior = options.bytesPerMs ?? 125_000;
+  const histories: (FunctionHistory | undefined)[] = [];
+  const bandwidths: (Average | undefined)[] = [];
+
+  const sizeClass = (bytes: number): number => (bytes < 1024 ? 0 : Math.min(SIZE_CLASSES - 1, 1 + ((31 - Math.clz32(Math.min(bytes / 1024, 2 ** 31))) >> 1)));
+  const initialise = (history: FunctionHistory | undefined, state: number): number => {
+    const average = history?.initialise[state];
+    if (average !== undefined && average.count > 0) return average.mean;
+    // A better start is never dearer than the nearest worse one that was measured.
+    let bound = priors[state] as number;
+    if (history !== undefined) {
+      for (let worse = state - 1; worse >= COLD; worse--) {
+        const other = history.initialise[worse] as Average;
+        if (other.count > 0) {
+          bound = Math.min(bound, other.mean);
+          break;
+        }
+      }
+      for (let better = state + 1; better <= WARM; better++) {
+        const other = history.initialise[better] as Average;
+        if (other.count > 0) {
+          bound = Math.max(bound, other.mean);
+          break;
+        }
+      }
+    }
+    return bound;
+  };
+  const bytesPerMs = (node: number): number => {
+    const average = bandwidths[node];
+    return average === undefined || average.count === 0 ? bandwidthPrior : Math.max(1, average.mean);
+  };
+
+  return {
+    name: 'moving-average',
+    predict(functionIndex, inputBytes, rows) {
+      const history = histories[functionIndex];
+      let run = runPrior;
+      let deviation = runPrior / 2;
+      if (history !== undefined && history.run.count > 0) {
+        const average = history.runBySize[sizeClass(inputBytes)] ?? history.run;
+        run = average.mean;
+        deviation = average.count > 1 ? average.deviation : run / 2;
+      }
+      const cold = initialise(history, COLD), packages = initialise(history, PACKAGES), zygote = initialise(history, ZYGOTE), warm = initialise(history, WARM);
+      const { node, startState, missingBytes, meanMs, spreadMs, count } = rows;
+      for (let i = 0; i < count; i++) {
+        const state = startState[i] as number;
+        const missing = missingBytes[i] as number;
+        const start = state === WARM ? warm : state === ZYGOTE ? zygote : state === PACKAGES ? packages : cold;
+        meanMs[i] = run + start + (missing > 0 ? missing / bytesPerMs(node[i] as number) : 0);
+        spreadMs[i] = deviation + start * 0.2;
+      }
+      return true;
+    },
+    initialiseMs: (functionIndex, startState) => initialise(histories[functionIndex], startState),
+    bytesPerMs,
+    observations: (functionIndex) => histories[functionIndex]?.observations ?? 0,
+    observe(seen: Observation) {
+      const history = (histories[seen.functionIndex] ??= new FunctionHistory());
+      history.observations++;
+      history.run.add(seen.ranMs, weight);
+      (history.runBySize[sizeClass(seen.inputBytes)] ??= new Average()).add(seen.ranMs, weight);
+      history.initialise[seen.startState]?.add(seen.initialisedMs, weight);
+      // Small transfers say more about latency than about bandwidth.
+      if (seen.fetchedBytes >= 65_536 && seen.fetchedMs > 0) (bandwidths[seen.node] ??= new Average()).add(seen.fetchedBytes / seen.fetchedMs, weight);
+      const measured = seen.fetchedMs + seen.initialisedMs + seen.ranMs;
+      if (seen.predictedMs > 0 && measured > 0) history.errors[history.errorCount++ % RECENT_ERRORS] = Math.abs(seen.predictedMs - measured) / measured;
+    },
+    accuracy() {
+      const result: FunctionAccuracy[] = [];
+      histories.forEach((history, functionIndex) => {
+        if (history === undefined) return;
+        const errors = history.errors.slice(0, Math.min(history.errorCount, RECENT_ERRORS)).sort();
+        const at = (share: number): number => errors[Math.min(errors.length - 1, Math.floor(share * errors.length))] ?? 0;
+        result.push({ functionIndex, observations: history.observations, medianError: at(0.5), p95Error: at(0.95) });
+      });
+      return result;
+    },
+  };
+}

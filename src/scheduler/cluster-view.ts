@@ -1,0 +1,144 @@
+/**
+ * The cluster as the scheduler sees it: the paper's local state cache. Scalars stand in shared memory, written by the I/O
+ * thread that ends the agents' streams and read here without a message; what can change a decision comes as calls.
+ */
+import type { Invocation } from '../core/invocation.ts';
+import { MetronomeError } from '../core/errors.ts';
+
+/** Life of a node; the numbers are those of the protobuf enum NodeStatus and the states of machines/node.ts. */
+export const JOINING = 1, READY = 2, STALE = 3, DRAINING = 4, LOST = 5;
+export const NODE_STATES = ['unspecified', 'joining', 'ready', 'stale', 'draining', 'lost'] as const;
+
+/** The scalars of NodeMetrics, in the order of the shared table. */
+export const METRIC_NAMES = [
+  'cpuUtilisation', 'loadPerCore', 'cpuPressure', 'memoryUtilisation', 'memoryFreeMb', 'diskReadBytesPerS', 'diskWriteBytesPerS',
+  'networkRxBytesPerS', 'networkTxBytesPerS', 'fetchBytesPerS', 'running', 'idleSandboxes', 'zygotes', 'sandboxMemoryMb', 'objectBytes',
+  'ioPressure', 'memoryPressure', 'networkPacketsPerS',
+] as const;
+export type MetricName = (typeof METRIC_NAMES)[number];
+
+/** Shared memory of the node scalars: row n holds METRIC_NAMES.length numbers, then the time of the state (ms since 1970). */
+export const NODE_ROW = METRIC_NAMES.length + 2;
+/** Column of the time at which the agent sent the state. */
+export const SENT_AT = METRIC_NAMES.length;
+/** Column of the time at which the I/O thread received it. */
+export const RECEIVED_AT = METRIC_NAMES.length + 1;
+
+/** Shared memory for `maxNodes` nodes. */
+export function createNodeTable(maxNodes: number): SharedArrayBuffer {
+  return new SharedArrayBuffer(maxNodes * NODE_ROW * Float64Array.BYTES_PER_ELEMENT);
+}
+
+/** What an agent says of itself when it registers. */
+export interface NodeInfo {
+  readonly name: string;
+  readonly address: string;
+  readonly dataUrl: string;
+  readonly epoch: number;
+  readonly slots: number;
+  readonly memoryMb: number;
+}
+
+export class ClusterView {
+  readonly maxNodes: number;
+  /** Nodes known; their indexes are 0 … count − 1 and never move. */
+  count = 0;
+  readonly info: NodeInfo[] = [];
+  readonly status: Uint8Array;
+  readonly slots: Int32Array;
+  /** Slots given away, foreign ones included. */
+  readonly used: Int32Array;
+  /** After a refusal the node gets nothing until then, or until its next state. */
+  readonly refusesUntilMs: Float64Array;
+  readonly running: Invocation[][] = [];
+  /** Ids that run on the node but are not known here (work of a former scheduler). */
+  readonly foreign: Set<string>[] = [];
+  readonly repairs: Int32Array;
+  readonly draining: Uint8Array;
+  /** Node scalars, shared with the I/O thread. */
+  readonly table: Float64Array;
+  readonly objectCount: Int32Array;
+  readonly #byName = new Map<string, number>();
+
+  constructor(maxNodes: number, table: SharedArrayBuffer) {
+    this.maxNodes = maxNodes;
+    this.status = new Uint8Array(maxNodes);
+    this.slots = new Int32Array(maxNodes);
+    this.used = new Int32Array(maxNodes);
+    this.refusesUntilMs = new Float64Array(maxNodes);
+    this.repairs = new Int32Array(maxNodes);
+    this.draining = new Uint8Array(maxNodes);
+    this.objectCount = new Int32Array(maxNodes);
+    this.table = new Float64Array(table);
+  }
+
+  /** Index of a node by name; -1 if unknown. */
+  indexOf(name: string): number {
+    return this.#byName.get(name) ?? -1;
+  }
+
+  name(node: number): string {
+    return this.info[node]?.name ?? '';
+  }
+
+  /** Puts in a node, or replaces what is known of it. Returns its index. Lost nodes give up their place when all are taken. */
+  put(info: NodeInfo): number {
+    let node = this.indexOf(info.name);
+    if (node < 0) {
+      if (this.count < this.maxNodes) node = this.count++;
+      else {
+        for (let n = 0; n < this.count && node < 0; n++) if (this.status[n] === LOST) node = n;
+        if (node < 0) throw new MetronomeError('QUEUE_FULL', `There are ${this.maxNodes} nodes already (limits.maxNodes); "${info.name}" cannot join.`);
+        this.#byName.delete(this.name(node));
+      }
+      this.#byName.set(info.name, node);
+      this.running[node] = [];
+      this.foreign[node] = new Set();
+    }
+    this.info[node] = info;
+    this.slots[node] = info.slots;
+    this.used[node] = 0;
+    this.refusesUntilMs[node] = 0;
+    return node;
+  }
+
+  /** Free slots of a node that may get work; 0 for one that may not. */
+  room(node: number, nowMs: number): number {
+    if (this.status[node] !== READY || (this.refusesUntilMs[node] as number) > nowMs) return 0;
+    return (this.slots[node] as number) - (this.used[node] as number);
+  }
+
+  /** True while some node may get work now or soon. */
+  hasHope(): boolean {
+    for (let n = 0; n < this.count; n++) {
+      const status = this.status[n] as number;
+      if (status === READY || status === STALE || status === JOINING) return true;
+    }
+    return false;
+  }
+
+  metric(node: number, name: MetricName): number {
+    return this.table[node * NODE_ROW + METRIC_NAMES.indexOf(name)] ?? 0;
+  }
+
+  /** When the agent sent its last state, ms since 1970; 0: never. */
+  sentAtMs(node: number): number {
+    return this.table[node * NODE_ROW + SENT_AT] as number;
+  }
+
+  receivedAtMs(node: number): number {
+    return this.table[node * NODE_ROW + RECEIVED_AT] as number;
+  }
+
+  /** Predicted time until a slot is free, ms; 0 when one is. Overrunning work is expected to need half of what it ran already. */
+  expectedWaitMs(node: number, nowMs: number): number {
+    if (this.room(node, nowMs) > 0) return 0;
+    let least = Infinity;
+    for (const invocation of this.running[node] ?? []) {
+      const ranMs = nowMs - invocation.dispatchedAtMs;
+      const left = Math.max(invocation.predictedRunMs - ranMs, ranMs / 2, 0.1);
+      if (left < least) least = left;
+    }
+    return least;
+  }
+}

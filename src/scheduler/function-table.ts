@@ -1,0 +1,136 @@
+/** The functions as the scheduler needs them: limits, and where each is warm, has a zygote or has its packages. */
+import { COLD, PACKAGES, WARM, ZYGOTE } from '../predictor/predictor.ts';
+
+/** What the scheduler must know of a deployed function. */
+export interface FunctionSettings {
+  readonly name: string;
+  readonly version: string;
+  /** Digest under which agents report its packages (today: its bundle). */
+  readonly packageSet: string;
+  readonly slaMs: number;
+  readonly timeoutMs: number;
+  /** 0: no limit. */
+  readonly concurrency: number;
+  readonly idempotent: boolean;
+  readonly retries: number;
+  /** '': the scheduler's. */
+  readonly policy: string;
+  readonly localityKey: string;
+  readonly reuse: boolean;
+}
+
+/** Keys remembered per function for locality hints. */
+const MAX_KEYS = 1_024;
+
+export class FunctionEntry {
+  readonly index: number;
+  settings: FunctionSettings;
+  deleted = false;
+  /** Invocations of it that are dispatched. */
+  running = 0;
+  /** Grows when it became warm somewhere: waiters look again. */
+  generation = 0;
+  readonly keyNodes = new Map<string, number>();
+  readonly idle: Int16Array;
+  readonly busy: Int16Array;
+  readonly zygotes: Uint8Array;
+  readonly packages: Uint8Array;
+
+  constructor(index: number, settings: FunctionSettings, maxNodes: number) {
+    this.index = index;
+    this.settings = settings;
+    this.idle = new Int16Array(maxNodes);
+    this.busy = new Int16Array(maxNodes);
+    this.zygotes = new Uint8Array(maxNodes);
+    this.packages = new Uint8Array(maxNodes);
+  }
+
+  /**
+   * What a sandbox on this node would start from. On a full node a busy sandbox counts as warm: the slot
+   * that frees is likely its own, and whoever waits is checked again then.
+   */
+  startState(node: number, hasRoom: boolean): number {
+    if ((this.idle[node] as number) > 0 || (!hasRoom && (this.busy[node] as number) > 0)) return WARM;
+    if (this.zygotes[node] === 1) return ZYGOTE;
+    return this.packages[node] === 1 ? PACKAGES : COLD;
+  }
+
+  /** Remembers the node that served a locality key; the oldest key is forgotten beyond 1 024. */
+  rememberKey(key: string, node: number): void {
+    this.keyNodes.delete(key);
+    this.keyNodes.set(key, node);
+    if (this.keyNodes.size > MAX_KEYS) for (const oldest of this.keyNodes.keys()) {
+      this.keyNodes.delete(oldest);
+      break;
+    }
+  }
+
+  /** Nothing of it is on the node any more. */
+  forgetNode(node: number): void {
+    this.idle[node] = 0;
+    this.busy[node] = 0;
+    this.zygotes[node] = 0;
+    this.packages[node] = 0;
+  }
+}
+
+export class FunctionTable {
+  readonly entries: FunctionEntry[] = [];
+  readonly #byName = new Map<string, FunctionEntry>();
+  readonly #byPackageSet = new Map<string, Set<FunctionEntry>>();
+  readonly #maxNodes: number;
+
+  constructor(maxNodes: number) {
+    this.#maxNodes = maxNodes;
+  }
+
+  /** The function of this name, if it is deployed. */
+  get(name: string): FunctionEntry | undefined {
+    return this.#byName.get(name);
+  }
+
+  /** Deploys or replaces. A new version is warm nowhere. */
+  put(settings: FunctionSettings): FunctionEntry {
+    const known = this.#byName.get(settings.name);
+    if (known !== undefined) {
+      const changed = known.settings.version !== settings.version;
+      if (known.settings.packageSet !== settings.packageSet) {
+        this.#byPackageSet.get(known.settings.packageSet)?.delete(known);
+        known.packages.fill(0);
+        known.zygotes.fill(0);
+      }
+      known.settings = settings;
+      if (changed) {
+        known.idle.fill(0);
+        known.busy.fill(0);
+      }
+      this.#link(known);
+      return known;
+    }
+    const entry = new FunctionEntry(this.entries.length, settings, this.#maxNodes);
+    this.entries.push(entry);
+    this.#byName.set(settings.name, entry);
+    this.#link(entry);
+    return entry;
+  }
+
+  delete(name: string): FunctionEntry | undefined {
+    const entry = this.#byName.get(name);
+    if (entry === undefined) return undefined;
+    entry.deleted = true;
+    this.#byName.delete(name);
+    this.#byPackageSet.get(entry.settings.packageSet)?.delete(entry);
+    return entry;
+  }
+
+  /** Functions whose packages are this set. */
+  withPackageSet(packageSet: string): Iterable<FunctionEntry> {
+    return this.#byPackageSet.get(packageSet) ?? [];
+  }
+
+  #link(entry: FunctionEntry): void {
+    const set = this.#byPackageSet.get(entry.settings.packageSet) ?? new Set();
+    set.add(entry);
+    this.#byPackageSet.set(entry.settings.packageSet, set);
+  }
+}

@@ -1,0 +1,897 @@
+/**
+ * The centre: one event loop that owns all scheduling state. Facts come in as calls (submit, results, node events), time
+ * comes from the injected clock, and what follows goes out through Transport and Observer. It does no I/O, waits for no
+ * promise and logs nothing, so the daemon and the simulator run this very file. Design: docs/decisions, ARCHITECTURE.md.
+ */
+import { invocationMachine } from '../../machines/invocation.ts';
+import { createMachineHost, type Engine, type HostedMachine, type MachineHost } from '../../machines/host.ts';
+import { nodeMachine, type NodeContext, type NodeEvent } from '../../machines/node.ts';
+import type { Clock, TimerHandle } from '../core/clock.ts';
+import { MetronomeError, type ErrorRecord } from '../core/errors.ts';
+import { DeadlineHeap } from '../core/heap.ts';
+import { ARRIVING, CLASSIFIED, DELAYING, DISPATCHED, Invocation, isTerminal, type InputObject, type InvocationEvent, type InvocationHost, type RunResult } from '../core/invocation.ts';
+import { createRandom } from '../core/random.ts';
+import type { Reason } from '../core/reasons.ts';
+import { createDecision, type Candidates, type Decision, type DecisionView, type Policy } from '../policy/policy.ts';
+import { createPolicies, isPolicyName, unknownPolicy } from '../policy/registry.ts';
+import type { Predictor } from '../predictor/predictor.ts';
+import { createCandidates, createClassifier, type Classifier } from './classify.ts';
+import { ClusterView, DRAINING, LOST, NODE_ROW, READY, RECEIVED_AT, STALE, type NodeInfo } from './cluster-view.ts';
+import { DecisionRing } from './decision-ring.ts';
+import { FunctionTable, type FunctionEntry, type FunctionSettings } from './function-table.ts';
+import { ObjectDirectory } from './object-directory.ts';
+import { WaitingLines } from './waiting-lines.ts';
+
+/** Where dispatches go. */
+export interface Transport {
+  /** Run it on this node. Must not call back synchronously. */
+  execute(invocation: Invocation, node: number): void;
+  /** Stop it on this node; its result still comes. */
+  cancel(invocation: Invocation, node: number): void;
+}
+
+/** Who is told what happened, synchronously; must be quick and must not throw. */
+export interface SchedulerObserver {
+  transitioned(invocation: Invocation, from: number, to: number, event: InvocationEvent): void;
+  /** It reached a terminal state; result and error are final. */
+  settled(invocation: Invocation): void;
+  nodeChanged?(node: number, status: number): void;
+}
+
+/** What the scheduler needs. All bounds are documented in the configuration schema. */
+export interface SchedulerOptions {
+  readonly clock: Clock;
+  readonly seed: number;
+  readonly engine: Engine;
+  /** Name of the policy for functions without their own. */
+  readonly policy: string;
+  readonly localityGain: number;
+  readonly safetyMargin: number;
+  readonly strict: boolean;
+  readonly localityThreshold: number;
+  readonly monitorIntervalMs: number;
+  readonly staleAfterMs: number;
+  readonly lostAfterMs: number;
+  readonly maxLive: number;
+  readonly maxNodes: number;
+  readonly maxObjects: number;
+  /** Longest wait for room, ms; then it fails with NO_NODES or QUEUE_FULL. */
+  readonly maxWaitMs: number;
+  readonly rememberDecisions: number;
+  /** Prefix of invocation ids, unique per start of the process. */
+  readonly idPrefix: string;
+  readonly nodeTable: SharedArrayBuffer;
+  readonly predictor: Predictor;
+  readonly transport: Transport;
+  readonly observer: SchedulerObserver;
+}
+
+/** One request for the scheduler. */
+export interface Submission {
+  readonly functionName: string;
+  /** 0: the function's. */
+  readonly slaMs: number;
+  /** Infinity: none. */
+  readonly expiresAtMs: number;
+  readonly inputs: readonly InputObject[];
+  readonly localityKey: string;
+  /** '': the function's. */
+  readonly policyName: string;
+  /** Of a former life (asynchronous ones after a restart); undefined: a new one. */
+  readonly id?: string;
+  readonly attempt?: number;
+  /** Accepted work waits even when no node is there. */
+  readonly patient?: boolean;
+  readonly cargo: unknown;
+}
+
+/** Counters since the start. */
+export interface Counters {
+  submitted: number;
+  refused: number;
+  decisions: number;
+  dispatched: number;
+  delayed: number;
+  completed: number;
+  failed: number;
+  cancelled: number;
+  timedOut: number;
+  rejected: number;
+  retried: number;
+  nodesLost: number;
+  slotRepairs: number;
+  slackExhausted: number;
+  slaMissed: number;
+  localDispatches: number;
+}
+
+/** Locality waiters whose monitors may be late: beyond this many, the monitor interval is stretched in proportion. */
+const MONITORS_PER_INTERVAL = 1_000;
+/** Deadlines handled in one turn before others get theirs. */
+const DEADLINES_PER_TURN = 256;
+/** After a refusal a node gets nothing for so long, unless its next state comes first, ms. */
+const REFUSAL_PAUSE_MS = 50;
+/** After its deadline a dispatched invocation has so long to be reported by the agent, ms. */
+const RESULT_GRACE_MS = 5_000;
+
+export class Scheduler implements InvocationHost {
+  nowMs: number;
+  readonly observer: SchedulerObserver;
+  readonly cluster: ClusterView;
+  readonly functions: FunctionTable;
+  readonly objects: ObjectDirectory;
+  readonly lines = new WaitingLines();
+  readonly decisions: DecisionRing;
+  readonly predictor: Predictor;
+  readonly live = new Map<string, Invocation>();
+  readonly counters: Counters = {
+    submitted: 0, refused: 0, decisions: 0, dispatched: 0, delayed: 0, completed: 0, failed: 0, cancelled: 0, timedOut: 0, rejected: 0,
+    retried: 0, nodesLost: 0, slotRepairs: 0, slackExhausted: 0, slaMissed: 0, localDispatches: 0,
+  };
+  readonly #options: SchedulerOptions;
+  readonly #clock: Clock;
+  readonly #transport: Transport;
+  readonly #machines: MachineHost<Invocation, InvocationEvent>;
+  readonly #nodeMachines: MachineHost<NodeContext, NodeEvent>;
+  readonly #nodes: HostedMachine<NodeEvent>[] = [];
+  readonly #deadlines = new DeadlineHeap<Invocation>();
+  readonly #classifier: Classifier;
+  readonly #candidates: Candidates;
+  readonly #one: Candidates = createCandidates(1);
+  readonly #decision: Decision = createDecision();
+  readonly #view: { candidates: Candidates; invocation: Invocation; nowMs: number; mayRun: boolean; expectedWaitMs(node: number): number };
+  #policies: ReadonlyMap<string, Policy>;
+  #policy: Policy;
+  #timer: TimerHandle = undefined;
+  #timerAtMs = Infinity;
+  #watch: TimerHandle = undefined;
+  #seq = 0;
+  #draining = false;
+  #stopped = false;
+
+  constructor(options: SchedulerOptions) {
+    this.#options = options;
+    this.#clock = options.clock;
+    this.nowMs = options.clock.nowMs();
+    this.observer = options.observer;
+    this.#transport = options.transport;
+    this.predictor = options.predictor;
+    this.cluster = new ClusterView(options.maxNodes, options.nodeTable);
+    this.functions = new FunctionTable(options.maxNodes);
+    this.objects = new ObjectDirectory(this.cluster, options.maxObjects);
+    this.decisions = new DecisionRing(options.rememberDecisions);
+    this.#machines = createMachineHost(invocationMachine, options.engine);
+    this.#nodeMachines = createMachineHost(nodeMachine, options.engine);
+    this.#classifier = createClassifier(this.cluster, this.objects, options.predictor, options.localityThreshold);
+    this.#candidates = createCandidates(options.maxNodes);
+    this.#view = {
+      candidates: this.#candidates,
+      invocation: undefined as unknown as Invocation, // set before every use
+      nowMs: 0,
+      mayRun: true,
+      expectedWaitMs: (node) => this.cluster.expectedWaitMs(node, this.nowMs),
+    };
+    this.#policies = createPolicies({ localityGain: options.localityGain, safetyMargin: options.safetyMargin, strict: options.strict, random: createRandom(options.seed) });
+    this.#policy = this.#policyNamed(options.policy);
+    this.#watchNodes();
+  }
+
+  // ── functions and policies ────────────────────────────────────────────────────────────────────────────────────
+
+  get policyName(): string {
+    return this.#policy.name;
+  }
+
+  get engine(): Engine {
+    return this.#machines.engine;
+  }
+
+  get isDraining(): boolean {
+    return this.#draining;
+  }
+
+  /** Changes the policy for all functions without their own, from the next decision on. Throws POLICY_UNKNOWN. */
+  setPolicy(name: string): string {
+    const previous = this.#policy.name;
+    this.#policy = this.#policyNamed(name);
+    return previous;
+  }
+
+  listPolicies(): { name: string; description: string }[] {
+    return [...this.#policies.values()].map(({ name, description }) => ({ name, description }));
+  }
+
+  putFunction(settings: FunctionSettings): FunctionEntry {
+    if (settings.policy !== '') this.#policyNamed(settings.policy);
+    return this.functions.put(settings);
+  }
+
+  /** Removes a function; what waits for it fails, what runs ends normally. */
+  deleteFunction(name: string): boolean {
+    const entry = this.functions.delete(name);
+    if (entry === undefined) return false;
+    this.#tick();
+    for (const invocation of [...this.live.values()]) {
+      if (invocation.functionIndex !== entry.index || invocation.state === DISPATCHED) continue;
+      this.#leaveLines(invocation);
+      this.#finish(invocation, { type: 'FAIL', reason: 'functionDeleted', error: { code: 'FUNCTION_NOT_FOUND', message: `The function "${name}" was deleted while the invocation waited.`, component: 'scheduler', invocationId: invocation.id } });
+    }
+    return true;
+  }
+
+  #policyNamed(name: string): Policy {
+    const policy = this.#policies.get(name);
+    if (policy === undefined) throw unknownPolicy(name);
+    return policy;
+  }
+
+  // ── invocations in ────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Takes in one request and decides on it. Throws FUNCTION_NOT_FOUND, POLICY_UNKNOWN, DRAINING, NO_NODES or QUEUE_FULL, and
+   * then nothing was taken in. Otherwise it ends in exactly one terminal state, of which the observer is told.
+   */
+  submit(request: Submission): Invocation {
+    const now = this.#tick();
+    const entry = this.functions.get(request.functionName);
+    if (entry === undefined) throw new MetronomeError('FUNCTION_NOT_FOUND', `There is no function "${request.functionName}". \`metronome function list\` shows what is deployed.`, { component: 'scheduler' });
+    const { settings } = entry;
+    if (request.policyName !== '' && !isPolicyName(request.policyName)) throw unknownPolicy(request.policyName);
+    if (this.#draining && request.patient !== true) throw new MetronomeError('DRAINING', 'The scheduler is shutting down and takes no new work.', { component: 'scheduler' });
+    if (this.live.size >= this.#options.maxLive) {
+      this.counters.refused++;
+      throw new MetronomeError('QUEUE_FULL', `${this.live.size} invocations live already (limits.maxLive); try again later.`, { component: 'scheduler', retryAfterMs: this.#retryHintMs() });
+    }
+    if (request.patient !== true && !this.cluster.hasHope()) throw new MetronomeError('NO_NODES', 'No node is ready. `metronome node list` shows what the scheduler knows.', { component: 'scheduler', retryAfterMs: 1_000 });
+    const seq = this.#seq++;
+    let inputBytes = 0;
+    for (let i = 0; i < request.inputs.length; i++) inputBytes += request.inputs[i]!.sizeBytes;
+    const invocation = new Invocation(this, {
+      seq,
+      id: request.id ?? this.#options.idPrefix + seq.toString(36).padStart(6, '0'),
+      functionName: request.functionName,
+      functionIndex: entry.index,
+      arrivedAtMs: now,
+      slaMs: request.slaMs > 0 ? request.slaMs : settings.slaMs,
+      expiresAtMs: request.expiresAtMs,
+      inputs: request.inputs,
+      inputBytes,
+      localityKey: request.localityKey === '' ? settings.localityKey : request.localityKey,
+      policyName: request.policyName === '' ? settings.policy : request.policyName,
+      idempotent: settings.idempotent,
+      maxAttempts: 1 + settings.retries,
+    });
+    invocation.cargo = request.cargo;
+    if (request.attempt !== undefined) invocation.attempt = request.attempt;
+    this.counters.submitted++;
+    this.live.set(invocation.id, invocation);
+    invocation.machine = this.#machines.start(invocation);
+    this.#classifyAndDecide(invocation, entry);
+    return invocation;
+  }
+
+  /** Cancels; a running function is stopped on its node. False if there is no such living invocation. */
+  cancel(id: string, error: ErrorRecord = { code: 'CANCELLED', message: 'The invocation was cancelled.', component: 'scheduler', invocationId: id }): boolean {
+    const invocation = this.live.get(id);
+    if (invocation === undefined) return false;
+    this.#tick();
+    this.#end(invocation, { type: 'CANCEL', reason: 'callerCancelled', error });
+    return true;
+  }
+
+  /** What would be decided now, without deciding: candidates and decision of a fresh policy. The caller reads them at once. */
+  plan(request: Submission): { invocation: Invocation; candidates: Candidates; decision: Decision; policy: string } {
+    const now = this.#tick();
+    const entry = this.functions.get(request.functionName);
+    if (entry === undefined) throw new MetronomeError('FUNCTION_NOT_FOUND', `There is no function "${request.functionName}".`, { component: 'scheduler' });
+    const name = request.policyName !== '' ? request.policyName : entry.settings.policy !== '' ? entry.settings.policy : this.#policy.name;
+    if (!isPolicyName(name)) throw unknownPolicy(name);
+    let inputBytes = 0;
+    for (const input of request.inputs) inputBytes += input.sizeBytes;
+    const invocation = new Invocation(this, {
+      seq: -1, id: 'plan', functionName: request.functionName, functionIndex: entry.index, arrivedAtMs: now, slaMs: request.slaMs > 0 ? request.slaMs : entry.settings.slaMs,
+      expiresAtMs: Infinity, inputs: request.inputs, inputBytes, localityKey: request.localityKey, policyName: name, idempotent: true, maxAttempts: 1,
+    });
+    const o = this.#options;
+    const policy = createPolicies({ localityGain: o.localityGain, safetyMargin: o.safetyMargin, strict: o.strict, random: createRandom(o.seed) }).get(name) as Policy;
+    const decision = createDecision();
+    this.#classifier.classify(invocation, entry, now, this.#candidates);
+    this.predictor.predict(entry.index, inputBytes, this.#candidates, undefined);
+    policy.decide(this.#viewOf(invocation, entry), decision);
+    return { invocation, candidates: this.#candidates, decision, policy: name };
+  }
+
+  // ── deciding ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #classifyAndDecide(invocation: Invocation, entry: FunctionEntry): void {
+    this.#classifier.classify(invocation, entry, this.nowMs, this.#candidates);
+    const ready = this.predictor.predict(entry.index, invocation.inputBytes, this.#candidates, () => {
+      if (invocation.state !== ARRIVING && invocation.state !== CLASSIFIED) return;
+      this.#tick();
+      this.#classifyAndDecide(invocation, entry);
+    });
+    if (!ready) return;
+    if (invocation.state === ARRIVING) invocation.machine!.send({ type: 'PREDICTED', reason: 'predicted' });
+    this.#decide(invocation, entry);
+  }
+
+  #viewOf(invocation: Invocation, entry: FunctionEntry): DecisionView {
+    const view = this.#view;
+    view.invocation = invocation;
+    view.nowMs = this.nowMs;
+    view.mayRun = entry.settings.concurrency === 0 || entry.running < entry.settings.concurrency;
+    return view;
+  }
+
+  /** Lets the policy decide on the candidates in the table, and does as it says. */
+  #decide(invocation: Invocation, entry: FunctionEntry): void {
+    const candidates = this.#candidates, decision = this.#decision;
+    const policy = invocation.policyName === '' ? this.#policy : (this.#policies.get(invocation.policyName) ?? this.#policy);
+    policy.decide(this.#viewOf(invocation, entry), decision);
+    this.counters.decisions++;
+    invocation.decidedBy = policy.name;
+    const node = decision.row < 0 ? -1 : (candidates.node[decision.row] as number);
+    const dispatch = decision.action === 'dispatch';
+    this.decisions.record(invocation, policy.name, this.nowMs, candidates, decision, dispatch || node < 0 ? 0 : this.cluster.expectedWaitMs(node, this.nowMs));
+    if (dispatch) this.#dispatch(invocation, entry, candidates, decision.row, { type: 'DISPATCH', reason: decision.reason, node });
+    else this.#delay(invocation, entry, candidates, decision, node);
+  }
+
+  #dispatch(invocation: Invocation, entry: FunctionEntry, candidates: Candidates, row: number, event: InvocationEvent): void {
+    const node = candidates.node[row] as number;
+    invocation.predictedRunMs = candidates.meanMs[row] as number;
+    invocation.predictedSpreadMs = candidates.spreadMs[row] as number;
+    const local = candidates.local[row] as number;
+    invocation.localClass = local === 1 ? 1 : 2;
+    this.counters.localDispatches += local;
+    invocation.degree = candidates.degree[row] as number;
+    invocation.degreeData = candidates.degreeData[row] as number;
+    invocation.degreeInfrastructure = candidates.degreeInfrastructure[row] as number;
+    this.#leaveLines(invocation);
+    invocation.machine!.send(event);
+    const { cluster } = this;
+    cluster.used[node] = (cluster.used[node] as number) + 1;
+    const running = cluster.running[node] as Invocation[];
+    invocation.runPlace = running.length;
+    running.push(invocation);
+    entry.running++;
+    if ((entry.idle[node] as number) > 0) entry.idle[node] = (entry.idle[node] as number) - 1;
+    entry.busy[node] = (entry.busy[node] as number) + 1;
+    if (invocation.localityKey !== '') entry.rememberKey(invocation.localityKey, node);
+    this.counters.dispatched++;
+    if (invocation.expiresAtMs < Infinity) this.#arm(invocation, invocation.expiresAtMs);
+    else this.#deadlines.delete(invocation);
+    this.#transport.execute(invocation, node);
+  }
+
+  #delay(invocation: Invocation, entry: FunctionEntry, candidates: Candidates, decision: Decision, node: number): void {
+    this.#leaveLines(invocation);
+    this.counters.delayed++;
+    const forLocality = node >= 0;
+    invocation.machine!.send({ type: 'DELAY', reason: decision.reason, for: forLocality ? 'locality' : 'capacity', node });
+    invocation.seenGeneration = entry.generation;
+    if (!forLocality) {
+      if (decision.reason === 'concurrencyLimit') this.lines.addForFunction(invocation);
+      else this.lines.addForRoom(invocation, invocation.arrivedAtMs + invocation.slaMs);
+      this.#arm(invocation, this.#waitLimitMs(invocation));
+      return;
+    }
+    invocation.slackDeadlineMs = decision.deadlineMs;
+    invocation.targetMs = candidates.meanMs[decision.row] as number;
+    const nodes = [node];
+    for (let i = 0; i < decision.alsoCount; i++) nodes.push(candidates.node[decision.also[i] as number] as number);
+    this.lines.addForNodes(invocation, nodes);
+    this.#arm(invocation, this.#nextLookMs(invocation));
+  }
+
+  #leaveLines(invocation: Invocation): void {
+    this.lines.remove(invocation);
+  }
+
+  /** Classifies again and decides, from `delaying`. */
+  #reconsider(invocation: Invocation, event: InvocationEvent): void {
+    this.#leaveLines(invocation);
+    invocation.machine!.send(event);
+    this.#classifyAndDecide(invocation, this.functions.entries[invocation.functionIndex] as FunctionEntry);
+  }
+
+  /** When a waiter for locality is looked at again: its deadline, or the monitor interval, stretched when many wait. */
+  #nextLookMs(invocation: Invocation): number {
+    const stretch = Math.max(1, this.lines.locality / MONITORS_PER_INTERVAL);
+    return Math.min(invocation.slackDeadlineMs, this.nowMs + this.#options.monitorIntervalMs * stretch, invocation.expiresAtMs, this.#waitLimitMs(invocation));
+  }
+
+  #waitLimitMs(invocation: Invocation): number {
+    return Math.min(invocation.expiresAtMs, invocation.arrivedAtMs + this.#options.maxWaitMs);
+  }
+
+  // ── rooms ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** A slot of this node became free, or the node may get work again: its line first, then who waits for any room. */
+  #nodeReleased(node: number): void {
+    for (let turns = 0; turns < DEADLINES_PER_TURN && this.cluster.room(node, this.nowMs) > 0; turns++) {
+      const waiter = this.lines.headOfNode(node);
+      if (waiter !== undefined) {
+        this.#wake(waiter, node);
+        continue;
+      }
+      const first = this.lines.headOfRoom();
+      if (first === undefined) return;
+      this.#reconsider(first, { type: 'CLASSIFY', reason: 'roomAppeared' });
+      // The policy does not want this room for it: nor will it for the next one in the same moment.
+      if (first.state === DELAYING && first.delayingFor === 'capacity') return;
+    }
+  }
+
+  /** Offers room on `node` to a waiter for locality. If the node is not what it was, it is classified again. */
+  #wake(waiter: Invocation, node: number): void {
+    const entry = this.functions.entries[waiter.functionIndex] as FunctionEntry;
+    const { settings } = entry;
+    const mayRun = settings.concurrency === 0 || entry.running < settings.concurrency;
+    this.#classifier.classifyOne(waiter, entry, node, this.nowMs, this.#one);
+    this.#one.local[0] = 1;
+    const ready = this.predictor.predict(waiter.functionIndex, waiter.inputBytes, this.#one, undefined);
+    const asGood = !ready || this.#options.localityGain * (this.#one.meanMs[0] as number) <= waiter.targetMs;
+    if (mayRun && asGood) this.#dispatch(waiter, entry, this.#one, 0, { type: 'NODE_RELEASED', reason: node === waiter.target ? 'localNodeReleased' : 'otherLocalNodeReleased', node });
+    else this.#reconsider(waiter, { type: 'CLASSIFY', reason: mayRun ? 'localityLost' : 'concurrencyLimit' });
+  }
+
+  // ── results ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The agent called the handler. */
+  started(id: string, node: number, startState: number): void {
+    const invocation = this.live.get(id);
+    if (invocation === undefined || invocation.node !== node || invocation.state !== DISPATCHED) return;
+    this.#tick();
+    invocation.machine!.send({ type: 'STARTED', reason: 'started', startState });
+  }
+
+  /** A run ended. Results of unknown or superseded runs are ignored (they may free a foreign slot); false then. */
+  result(id: string, node: number, result: RunResult): boolean {
+    this.#tick();
+    const invocation = this.live.get(id);
+    if (invocation === undefined || invocation.node !== node || invocation.state !== DISPATCHED) {
+      this.#releaseForeign(id, node);
+      return false;
+    }
+    const entry = this.functions.entries[invocation.functionIndex] as FunctionEntry;
+    const failed = result.error !== undefined;
+    this.#freeSlot(invocation, entry);
+    if (entry.settings.reuse && (!failed || result.error?.code === 'FUNCTION_FAILED')) this.#gainWarm(entry, node, 1);
+    if (!failed) {
+      this.predictor.observe({
+        functionIndex: invocation.functionIndex, node, startState: result.startState, inputBytes: invocation.inputBytes, fetchedBytes: result.fetchedBytes,
+        fetchedMs: result.fetchedMs, initialisedMs: result.initialisedMs, ranMs: result.ranMs, predictedMs: invocation.predictedRunMs,
+      });
+    }
+    // A retry must not overtake who waits for this slot: the line first.
+    const reason: Reason = !failed ? 'completed' : result.error.code === 'CANCELLED' ? 'callerCancelled' : result.error.code === 'DEADLINE_EXCEEDED' || result.error.code === 'FUNCTION_TIMEOUT' ? 'deadlineExceeded' : result.error.code.startsWith('FUNCTION') || result.error.code === 'MEMORY_EXCEEDED' || result.error.code === 'RESULT_TOO_LARGE' ? 'functionFailed' : 'platformFailed';
+    for (const output of result.outputs) this.objects.add(output.id, output.sizeBytes, node);
+    this.#leaveNode(invocation, { type: 'RESULT', reason, result });
+    this.#afterRelease(entry, node);
+    return true;
+  }
+
+  /** The agent refused it. */
+  rejected(id: string, node: number, error: ErrorRecord): void {
+    const invocation = this.live.get(id);
+    if (invocation === undefined || invocation.node !== node || invocation.state !== DISPATCHED) return;
+    const now = this.#tick();
+    this.counters.rejected++;
+    const entry = this.functions.entries[invocation.functionIndex] as FunctionEntry;
+    this.#freeSlot(invocation, entry);
+    this.cluster.refusesUntilMs[node] = now + REFUSAL_PAUSE_MS;
+    this.#leaveNode(invocation, { type: 'REJECTED', reason: 'rejectedByNode', error });
+    // The pause ends without an event of its own when no state comes in between.
+    this.#clock.setTimer(now + REFUSAL_PAUSE_MS, () => {
+      if (this.#stopped) return;
+      this.#tick();
+      this.#nodeReleased(node);
+      this.#rearm();
+    });
+    this.#rearm();
+  }
+
+  /** Sends an event that takes the invocation away from its node, and does what follows from the state it comes to. */
+  #leaveNode(invocation: Invocation, event: InvocationEvent): void {
+    this.#deadlines.delete(invocation);
+    invocation.machine!.send(event);
+    if (invocation.state === CLASSIFIED) {
+      this.counters.retried++;
+      if (this.#draining && this.#stopped) return;
+      this.#classifyAndDecide(invocation, this.functions.entries[invocation.functionIndex] as FunctionEntry);
+    } else if (isTerminal(invocation.state)) this.#settle(invocation);
+  }
+
+  #freeSlot(invocation: Invocation, entry: FunctionEntry): void {
+    const { cluster } = this;
+    const { node } = invocation;
+    cluster.used[node] = Math.max(0, (cluster.used[node] as number) - 1);
+    const running = cluster.running[node] as Invocation[];
+    const last = running.pop() as Invocation;
+    if (last !== invocation) {
+      running[invocation.runPlace] = last;
+      last.runPlace = invocation.runPlace;
+    }
+    invocation.runPlace = -1;
+    entry.running--;
+    if ((entry.busy[node] as number) > 0) entry.busy[node] = (entry.busy[node] as number) - 1;
+  }
+
+  #afterRelease(entry: FunctionEntry, node: number): void {
+    // Its own function's turn comes first: these waited although there was room.
+    if (entry.settings.concurrency > 0) {
+      const next = this.lines.headOfFunction(entry.index);
+      if (next !== undefined && entry.running < entry.settings.concurrency) this.#reconsider(next, { type: 'CLASSIFY', reason: 'roomAppeared' });
+    }
+    this.#nodeReleased(node);
+    this.#rearm();
+  }
+
+  #releaseForeign(id: string, node: number): void {
+    if (this.cluster.foreign[node]?.delete(id) !== true) return;
+    this.cluster.used[node] = Math.max(0, (this.cluster.used[node] as number) - 1);
+    this.#nodeReleased(node);
+    this.#rearm();
+  }
+
+  /** Takes back what a former scheduler had dispatched: it runs there already, and its result will come. */
+  adopt(request: Submission & { readonly id: string }, node: number, attempt: number): Invocation | undefined {
+    const entry = this.functions.get(request.functionName);
+    if (entry === undefined || this.cluster.foreign[node]?.has(request.id) !== true) return undefined;
+    const now = this.#tick();
+    const invocation = new Invocation(this, {
+      seq: this.#seq++, id: request.id, functionName: request.functionName, functionIndex: entry.index, arrivedAtMs: now, slaMs: request.slaMs > 0 ? request.slaMs : entry.settings.slaMs,
+      expiresAtMs: request.expiresAtMs, inputs: request.inputs, inputBytes: 0, localityKey: '', policyName: request.policyName, idempotent: entry.settings.idempotent, maxAttempts: 1 + entry.settings.retries,
+    });
+    invocation.cargo = request.cargo;
+    invocation.attempt = attempt - 1;
+    this.live.set(invocation.id, invocation);
+    invocation.machine = this.#machines.start(invocation);
+    invocation.machine.send({ type: 'PREDICTED', reason: 'predicted' });
+    // The foreign slot becomes its own.
+    this.cluster.foreign[node]?.delete(request.id);
+    invocation.machine.send({ type: 'DISPATCH', reason: 'adopted', node });
+    const running = this.cluster.running[node] as Invocation[];
+    invocation.runPlace = running.length;
+    running.push(invocation);
+    entry.running++;
+    if (invocation.expiresAtMs < Infinity) this.#arm(invocation, invocation.expiresAtMs);
+    return invocation;
+  }
+
+  // ── endings ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Cancels or expires: at once while it waits, by way of the agent while it runs. */
+  #end(invocation: Invocation, event: InvocationEvent): void {
+    if (invocation.state === DISPATCHED) {
+      const first = invocation.cancelError === undefined;
+      invocation.machine!.send(event);
+      if (first) this.#transport.cancel(invocation, invocation.node);
+      this.#arm(invocation, this.nowMs + RESULT_GRACE_MS);
+    } else {
+      this.#leaveLines(invocation);
+      this.#finish(invocation, event);
+    }
+  }
+
+  #finish(invocation: Invocation, event: InvocationEvent): void {
+    this.#deadlines.delete(invocation);
+    invocation.machine!.send(event);
+    if (isTerminal(invocation.state)) this.#settle(invocation);
+  }
+
+  #settle(invocation: Invocation): void {
+    this.live.delete(invocation.id);
+    const { counters } = this;
+    if (invocation.error === undefined) {
+      counters.completed++;
+      if (invocation.endedAtMs - invocation.arrivedAtMs > invocation.slaMs) counters.slaMissed++;
+    } else if (invocation.error.code === 'CANCELLED') counters.cancelled++;
+    else if (invocation.error.code === 'DEADLINE_EXCEEDED' || invocation.error.code === 'FUNCTION_TIMEOUT') counters.timedOut++;
+    else counters.failed++;
+    invocation.machine = undefined;
+    this.observer.settled(invocation);
+  }
+
+  // ── time ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Reads the clock, once per event. */
+  #tick(): number {
+    return (this.nowMs = this.#clock.nowMs());
+  }
+
+  #arm(invocation: Invocation, atMs: number): void {
+    this.#deadlines.set(invocation, atMs);
+    if (atMs < this.#timerAtMs) this.#rearm();
+  }
+
+  #rearm(): void {
+    const next = this.#deadlines.nextMs;
+    if (next === this.#timerAtMs || this.#stopped) return;
+    // A timer that fires too early costs less than re-arming it at every decision.
+    if (next > this.#timerAtMs && this.#timer !== undefined) return;
+    if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
+    this.#timer = undefined;
+    this.#timerAtMs = next;
+    if (next < Infinity) this.#timer = this.#clock.setTimer(next, this.#fire);
+  }
+
+  readonly #fire = (): void => {
+    this.#timer = undefined;
+    this.#timerAtMs = Infinity;
+    if (this.#stopped) return;
+    const now = this.#tick();
+    for (let turns = 0; turns < DEADLINES_PER_TURN; turns++) {
+      const due = this.#deadlines.popDue(now);
+      if (due === undefined) break;
+      this.#due(due);
+    }
+    this.#rearm();
+  };
+
+  /** The deadline or monitor of an invocation is due. */
+  #due(invocation: Invocation): void {
+    const now = this.nowMs;
+    const { id } = invocation;
+    if (invocation.state === DISPATCHED) {
+      if (invocation.cancelError === undefined) {
+        this.#end(invocation, { type: 'EXPIRE', reason: 'deadlineExceeded', error: { code: 'DEADLINE_EXCEEDED', message: `The deadline passed ${Math.round(now - invocation.expiresAtMs)} ms ago while it ran on "${this.cluster.name(invocation.node)}".`, component: 'scheduler', invocationId: id } });
+        return;
+      }
+      // The agent never answered: take the slot back; if it is wrong, the agent refuses the next one.
+      const entry = this.functions.entries[invocation.functionIndex] as FunctionEntry;
+      const { node } = invocation;
+      this.#freeSlot(invocation, entry);
+      this.counters.slotRepairs++;
+      this.cluster.repairs[node] = (this.cluster.repairs[node] as number) + 1;
+      this.#leaveNode(invocation, { type: 'NODE_LOST', reason: 'nodeLost', error: invocation.cancelError });
+      this.#afterRelease(entry, node);
+      return;
+    }
+    if (invocation.expiresAtMs <= now) return this.#end(invocation, { type: 'EXPIRE', reason: 'deadlineExceeded', error: { code: 'DEADLINE_EXCEEDED', message: 'The deadline passed while the invocation waited.', component: 'scheduler', invocationId: id } });
+    if (invocation.arrivedAtMs + this.#options.maxWaitMs <= now) {
+      const code = this.cluster.hasHope() ? 'QUEUE_FULL' : 'NO_NODES';
+      return this.#end(invocation, { type: 'FAIL', reason: 'platformFailed', error: { code, message: `No node had room for ${Math.round((now - invocation.arrivedAtMs) / 1_000)} s (limits.maxWait).`, component: 'scheduler', invocationId: id, retryAfterMs: this.#retryHintMs() } });
+    }
+    if (invocation.state !== DELAYING) return;
+    if (invocation.delayingFor === 'capacity') return this.#arm(invocation, this.#waitLimitMs(invocation));
+    this.#monitor(invocation);
+  }
+
+  /** Algorithm 1, lines 12–32, for one waiter: is the target still good, and how long is waiting still safe? */
+  #monitor(invocation: Invocation): void {
+    const entry = this.functions.entries[invocation.functionIndex] as FunctionEntry;
+    const candidates = this.#candidates;
+    if (this.cluster.status[invocation.target] !== READY) return this.#reconsider(invocation, { type: 'TARGET_LOST', reason: 'targetLost' });
+    if (entry.generation !== invocation.seenGeneration) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityLost' });
+    this.#classifier.classify(invocation, entry, this.nowMs, candidates);
+    if (this.predictor.predict(entry.index, invocation.inputBytes, candidates, undefined)) {
+      for (let row = 0; row < candidates.count; row++) {
+        if (candidates.node[row] === invocation.target && candidates.local[row] === 0) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityLost' });
+      }
+      const policy = this.#policies.get(invocation.decidedBy) ?? this.#policy;
+      const deadlineMs = policy.deadlineMs?.(this.#viewOf(invocation, entry));
+      if (deadlineMs !== undefined && Math.abs(deadlineMs - invocation.slackDeadlineMs) > 1) {
+        // Another deadline is another place in the lines.
+        const nodes = invocation.lineNodes as number[];
+        this.lines.remove(invocation);
+        invocation.slackDeadlineMs = deadlineMs;
+        this.lines.addForNodes(invocation, nodes);
+      }
+    }
+    if (invocation.slackDeadlineMs > this.nowMs) return this.#arm(invocation, this.#nextLookMs(invocation));
+    this.counters.slackExhausted++;
+    let best = -1;
+    for (let row = 0; row < candidates.count; row++) {
+      if ((candidates.room[row] as number) > 0 && (best < 0 || (candidates.meanMs[row] as number) < (candidates.meanMs[best] as number))) best = row;
+    }
+    if (best >= 0 && this.#viewOf(invocation, entry).mayRun) return this.#dispatch(invocation, entry, candidates, best, { type: 'SLACK_EXHAUSTED', reason: 'slackExhausted', node: candidates.node[best] as number });
+    this.#leaveLines(invocation);
+    invocation.machine!.send({ type: 'SLACK_EXHAUSTED', reason: 'slackExhausted', node: -1 });
+    this.lines.addForRoom(invocation, invocation.slackDeadlineMs);
+    this.#arm(invocation, this.#waitLimitMs(invocation));
+  }
+
+  /** When a refused caller may come again, ms: until the first slot is expected to be free, at least 50. */
+  #retryHintMs(): number {
+    let least = Infinity;
+    for (let node = 0; node < this.cluster.count; node++) if (this.cluster.status[node] === READY) least = Math.min(least, this.cluster.expectedWaitMs(node, this.nowMs));
+    return Math.round(Math.min(10_000, Math.max(50, least)));
+  }
+
+  // ── nodes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** An agent registered. A greater epoch under the same name is a restarted agent: what ran there is lost. */
+  nodeRegistered(info: NodeInfo): number {
+    this.#tick();
+    const known = this.cluster.indexOf(info.name);
+    if (known >= 0 && this.cluster.status[known] !== LOST && (this.cluster.info[known] as NodeInfo).epoch !== info.epoch) this.#nodes[known]?.send({ type: 'SILENT_TOO_LONG' });
+    if (known >= 0 && (this.cluster.info[known] as NodeInfo).epoch === info.epoch && this.cluster.status[known] !== LOST) {
+      this.cluster.info[known] = info;
+      return known;
+    }
+    const node = this.cluster.put(info);
+    // Silence counts from now, not from a former life.
+    this.cluster.table[node * NODE_ROW + RECEIVED_AT] = this.nowMs;
+    const machine = (this.#nodes[node] ??= this.#nodeMachines.start({ node, entered: (n, status) => this.#nodeEntered(n, status) }));
+    machine.send({ type: 'REGISTERED' });
+    this.#rearm();
+    return node;
+  }
+
+  /**
+   * A full snapshot of the node's truth arrived on fresh streams. `runningIds`: what runs there or waits to be
+   * acknowledged. `connectedAtMs`: when the dispatch stream was opened; whatever was sent before and is not in the snapshot never arrived.
+   */
+  nodeSnapshot(node: number, slots: number, runningIds: readonly string[], connectedAtMs: number): void {
+    this.#tick();
+    const { cluster } = this;
+    const truth = new Set(runningIds);
+    const missing = (cluster.running[node] as Invocation[]).filter((invocation) => !truth.has(invocation.id) && invocation.dispatchedAtMs < connectedAtMs);
+    const foreign = cluster.foreign[node] as Set<string>;
+    for (const id of foreign) if (!truth.has(id)) foreign.delete(id);
+    for (const id of truth) {
+      const known = this.live.get(id);
+      if (known === undefined || known.node !== node || known.state !== DISPATCHED) foreign.add(id);
+    }
+    const used = (cluster.running[node] as Invocation[]).length + foreign.size;
+    if (cluster.used[node] !== used) {
+      this.counters.slotRepairs++;
+      cluster.repairs[node] = (cluster.repairs[node] as number) + 1;
+      cluster.used[node] = used;
+    }
+    cluster.slots[node] = slots;
+    this.#nodes[node]?.send({ type: 'STATE_ARRIVED' });
+    for (const invocation of missing) {
+      if (invocation.state !== DISPATCHED || invocation.node !== node) continue;
+      this.counters.slotRepairs++;
+      cluster.repairs[node] = (cluster.repairs[node] as number) + 1;
+      this.#freeSlot(invocation, this.functions.entries[invocation.functionIndex] as FunctionEntry);
+      this.#leaveNode(invocation, { type: 'REJECTED', reason: 'rejectedByNode', error: { code: 'NODE_LOST', message: `The dispatch to "${cluster.name(node)}" never arrived.`, component: 'scheduler', invocationId: invocation.id } });
+    }
+    this.#nodeReleased(node);
+    this.#rearm();
+  }
+
+  /** A state message of the node arrived (its scalars stand in the shared table already). */
+  nodeHeard(node: number): void {
+    this.#tick();
+    this.cluster.refusesUntilMs[node] = 0;
+    if (this.cluster.status[node] === STALE) this.#nodes[node]?.send({ type: 'STATE_ARRIVED' });
+    this.#nodeReleased(node);
+    this.#rearm();
+  }
+
+  /** The streams to the node broke. */
+  nodeDisconnected(node: number): void {
+    this.#tick();
+    this.#nodes[node]?.send({ type: 'CONNECTION_LOST' });
+    this.#rearm();
+  }
+
+  /** Nobody listens at the node's address any more: its process is gone. */
+  nodeGone(node: number): void {
+    this.#tick();
+    this.#nodes[node]?.send({ type: 'SILENT_TOO_LONG' });
+    this.#rearm();
+  }
+
+  /** No new work for this node, or work again. */
+  drainNode(node: number, drain: boolean): void {
+    this.#tick();
+    this.cluster.draining[node] = drain ? 1 : 0;
+    this.#nodes[node]?.send({ type: drain ? 'DRAIN' : 'RESTORE' });
+    this.#rearm();
+  }
+
+  /** Sandboxes of a function on a node, as the agent counts them. */
+  setWarm(functionName: string, version: string, node: number, idle: number, busy: number): void {
+    const entry = this.functions.get(functionName);
+    if (entry === undefined || entry.settings.version !== version) return;
+    const gained = idle - (entry.idle[node] as number);
+    entry.idle[node] = idle;
+    entry.busy[node] = busy;
+    if (gained > 0) this.#gainWarm(entry, node, 0);
+    else if (idle + busy === 0) this.#lookAgain(node, entry.index);
+  }
+
+  setPackages(packageSet: string, node: number, present: boolean): void {
+    for (const entry of this.functions.withPackageSet(packageSet)) {
+      entry.packages[node] = present ? 1 : 0;
+      if (!present) this.#lookAgain(node, entry.index);
+    }
+  }
+
+  setZygote(packageSet: string, node: number, present: boolean): void {
+    for (const entry of this.functions.withPackageSet(packageSet)) entry.zygotes[node] = present ? 1 : 0;
+  }
+
+  objectAdded(id: string, sizeBytes: number, node: number): void {
+    this.objects.add(id, sizeBytes, node);
+  }
+
+  objectRemoved(id: string, node: number): void {
+    // Who waits for this node because of it notices at its next monitor.
+    this.objects.remove(id, node);
+  }
+
+  #gainWarm(entry: FunctionEntry, node: number, more: number): void {
+    entry.idle[node] = (entry.idle[node] as number) + more;
+    // Only waiters elsewhere can profit; the monitors look again.
+    if (more === 0) entry.generation++;
+  }
+
+  /** What made the node good for the waiters of this function may be gone: their next look is now. */
+  #lookAgain(node: number, functionIndex: number): void {
+    this.lines.forNode(node, (waiter) => {
+      if (waiter.functionIndex === functionIndex) this.#deadlines.set(waiter, this.nowMs);
+    });
+    this.#rearm();
+  }
+
+  #nodeEntered(node: number, status: number): void {
+    this.cluster.status[node] = status;
+    this.observer.nodeChanged?.(node, status);
+    if (status === READY) {
+      if (this.cluster.draining[node] === 1) this.#nodes[node]?.send({ type: 'DRAIN' });
+      else this.#nodeReleased(node);
+      return;
+    }
+    // Nobody waits for a node that gets no work.
+    if (status === STALE || status === DRAINING || status === LOST) this.lines.forNode(node, (waiter) => waiter.target === node && this.#deadlines.set(waiter, this.nowMs));
+    if (status === LOST) this.#nodeLost(node);
+  }
+
+  #nodeLost(node: number): void {
+    this.counters.nodesLost++;
+    for (const entry of this.functions.entries) entry.forgetNode(node);
+    this.objects.removeNode(node);
+    const { cluster } = this;
+    (cluster.foreign[node] as Set<string>).clear();
+    const orphans = (cluster.running[node] as Invocation[]).slice();
+    for (const invocation of orphans) {
+      const entry = this.functions.entries[invocation.functionIndex] as FunctionEntry;
+      this.#freeSlot(invocation, entry);
+      const again = invocation.idempotent ? 'its attempts are used up' : 'it is not idempotent, so it was not run again';
+      this.#leaveNode(invocation, { type: 'NODE_LOST', reason: 'nodeLost', error: { code: 'NODE_LOST', message: `The node "${cluster.name(node)}" was lost while it ran the invocation; ${again}.`, component: 'scheduler', invocationId: invocation.id } });
+      if (entry.settings.concurrency > 0) this.#afterRelease(entry, node);
+    }
+    cluster.used[node] = 0;
+  }
+
+  /** Looks for silence, three times per staleness interval. */
+  #watchNodes(): void {
+    const everyMs = Math.max(10, this.#options.staleAfterMs / 3);
+    const look = (): void => {
+      if (this.#stopped) return;
+      const now = this.#tick();
+      for (let node = 0; node < this.cluster.count; node++) {
+        const heardMs = this.cluster.receivedAtMs(node);
+        if (heardMs === 0) continue;
+        const status = this.cluster.status[node];
+        const silentMs = now - heardMs;
+        if (silentMs > this.#options.lostAfterMs && status !== LOST) this.#nodes[node]?.send({ type: 'SILENT_TOO_LONG' });
+        else if (silentMs > this.#options.staleAfterMs && status === READY) this.#nodes[node]?.send({ type: 'SILENT' });
+        else if (silentMs <= this.#options.staleAfterMs && status === STALE) this.nodeHeard(node);
+      }
+      this.#rearm();
+      this.#watch = this.#clock.setTimer(now + everyMs, look);
+    };
+    this.#watch = this.#clock.setTimer(this.nowMs + everyMs, look);
+  }
+
+  // ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** No new work from now on; what lives goes on to its end. */
+  drain(): void {
+    this.#draining = true;
+  }
+
+  /** Stops all timers. What lives is left as it is (crash-only). */
+  stop(): void {
+    this.#stopped = true;
+    if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
+    if (this.#watch !== undefined) this.#clock.clearTimer(this.#watch);
+  }
+}
