@@ -23,7 +23,7 @@ export interface MachineHost<I, E extends EventObject> {
 }
 
 /** A host for `machine` on `engine`. Compiling happens here, once; it throws on what cannot be compiled. */
-export function createMachineHost<I, E extends EventObject>(machine: AnyStateMachine, engine: Engine): MachineHost<C, E> {
+export function createMachineHost<I, E extends EventObject>(machine: AnyStateMachine, engine: Engine): MachineHost<I, E> {
   const parent = createActor(createMachine({ id: 'host' }));
   parent.start();
   const logic: AnyActorLogic = engine === 'table' ? compileMachine<I, object, E>(machine) : machine;

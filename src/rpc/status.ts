@@ -11,8 +11,15 @@ const DETAILS_KEY = 'grpc-status-details-bin';
 const ERROR_DETAIL_URL = 'type.googleapis.com/metronome.v1.ErrorDetail';
 const RETRY_INFO_URL = 'type.googleapis.com/google.rpc.RetryInfo';
 const BAD_REQUEST_URL = 'type.googleapis.com/google.rpc.BadRequest';
-/** Servers commonly refuse more than 8 KiB of trailers; logs and stacks are cut to stay below it. */
-const MAX_DETAIL_TEXT = 2_000;
+/**
+ * Peers commonly refuse more than 8 KiB of headers, and the details travel as base64 beside the percent-encoded
+ * message: so texts are cut, in bytes of UTF-8, to what leaves room for the rest. Streams and HTTP carry all.
+ */
+const MAX_MESSAGE_BYTES = 1_000;
+const MAX_FUNCTION_MESSAGE_BYTES = 1_000;
+const MAX_STACK_BYTES = 1_200;
+const MAX_LOG_BYTES = 500;
+const MAX_VIOLATION_BYTES = 800;
 
 /** An error as the message that travels in results and statuses. */
 export function toErrorDetail(error: ErrorRecord): ErrorDetail {
@@ -49,16 +56,36 @@ export function toStatus(thrown: unknown): Partial<StatusObject> & { code: numbe
   const error = MetronomeError.from(thrown).toRecord();
   const metadata = new Metadata();
   const detail = toErrorDetail(error);
-  if (detail.functionError) detail.functionError.stack = detail.functionError.stack.slice(0, MAX_DETAIL_TEXT);
-  if (detail.functionError) detail.functionError.message = detail.functionError.message.slice(0, MAX_DETAIL_TEXT);
-  if (detail.logs) {
-    detail.logs.stdout = detail.logs.stdout.slice(-MAX_DETAIL_TEXT / 2);
-    detail.logs.stderr = detail.logs.stderr.slice(-MAX_DETAIL_TEXT / 2);
-  }
-  const message = error.message.slice(0, MAX_DETAIL_TEXT);
+  const message = cutText(error.message, MAX_MESSAGE_BYTES);
   detail.message = message;
+  if (detail.functionError) {
+    detail.functionError.message = cutText(detail.functionError.message, MAX_FUNCTION_MESSAGE_BYTES);
+    detail.functionError.stack = cutText(detail.functionError.stack, MAX_STACK_BYTES);
+  }
+  if (detail.logs) {
+    detail.logs.stdout = cutText(detail.logs.stdout, MAX_LOG_BYTES, true);
+    detail.logs.stderr = cutText(detail.logs.stderr, MAX_LOG_BYTES, true);
+  }
+  let bytes = 0;
+  detail.violations = detail.violations.filter((violation) => (bytes += Buffer.byteLength(violation.field) + Buffer.byteLength(violation.description)) <= MAX_VIOLATION_BYTES);
   metadata.set(DETAILS_KEY, Buffer.from(encodeStatus(ERRORS[error.code].grpc, message, detail)));
   return { code: ERRORS[error.code].grpc, details: message, metadata };
+}
+
+/**
+ * The first (or last) bytes of a text without breaking a character. Lone surrogates are replaced: grpc-js encodes
+ * details with encodeURI, which throws on them, outside of any handler's reach.
+ */
+function cutText(text: string, maxBytes: number, keepEnd = false): string {
+  if (text.length * 3 <= maxBytes) return text.toWellFormed();
+  const bytes = Buffer.from(text);
+  if (bytes.length <= maxBytes) return text.toWellFormed();
+  let start = keepEnd ? bytes.length - maxBytes : 0;
+  let end = keepEnd ? bytes.length : maxBytes;
+  // 10xxxxxx continues a character: neither begin nor end inside one.
+  while (start > 0 && start < bytes.length && ((bytes[start] ?? 0) & 0xc0) === 0x80) start++;
+  while (end < bytes.length && end > 0 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
+  return bytes.toString('utf8', start, end);
 }
 
 /** What a grpc-js client call threw, as a MetronomeError. */
@@ -69,16 +96,17 @@ export function fromStatus(thrown: unknown): MetronomeError {
   const raw = status.metadata?.get(DETAILS_KEY)[0];
   const detail = raw instanceof Uint8Array ? findErrorDetail(raw) : undefined;
   if (detail !== undefined) return MetronomeError.fromRecord(fromErrorDetail(detail));
-  return new MetronomeError(codeOfStatus(status.code), status.details ?? status.message ?? `gRPC status ${status.code}`, { cause: thrown });
+  return new MetronomeError(codeOfStatus(status.code, status.details ?? ''), status.details ?? status.message ?? `gRPC status ${status.code}`, { cause: thrown });
 }
 
-function codeOfStatus(status: number): ErrorCode {
+function codeOfStatus(status: number, details: string): ErrorCode {
   switch (status) {
     case 1: return 'CANCELLED';
     case 3: return 'INVALID_REQUEST';
     case 4: return 'DEADLINE_EXCEEDED';
     case 7: case 16: return 'PERMISSION_DENIED';
-    case 8: return 'QUEUE_FULL';
+    // grpc-js's own refusal of a message over the size limit; retrying it would never help.
+    case 8: return details.includes('larger than') ? 'PAYLOAD_TOO_LARGE' : 'QUEUE_FULL';
     case 12: return 'UNIMPLEMENTED';
     case 14: return 'UNAVAILABLE';
     default: return 'INTERNAL';

@@ -1,0 +1,4 @@
+/** noop: returns at once. */
+export function handler() {
+  return null;
+}

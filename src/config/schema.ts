@@ -1,0 +1,205 @@
+/**
+ * The configuration: the one truth about every key, its default, unit, bounds and meaning.
+ * File, environment and flags are checked against it (load.ts); JSON Schema and the reference page come from it.
+ * Durations and sizes are written "150ms" and "1GiB"; in the resolved Config their names end in Ms and Bytes.
+ */
+import { availableParallelism, hostname, totalmem } from 'node:os';
+import { z } from 'zod';
+import { boolean, choice, duration, integer, number, size, text, type Field, type FieldInfo, type FieldKind } from './fields.ts';
+import { NAME_FORM, NAME_PATTERN } from './bounds.ts';
+
+const KIB = 1024;
+const MIB = 1024 ** 2;
+const GIB = 1024 ** 3;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 86_400_000;
+
+const host = { doc: 'Address to listen on.', default: '127.0.0.1', maxLength: 255, pattern: /^[A-Za-z0-9._:[\]%-]+$/, form: 'a host name or address' } as const;
+const port = (doc: string, value: number) => integer({ doc: `${doc} 0 picks a free one.`, default: value, min: 0, max: 65_535 });
+
+/** Every key by section, as people write it. */
+export const sections = {
+  scheduler: {
+    host: text(host),
+    grpcPort: port('Port of the gRPC services.', 7070),
+    httpPort: port('Port of the HTTP door, metrics and health.', 7071),
+    dataDir: text({ doc: 'Folder of the registry and the accepted asynchronous invocations; made if it is not there.', default: '.metronome/scheduler', pattern: /\S/, form: 'a path' }),
+    policy: text({ doc: 'Scheduling policy for functions that name none; can be switched at run time.', default: 'metronome', maxLength: 63, pattern: NAME_PATTERN, form: 'the name of a policy' }),
+    engine: choice(['table', 'xstate'], { doc: 'How invocation machines run: "table" hosts the compiled machine, "xstate" interprets it (slower, for comparison).', default: 'table' }),
+    predictor: text({ doc: 'Where predictions come from.', default: 'moving-average', maxLength: 63, pattern: NAME_PATTERN, form: 'the name of a predictor' }),
+    gateway: choice(['thread', 'process'], { doc: 'Where the front doors live: in a thread of the scheduler or in a process of their own.', default: 'thread' }),
+    logLevel: choice(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { doc: 'Least level that is logged.', default: 'info' }),
+    drainGrace: duration({ doc: 'How long a shutdown waits for what is in flight before it is cut off.', default: '30s', min: 0, max: HOUR_MS }),
+    reflection: boolean({ doc: 'Whether gRPC reflection is offered.', default: true }),
+  },
+  delay: {
+    localityGain: number({ doc: 'Alpha: wait for a local node only if its prediction is below this share of the fallback\'s.', default: 0.85, min: 0, max: 1, exclusive: 'both' }),
+    safetyMargin: number({ doc: 'Beta: share of the latency target that is kept in reserve.', default: 0.1, min: 0, max: 1, exclusive: 'max' }),
+    monitorInterval: duration({ doc: 'I: how often a delaying invocation is predicted again.', default: '100ms', min: 1, max: 60_000 }),
+    strict: boolean({ doc: 'Follow the printed algorithm to the letter, without our repairs.', default: false }),
+    localityThreshold: number({ doc: 'Locality degree from which a node counts as local.', default: 0.1, min: 0, max: 1, exclusive: 'min' }),
+  },
+  limits: {
+    maxLive: integer({ doc: 'Invocations that may be alive at once; more are refused with QUEUE_FULL.', default: 20_000, min: 1, max: 1_000_000 }),
+    maxPayloadBytes: size({ doc: 'Largest payload of a request.', default: '1MiB', min: KIB, max: 64 * MIB }),
+    maxResultBytes: size({ doc: 'Largest result of a function.', default: '1MiB', min: KIB, max: 64 * MIB }),
+    maxNodes: integer({ doc: 'Nodes that may register.', default: 1_024, min: 1, max: 100_000 }),
+    maxFunctions: integer({ doc: 'Functions and workflows that may be deployed.', default: 10_000, min: 1, max: 1_000_000 }),
+    maxInputs: integer({ doc: 'Input objects of one invocation.', default: 1_024, min: 1, max: 65_536 }),
+    rememberInvocations: integer({ doc: 'Ended invocations that are remembered for get, list and explain.', default: 10_000, min: 0, max: 1_000_000 }),
+    rememberDecisions: integer({ doc: 'Decision records that are remembered.', default: 16_384, min: 0, max: 1_048_576 }),
+    maxInFlight: integer({ doc: 'Requests that one gateway may have in flight.', default: 20_000, min: 1, max: 1_000_000 }),
+    maxWait: duration({ doc: 'Longest time an invocation waits for room; then it fails with QUEUE_FULL or NO_NODES.', default: '10m', min: 1_000, max: DAY_MS }),
+    maxWorkflowRuns: integer({ doc: 'Workflow runs that may be alive at once.', default: 2_000, min: 1, max: 100_000 }),
+  },
+  nodes: {
+    pushInterval: duration({ doc: 'How often agents push their state when nothing happens.', default: '50ms', min: 5, max: 10_000 }),
+    staleAfter: duration({ doc: 'Silence after which a node gets no new work.', default: '150ms', min: 10, max: 60_000 }),
+    lostAfter: duration({ doc: 'Silence after which a node is lost and its work is retried where that is allowed.', default: '3s', min: 50, max: 10 * 60_000 }),
+  },
+  agent: {
+    name: text({ doc: 'Name of this node; unique in the cluster.', default: nodeName, defaultText: 'the host name', maxLength: 63, pattern: NAME_PATTERN, form: NAME_FORM }),
+    host: text({ ...host, doc: 'Address to listen on and to be reached at.' }),
+    grpcPort: port('Port of the agent\'s gRPC service.', 0),
+    dataPort: port('Port from which other agents read objects.', 0),
+    scheduler: text({ doc: 'Address of the scheduler\'s gRPC services.', default: '127.0.0.1:7070', maxLength: 300, pattern: /^\S+:\d{1,5}$/, form: 'host:port' }),
+    slots: integer({ doc: 'Invocations that run at once on this node.', default: () => Math.max(1, availableParallelism()), defaultText: 'number of CPUs', min: 1, max: 4_096 }),
+    memory: size({ doc: 'Memory that all sandboxes together may use.', default: () => machineShareBytes(), defaultText: 'three quarters of the machine\'s memory', min: 64 * MIB, max: 16 * 1024 * GIB }),
+    dataDir: text({ doc: 'Folder of bundles, sandboxes and objects; made if it is not there.', default: '.metronome/agent', pattern: /\S/, form: 'a path' }),
+    keepAlive: duration({ doc: 'How long an idle sandbox is kept.', default: '60s', min: 0, max: DAY_MS }),
+    objectQuota: size({ doc: 'Disk space for objects; the least recently used are dropped first.', default: '10GiB', min: MIB, max: 1024 * 1024 * GIB }),
+    logBytes: size({ doc: 'What is kept of stdout and of stderr of one run; the middle is cut out.', default: '64KiB', min: 0, max: 64 * KIB }),
+  },
+  up: {
+    nodes: integer({ doc: 'Agents of the embedded cluster, each a process.', default: 3, min: 1, max: 64 }),
+    slots: integer({ doc: 'Slots of each of them.', default: 2, min: 1, max: 256 }),
+    memory: size({ doc: 'Memory for the sandboxes of each of them.', default: '1GiB', min: 64 * MIB, max: 1024 * GIB }),
+    dataDir: text({ doc: 'Folder of the whole cluster; empty: a temporary one that is removed at the end.', default: '' }),
+    namePrefix: text({ doc: 'Agents are called <prefix>-1, <prefix>-2, ….', default: 'node', maxLength: 56, pattern: NAME_PATTERN, form: NAME_FORM }),
+    demoRuns: integer({ doc: 'Workflow runs of `up --demo`.', default: 6, min: 0, max: 1_000 }),
+    demoLogBytes: size({ doc: 'Size of each log file that `up --demo` analyses.', default: '5MiB', min: KIB, max: GIB }),
+  },
+} as const satisfies Record<string, Record<string, Field>>;
+
+const SECTION_DOCS = {
+  scheduler: 'The scheduler daemon and its front doors.',
+  delay: 'Delay scheduling: when waiting for a better node is worth it.',
+  limits: 'Bounds of queues, stores and messages.',
+  nodes: 'How the scheduler follows its nodes.',
+  agent: 'One agent: a node that runs functions.',
+  up: 'The embedded cluster of `metronome up`.',
+} as const satisfies Record<SectionName, string>;
+
+/** The configuration as people write it: a file of sections, every key optional. */
+export const configSchema = z.strictObject({
+  scheduler: section(sections.scheduler, SECTION_DOCS.scheduler),
+  delay: section(sections.delay, SECTION_DOCS.delay),
+  limits: section(sections.limits, SECTION_DOCS.limits),
+  nodes: section(sections.nodes, SECTION_DOCS.nodes),
+  agent: section(sections.agent, SECTION_DOCS.agent),
+  up: section(sections.up, SECTION_DOCS.up),
+});
+
+/** A section of the configuration. */
+export type SectionName = keyof typeof sections;
+
+type ResolvedName<Key extends string, F> = F extends Field<number, 'duration'> ? `${Key}Ms` : F extends Field<number, 'size'> ? (Key extends `${string}Bytes` ? Key : `${Key}Bytes`) : Key;
+type ResolvedSection<S> = { readonly [Key in keyof S & string as ResolvedName<Key, S[Key]>]: S[Key] extends z.ZodType ? z.output<S[Key]> : never };
+
+/** The resolved configuration: every key present, durations in ms (names end in Ms), sizes in bytes (names end in Bytes). */
+export type Config = { readonly [S in SectionName]: ResolvedSection<(typeof sections)[S]> };
+
+/** One key of the configuration with all that is known about it. */
+export interface ConfigField {
+  readonly section: SectionName;
+  readonly name: string;
+  /** `section.name`. */
+  readonly key: string;
+  /** Name in the resolved section, for example staleAfterMs. */
+  readonly resolvedName: string;
+  /** Environment variable. */
+  readonly env: string;
+  readonly field: Field;
+  readonly info: FieldInfo;
+}
+
+/** Every key, in the order of the schema. */
+export const configFields: readonly ConfigField[] = (Object.keys(sections) as SectionName[]).flatMap((section) => // keys of a const object
+  Object.entries<Field>(sections[section]).map(([name, field]) => ({
+    section,
+    name,
+    key: `${section}.${name}`,
+    resolvedName: resolvedName(name, field.info.kind),
+    env: `METRONOME_${upperSnake(section)}__${upperSnake(name)}`,
+    field,
+    info: field.info,
+  })),
+);
+
+/** A row of the reference page. */
+export interface ReferenceRow {
+  readonly key: string;
+  readonly env: string;
+  readonly type: FieldKind;
+  readonly default: string;
+  readonly unit: string;
+  readonly bounds: string;
+  readonly description: string;
+}
+
+/** Every key for docs/reference/config.md, in the order of the schema. */
+export function referenceRows(): readonly ReferenceRow[] {
+  return configFields.map(({ key, env, info }) => ({
+    key,
+    env,
+    type: info.kind,
+    default: info.secret ? '' : (info.defaultText ?? ''),
+    unit: info.unit,
+    bounds: info.bounds,
+    description: info.description,
+  }));
+}
+
+/** The JSON Schema of metronome.config.yaml, the same on every machine. */
+export function configJsonSchema(): Record<string, unknown> {
+  return jsonSchemaOf(configSchema, 'Metronome configuration');
+}
+
+/** JSON Schema of what people write; defaults that depend on the machine appear as words only. */
+export function jsonSchemaOf(schema: z.ZodType, title: string): Record<string, unknown> {
+  const json = z.toJSONSchema(schema, {
+    io: 'input',
+    unrepresentable: 'any',
+    override: ({ jsonSchema }) => {
+      if ('defaultText' in jsonSchema) delete jsonSchema.default;
+    },
+  });
+  return { title, ...json };
+}
+
+function section<S extends Record<string, Field>>(shape: S, description: string) {
+  // Every field has a default, which the type of Field does not tell.
+  return z.strictObject(shape).prefault({} as never).meta({ description });
+}
+
+function resolvedName(name: string, kind: FieldKind): string {
+  if (kind === 'duration') return `${name}Ms`;
+  return kind === 'size' && !name.endsWith('Bytes') ? `${name}Bytes` : name;
+}
+
+/** grpcPort → GRPC_PORT. */
+export function upperSnake(name: string): string {
+  return name.replaceAll(/([a-z0-9])([A-Z])/g, '$1_$2').toUpperCase();
+}
+
+function nodeName(): string {
+  const name = hostname().toLowerCase().replaceAll(/[^a-z0-9-]+/g, '-').replaceAll(/^-+|-+$/g, '').slice(0, 63).replace(/-+$/, '');
+  return name === '' ? 'node' : name;
+}
+
+function machineShareBytes(): number {
+  // 0 or a huge number when nothing constrains the process.
+  const constrained = process.constrainedMemory();
+  const total = constrained > 0 ? Math.min(totalmem(), constrained) : totalmem();
+  return Math.max(64 * MIB, Math.floor((total * 0.75) / MIB) * MIB);
+}

@@ -1,0 +1,275 @@
+/**
+ * The scheduler daemon: puts the centre, the store, the I/O thread of the agents' streams and the gateway together, and
+ * passes messages between them. One process; the loop is its main thread.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Config } from '../config/schema.ts';
+import { createSystemClock } from '../core/clock.ts';
+import { MetronomeError } from '../core/errors.ts';
+import type { Invocation } from '../core/invocation.ts';
+import type { ControlMethod, GatewayMessage, LoopMessage } from '../gateway/protocol.ts';
+import { DEFAULT_GATEWAY_CONFIG } from '../gateway/gateway-config.ts';
+import { spawnGatewayProcess, spawnGatewayThread } from '../gateway/spawn-gateway.ts';
+import { TransitionRing } from '../inspect/transition-ring.ts';
+import { createMovingAveragePredictor } from '../predictor/moving-average.ts';
+import { createNodeTable } from '../scheduler/cluster-view.ts';
+import { Scheduler } from '../scheduler/scheduler.ts';
+import { openSqliteStore } from '../store/sqlite-store.ts';
+import { createControl, Watchers } from './control.ts';
+import type { LinkEvent, LocalityChange } from './links-protocol.ts';
+import { startLinks } from './links.ts';
+import { Recent } from './recent.ts';
+import { Recovery } from './recovery.ts';
+import { Registry } from './registry.ts';
+import { Work, type Cargo } from './work.ts';
+
+/** The part of a pino logger that the daemon uses. */
+export interface DaemonLog {
+  debug(fields: object, event: string): void;
+  info(fields: object, event: string): void;
+  warn(fields: object, event: string): void;
+  error(fields: object, event: string): void;
+}
+
+/** A running daemon. */
+export interface Daemon {
+  /** host:port of the gRPC services. */
+  readonly grpcAddress: string;
+  /** Base URL of the HTTP door. */
+  readonly httpUrl: string;
+  /** Refuses new work, lets what lives end (at most drainGraceMs), then ends all threads. */
+  stop(): Promise<void>;
+  /** Resolves when the daemon cannot go on; the process should end then. */
+  readonly failed: Promise<MetronomeError>;
+}
+
+/** Transitions kept for watch and explain, per remembered decision. */
+const TRANSITIONS_PER_DECISION = 4;
+const PRUNE_EVERY_MS = 60_000;
+const REMEMBER_ENDED_MS = 24 * 3_600_000;
+const BUNDLE_GRACE_MS = 3_600_000;
+/** Agents that a restarted scheduler hears nothing of for so long beyond lostAfterMs count as gone. */
+const RECOVERY_GRACE_MS = 5_000;
+
+/** Starts the daemon. Rejects with PORT_IN_USE, STATE_LOCKED, STATE_CORRUPT or POLICY_UNKNOWN; then nothing is left running. */
+export async function startDaemon(options: { readonly config: Config; readonly log: DaemonLog }): Promise<Daemon> {
+  const { config, log } = options;
+  if (config.scheduler.predictor !== 'moving-average') throw new MetronomeError('CONFIG_INVALID', `Unknown predictor "${config.scheduler.predictor}". Known predictors: moving-average.`, { violations: [{ field: 'scheduler.predictor', description: 'must be moving-average' }] });
+  const clock = createSystemClock();
+  const nowMs = (): number => clock.nowMs();
+  const startedAtMs = nowMs();
+  const idPrefix = `inv-${Math.floor(startedAtMs).toString(36)}-`;
+  const store = await openSqliteStore({ dir: join(config.scheduler.dataDir, 'store') });
+  const cleanUp: (() => Promise<unknown> | void)[] = [() => store.close()];
+  const undo = async (): Promise<void> => {
+    for (const step of cleanUp.reverse()) await step();
+  };
+  try {
+    const nodeTable = createNodeTable(config.limits.maxNodes);
+    const transitions = new TransitionRing(Math.max(1_024, config.limits.rememberDecisions * TRANSITIONS_PER_DECISION));
+    const stateAge = new Recent(), releaseSeen = new Recent();
+    const { promise: failed, resolve: fail } = Promise.withResolvers<MetronomeError>();
+    let post: (message: LoopMessage) => void = () => {};
+
+    const scheduler: Scheduler = new Scheduler({
+      clock, seed: Math.floor(startedAtMs) % 2 ** 31, engine: config.scheduler.engine, policy: config.scheduler.policy, localityGain: config.delay.localityGain, safetyMargin: config.delay.safetyMargin,
+      strict: config.delay.strict, localityThreshold: config.delay.localityThreshold, monitorIntervalMs: config.delay.monitorIntervalMs, staleAfterMs: config.nodes.staleAfterMs, lostAfterMs: config.nodes.lostAfterMs,
+      maxLive: config.limits.maxLive, maxNodes: config.limits.maxNodes, maxObjects: 1_000_000, maxWaitMs: config.limits.maxWaitMs, rememberDecisions: Math.max(1, config.limits.rememberDecisions), idPrefix, nodeTable,
+      predictor: createMovingAveragePredictor(),
+      transport: {
+        execute(invocation, node) {
+          const sentAtMs = scheduler.cluster.sentAtMs(node);
+          if (sentAtMs > 0) stateAge.add(scheduler.nowMs - sentAtMs);
+          if ((invocation.cargo as Cargo).durable) sendDurable(invocation, node);
+          else send(invocation, node);
+        },
+        cancel: (invocation, node) => links.command({ kind: 'cancel', node, id: invocation.id }),
+      },
+      observer: {
+        transitioned: (invocation, from, to, event) => transitions.record(invocation, from, to, event),
+        settled: (invocation) => work.settled(invocation),
+        nodeChanged: (node, status) => log.info({ node: scheduler.cluster.name(node), status }, 'node.changed'),
+      },
+    });
+    cleanUp.push(() => scheduler.stop());
+    const links = startLinks(nodeTable, (events) => {
+      for (const event of events) onLinkEvent(event);
+    });
+    cleanUp.push(() => links.stop());
+    const registry = new Registry({ store, scheduler, links, maxFunctions: config.limits.maxFunctions, nowMs });
+    const work: Work = new Work({
+      scheduler, registry, store, nowMs, idPrefix, engine: config.scheduler.engine, log,
+      post: (message) => post(message),
+      acknowledge: (node, id) => links.command({ kind: 'acknowledge', node, id }),
+      rememberInvocations: config.limits.rememberInvocations, maxWorkflowRuns: config.limits.maxWorkflowRuns, maxLive: config.limits.maxLive, maxPayloadBytes: config.limits.maxPayloadBytes,
+    });
+    const recovery = new Recovery(work);
+    cleanUp.push(() => recovery.stop());
+
+    function send(invocation: Invocation, node: number): void {
+      const cargo = invocation.cargo as Cargo; // all invocations here carry it
+      const definition = registry.functions.get(invocation.functionName);
+      const holderUrls: Record<string, string> = {};
+      const inputs = invocation.inputs.map((input) => {
+        const holders = scheduler.objects.holderNames(input);
+        for (const holder of holders) {
+          const info = scheduler.cluster.info[scheduler.cluster.indexOf(holder)];
+          if (info !== undefined) holderUrls[holder] = info.dataUrl;
+        }
+        return { id: input.id, sizeBytes: input.sizeBytes, digest: input.digest, name: input.name, holders };
+      });
+      links.command({
+        kind: 'execute',
+        node,
+        execute: {
+          invocationId: invocation.id, attempt: invocation.attempt, function: invocation.functionName, version: definition?.version ?? '', payload: cargo.payload as Buffer, contentType: cargo.contentType,
+          inputs, holderUrls, deadlineUnixMs: Number.isFinite(invocation.expiresAtMs) ? invocation.expiresAtMs : 0, traceparent: cargo.traceparent,
+        },
+      });
+    }
+
+    /** What must survive a restart is sent only after the store knows where it went. */
+    function sendDurable(invocation: Invocation, node: number): void {
+      const { attempt } = invocation;
+      store.markDispatched(invocation.id, scheduler.cluster.name(node), scheduler.cluster.info[node]?.epoch ?? 0, attempt).then(
+        (noted) => {
+          const stillThere = scheduler.live.get(invocation.id) === invocation && invocation.node === node && invocation.attempt === attempt;
+          if (noted && stillThere && invocation.cancelError === undefined) send(invocation, node);
+          else if (stillThere) scheduler.rejected(invocation.id, node, invocation.cancelError ?? { code: 'INTERNAL', message: 'It ended before it was sent.', component: 'scheduler', invocationId: invocation.id });
+        },
+        (error: unknown) => {
+          log.error({ err: error, id: invocation.id }, 'store.markDispatched.failed');
+          scheduler.rejected(invocation.id, node, MetronomeError.from(error).toRecord());
+        },
+      );
+    }
+
+    function applyChange(node: number, change: LocalityChange): void {
+      for (const set of change.packageSetsAdded) scheduler.setPackages(set, node, true);
+      for (const set of change.packageSetsRemoved) scheduler.setPackages(set, node, false);
+      for (const zygote of change.zygotes) scheduler.setZygote(zygote.packageSet, node, zygote.idle > 0);
+      for (const warm of change.warm) scheduler.setWarm(warm.function, warm.version, node, warm.idle, warm.busy);
+      for (const object of change.objectsAdded) scheduler.objectAdded(object.id, object.sizeBytes, node);
+      for (const id of change.objectsRemoved) scheduler.objectRemoved(id, node);
+    }
+
+    function onLinkEvent(event: LinkEvent): void {
+      switch (event.kind) {
+        case 'result': {
+          if (!scheduler.result(event.id, event.node, event.result)) {
+            // Nobody waits for it any more; unless a restarted scheduler still has to take it back, the agent may forget it.
+            if (!scheduler.live.has(event.id)) links.command({ kind: 'acknowledge', node: event.node, id: event.id });
+            return;
+          }
+          releaseSeen.add(scheduler.nowMs - event.result.releasedAtMs);
+          return;
+        }
+        case 'started':
+          return scheduler.started(event.id, event.node, event.startState);
+        case 'rejected':
+          return scheduler.rejected(event.id, event.node, event.error);
+        case 'delta':
+          return applyChange(event.node, event.change);
+        case 'snapshot':
+          for (const entry of scheduler.functions.entries) entry.forgetNode(event.node);
+          scheduler.objects.removeNode(event.node);
+          applyChange(event.node, event.change);
+          scheduler.nodeSnapshot(event.node, event.slots, event.running, event.connectedAtMs);
+          recovery.nodeReported(scheduler.cluster.name(event.node), event.node, event.epoch);
+          return;
+        case 'disconnected':
+          return scheduler.nodeDisconnected(event.node);
+        case 'gone':
+          return scheduler.nodeGone(event.node);
+        case 'prewarmed':
+          return;
+      }
+    }
+
+    await registry.load();
+    const version = (JSON.parse(readFileSync(packageFile(), 'utf8')) as { version: string }).version;
+    const gateway = (config.scheduler.gateway === 'process' ? spawnGatewayProcess : spawnGatewayThread)({
+      ...DEFAULT_GATEWAY_CONFIG, host: config.scheduler.host, grpcPort: config.scheduler.grpcPort, httpPort: config.scheduler.httpPort, maxPayloadBytes: config.limits.maxPayloadBytes, maxInputs: config.limits.maxInputs,
+      maxInFlight: config.limits.maxInFlight, maxStreamInFlight: config.limits.maxInFlight, reflection: config.scheduler.reflection, version, logLevel: config.scheduler.logLevel,
+    });
+    cleanUp.push(() => gateway.kill());
+    post = (message) => gateway.line.post(message);
+    const control = createControl({ scheduler, registry, work, store, links, transitions, stateAge, releaseSeen, nowMs, startedAtMs, version, localityThreshold: config.delay.localityThreshold, pushIntervalMs: config.nodes.pushIntervalMs });
+    const watchers = new Watchers(transitions, scheduler, (message) => post(message));
+
+    const answer = async (call: number, method: ControlMethod, request: unknown): Promise<void> => {
+      try {
+        // The protocol pairs each method with its request; the table cannot express it.
+        const response: unknown = await (control[method] as (given: unknown) => unknown)(request);
+        post({ kind: 'reply', call, response });
+      } catch (error) {
+        const known = MetronomeError.from(error);
+        if (known.code === 'INTERNAL') log.error({ err: error, method }, 'control.failed');
+        post({ kind: 'failed', call, error: known.toRecord() });
+      }
+    };
+    const { promise: listening, resolve: nowListening, reject: notListening } = Promise.withResolvers<{ grpcPort: number; httpPort: number }>();
+    gateway.line.onMessage((message: GatewayMessage) => {
+      switch (message.kind) {
+        case 'submit': return work.submit(message.items);
+        case 'cancel': return work.cancelTickets(message.tickets);
+        case 'call': return void answer(message.call, message.method, message.request);
+        case 'watch': return watchers.open(message.call, message.request);
+        case 'endCall': return watchers.close(message.call);
+        case 'listening': return nowListening(message);
+        case 'fatal': {
+          const error = MetronomeError.fromRecord(message.error);
+          notListening(error);
+          return fail(error);
+        }
+      }
+    });
+    let stopping = false;
+    void gateway.exited.then((code) => {
+      if (stopping) return;
+      const error = new MetronomeError('INTERNAL', `The gateway ended unexpectedly with code ${code}.`);
+      notListening(error);
+      fail(error);
+    });
+    void store.failed.then(fail);
+    void links.failed.then(fail);
+    const ports = await listening;
+    const prune = setInterval(() => {
+      store.pruneEnded(REMEMBER_ENDED_MS, config.limits.rememberInvocations).then(() => store.pruneBundles(BUNDLE_GRACE_MS)).catch((error: unknown) => log.warn({ err: error }, 'store.prune.failed'));
+    }, PRUNE_EVERY_MS);
+    cleanUp.push(() => clearInterval(prune));
+    const resumed = await recovery.begin(store, config.nodes.lostAfterMs + RECOVERY_GRACE_MS);
+    if (resumed > 0) log.info({ invocations: resumed }, 'recovery.began');
+    post({ kind: 'serving', serving: true });
+    log.info({ grpcPort: ports.grpcPort, httpPort: ports.httpPort, policy: scheduler.policyName, functions: registry.functions.size }, 'scheduler.listening');
+
+    let stopped: Promise<void> | undefined;
+    const stop = async (): Promise<void> => {
+      stopping = true;
+      scheduler.drain();
+      post({ kind: 'serving', serving: false });
+      log.info({ inHand: work.inHand }, 'scheduler.draining');
+      const until = nowMs() + config.scheduler.drainGraceMs;
+      while (work.inHand > 0 && nowMs() < until) await new Promise((resolve) => setTimeout(resolve, 20));
+      if (work.inHand > 0) log.warn({ inHand: work.inHand }, 'scheduler.drain.cutOff');
+      for (const invocation of [...scheduler.live.values()]) {
+        // What is durable goes on after the restart; the others' callers learn that it is over.
+        if (!(invocation.cargo as Cargo).durable) work.cancel(invocation.id, 'The scheduler shut down.');
+      }
+      post({ kind: 'stop', graceMs: 1_000 });
+      await Promise.race([gateway.exited, new Promise((resolve) => setTimeout(resolve, 3_000).unref())]);
+      await undo();
+      log.info({}, 'scheduler.stopped');
+    };
+    return { grpcAddress: `${config.scheduler.host}:${ports.grpcPort}`, httpUrl: `http://${config.scheduler.host}:${ports.httpPort}`, failed, stop: () => (stopped ??= stop()) };
+  } catch (error) {
+    await undo();
+    throw error;
+  }
+}
+
+/** package.json stands two folders up in the source, three in the build. */
+function packageFile(): URL {
+  return new URL(import.meta.url.endsWith('.ts') ? '../../package.json' : '../../../package.json', import.meta.url);
+}

@@ -1,0 +1,290 @@
+/**
+ * Entry point of the I/O thread in which all agents' streams end. It writes node scalars into shared memory and wakes the
+ * loop only for what can change a decision: results, releases, warmth, data, loss. One message per turn, whatever came in.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { credentials, type ClientDuplexStream, type ClientReadableStream, type ServiceError } from '@grpc/grpc-js';
+import { MetronomeError, isErrorCode } from '../core/errors.ts';
+import type { RunResult } from '../core/invocation.ts';
+import { AgentServiceClient, type DispatchCommand, type DispatchRequest, type DispatchResponse, type NodeMetrics, type Result, type WatchStateResponse } from '../rpc/gen/metronome/v1/agent.ts';
+import type { FunctionMessage as DeployedFunction } from '../rpc/gen/metronome/v1/function.ts';
+import { fromErrorDetail, fromStatus } from '../rpc/status.ts';
+import { METRIC_NAMES, NODE_ROW, RECEIVED_AT, SENT_AT } from '../scheduler/cluster-view.ts';
+import type { LinkEvent, LinksData, LinksRequest } from './links-protocol.ts';
+
+const MAX_MESSAGE_BYTES = 64 * 1024 ** 2;
+/** Commands that wait for a slow agent before the link is given up. */
+const MAX_BACKLOG = 50_000;
+const FIRST_RETRY_MS = 50;
+const LAST_RETRY_MS = 1_000;
+/** Refused connections in a row after which the agent counts as gone. */
+const REFUSALS_TILL_GONE = 2;
+
+const port = parentPort;
+if (port === null) throw new Error('links-thread.ts runs only as a worker thread.');
+const { nodeTable } = workerData as LinksData;
+const table = new Float64Array(nodeTable);
+const definitions = new Map<string, DeployedFunction>();
+const links = new Map<number, Link>();
+const nowMs = (): number => performance.timeOrigin + performance.now();
+
+let outgoing: LinkEvent[] = [];
+let flushing = false;
+function report(event: LinkEvent): void {
+  outgoing.push(event);
+  if (flushing) return;
+  flushing = true;
+  // A microtask, not an immediate: one stream message carries a batch already, and the loop waits.
+  queueMicrotask(() => {
+    flushing = false;
+    const items = outgoing;
+    outgoing = [];
+    port!.postMessage({ items });
+  });
+}
+
+class Link {
+  readonly node: number;
+  readonly address: string;
+  readonly epoch: number;
+  readonly intervalMs: number;
+  #client: AgentServiceClient | undefined;
+  #dispatch: ClientDuplexStream<DispatchRequest, DispatchResponse> | undefined;
+  #state: ClientReadableStream<WatchStateResponse> | undefined;
+  #sequence = 0;
+  #connectedAtMs = 0;
+  #retryMs = FIRST_RETRY_MS;
+  #retry: NodeJS.Timeout | undefined;
+  #refusals = 0;
+  #closed = false;
+  #backlog: DispatchCommand[] = [];
+  #flushing = false;
+  #blocked = false;
+  readonly #defined = new Map<string, string>();
+
+  constructor(node: number, address: string, epoch: number, intervalMs: number) {
+    this.node = node;
+    this.address = address;
+    this.epoch = epoch;
+    this.intervalMs = intervalMs;
+    this.#open();
+  }
+
+  #open(): void {
+    if (this.#closed) return;
+    this.#client = new AgentServiceClient(this.address, credentials.createInsecure(), {
+      'grpc.max_receive_message_length': MAX_MESSAGE_BYTES, 'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
+      'grpc.initial_reconnect_backoff_ms': FIRST_RETRY_MS, 'grpc.max_reconnect_backoff_ms': LAST_RETRY_MS, 'grpc.use_local_subchannel_pool': 1,
+    });
+    this.#defined.clear();
+    this.#sequence = 0;
+    this.#blocked = false;
+    this.#connectedAtMs = nowMs();
+    // The dispatch stream first: then the snapshot is the truth about everything sent on earlier streams.
+    const dispatch = this.#client.dispatch();
+    this.#dispatch = dispatch;
+    const broken = (error: unknown): void => {
+      if (this.#dispatch === dispatch) this.#broken(error);
+    };
+    dispatch.on('data', (message: DispatchResponse) => this.#onEvents(message));
+    dispatch.on('error', broken);
+    dispatch.on('end', () => broken(undefined));
+    dispatch.on('drain', () => {
+      this.#blocked = false;
+      this.#flush();
+    });
+    const state = this.#client.watchState({ intervalMs: this.intervalMs });
+    this.#state = state;
+    state.on('data', (message: WatchStateResponse) => this.#onState(message, broken));
+    state.on('error', broken);
+    state.on('end', () => broken(undefined));
+  }
+
+  #broken(error: unknown): void {
+    const { code, details } = (error ?? {}) as Partial<ServiceError>;
+    const refused = code === 14 && /ECONNREFUSED/.test(details ?? '');
+    this.#tearDown();
+    if (this.#closed) return;
+    report({ kind: 'disconnected', node: this.node });
+    this.#refusals = refused ? this.#refusals + 1 : 0;
+    if (this.#refusals >= REFUSALS_TILL_GONE) {
+      // Its process is gone. Should it come back, it registers again and gets a new link.
+      this.close();
+      links.delete(this.node);
+      report({ kind: 'gone', node: this.node });
+      return;
+    }
+    this.#retry = setTimeout(() => this.#open(), this.#retryMs);
+    this.#retryMs = Math.min(LAST_RETRY_MS, this.#retryMs * 2);
+  }
+
+  #tearDown(): void {
+    const dispatch = this.#dispatch, state = this.#state, client = this.#client;
+    this.#dispatch = this.#state = this.#client = undefined;
+    // What was not sent never arrives: the snapshot of the next connection says so, and the loop schedules it again.
+    this.#backlog = [];
+    for (const stream of [dispatch, state]) {
+      stream?.removeAllListeners();
+      stream?.on('error', () => {}); // a cancelled stream still reports its cancellation
+      stream?.cancel();
+    }
+    client?.close();
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    this.#tearDown();
+  }
+
+  send(command: DispatchCommand): void {
+    if (this.#dispatch === undefined) return; // see #tearDown
+    const { execute } = command;
+    if (execute !== undefined && this.#defined.get(execute.function) !== execute.version) {
+      const definition = definitions.get(execute.function);
+      if (definition?.version === execute.version) {
+        execute.definition = definition;
+        this.#defined.set(execute.function, execute.version);
+      }
+    }
+    this.#backlog.push(command);
+    if (this.#backlog.length > MAX_BACKLOG) {
+      this.#broken(new Error(`${MAX_BACKLOG} commands wait for the agent`));
+      return;
+    }
+    if (this.#flushing || this.#blocked) return;
+    this.#flushing = true;
+    queueMicrotask(() => {
+      this.#flushing = false;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    while (this.#dispatch !== undefined && !this.#blocked && this.#backlog.length > 0) {
+      const commands = this.#backlog.length <= 1_024 ? this.#backlog : this.#backlog.slice(0, 1_024);
+      this.#backlog = this.#backlog.length <= 1_024 ? [] : this.#backlog.slice(1_024);
+      this.#blocked = !this.#dispatch.write({ commands });
+    }
+  }
+
+  #onEvents(message: DispatchResponse): void {
+    const { node } = this;
+    for (const event of message.events) {
+      const id = event.invocationId;
+      if (event.result !== undefined) report({ kind: 'result', node, id, result: toRunResult(event.result) });
+      else if (event.started !== undefined) report({ kind: 'started', node, id, startState: event.started.startState });
+      else if (event.rejected !== undefined) {
+        const { code, message: text } = event.rejected;
+        report({ kind: 'rejected', node, id, error: { code: isErrorCode(code) ? code : 'INTERNAL', message: text, component: 'agent', invocationId: id } });
+      }
+    }
+  }
+
+  #onState(message: WatchStateResponse, broken: (error: unknown) => void): void {
+    // A process of another epoch answers here: an agent was restarted on the same port. It registers by itself.
+    if (message.epoch !== this.epoch) {
+      this.close();
+      links.delete(this.node);
+      report({ kind: 'gone', node: this.node });
+      return;
+    }
+    if (message.sequence !== this.#sequence + 1) return broken(new Error(`gap in the state: ${message.sequence} after ${this.#sequence}`));
+    this.#sequence = message.sequence;
+    if (message.metrics !== undefined) writeMetrics(this.node, message.metrics);
+    table[this.node * NODE_ROW + SENT_AT] = message.sentAtUnixMs;
+    table[this.node * NODE_ROW + RECEIVED_AT] = nowMs();
+    const change = {
+      warm: message.warm,
+      zygotes: message.zygotes,
+      packageSetsAdded: message.packageSetsAdded,
+      packageSetsRemoved: message.packageSetsRemoved,
+      objectsAdded: message.objectsAdded.map(({ id, sizeBytes }) => ({ id, sizeBytes })),
+      objectsRemoved: message.objectsRemoved,
+    };
+    if (message.snapshot) {
+      this.#retryMs = FIRST_RETRY_MS;
+      this.#refusals = 0;
+      report({ kind: 'snapshot', node: this.node, epoch: message.epoch, slots: message.slots, running: message.running, connectedAtMs: this.#connectedAtMs, change });
+    } else if (message.warm.length + message.zygotes.length + message.packageSetsAdded.length + message.packageSetsRemoved.length + message.objectsAdded.length + message.objectsRemoved.length > 0) {
+      report({ kind: 'delta', node: this.node, change });
+    }
+  }
+
+  prewarm(call: number, definition: DeployedFunction, count: number): void {
+    if (this.#client === undefined) {
+      report({ kind: 'prewarmed', call, idle: 0, error: { code: 'UNAVAILABLE', message: `The agent at ${this.address} cannot be reached.`, component: 'scheduler' } });
+      return;
+    }
+    this.#client.prewarm({ function: definition, count }, (error, response) => {
+      if (error !== null) report({ kind: 'prewarmed', call, idle: 0, error: fromStatus(error).toRecord() });
+      else report({ kind: 'prewarmed', call, idle: response.idle });
+    });
+  }
+}
+
+function writeMetrics(node: number, metrics: NodeMetrics): void {
+  const at = node * NODE_ROW;
+  for (let i = 0; i < METRIC_NAMES.length; i++) table[at + i] = metrics[METRIC_NAMES[i]!];
+}
+
+/** Plain data that survives the thread boundary: payloads as arrays of their own, not as views of a large buffer. */
+function toRunResult(result: Result): RunResult {
+  return {
+    ...(result.error === undefined ? {} : { error: fromErrorDetail(result.error) }),
+    payload: Uint8Array.from(result.payload),
+    contentType: result.contentType,
+    outputs: result.outputs,
+    fetchedMs: result.fetchedMs,
+    initialisedMs: result.initialisedMs,
+    ranMs: result.ranMs,
+    startState: result.startState,
+    fetchedBytes: result.fetchedBytes,
+    ...(result.logs === undefined ? {} : { logs: result.logs }),
+    acceptedAtMs: result.acceptedAtUnixMs,
+    releasedAtMs: result.releasedAtUnixMs,
+  };
+}
+
+port.on('message', (request: LinksRequest) => {
+  switch (request.kind) {
+    case 'commands':
+      for (const item of request.items) {
+        const link = links.get(item.node);
+        if (link === undefined) continue;
+        if (item.kind === 'execute') {
+          const { payload } = item.execute;
+          link.send({ execute: { ...item.execute, payload: Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength), definition: undefined } });
+        } else if (item.kind === 'cancel') link.send({ cancel: item.id });
+        else link.send({ acknowledge: item.id });
+      }
+      return;
+    case 'connect': {
+      const known = links.get(request.node);
+      if (known !== undefined && known.epoch === request.epoch && known.address === request.address) return;
+      known?.close();
+      links.set(request.node, new Link(request.node, request.address, request.epoch, request.intervalMs));
+      return;
+    }
+    case 'disconnect':
+      links.get(request.node)?.close();
+      links.delete(request.node);
+      return;
+    case 'define':
+      definitions.set(request.definition.spec?.name ?? '', request.definition);
+      return;
+    case 'undefine':
+      definitions.delete(request.name);
+      return;
+    case 'prewarm': {
+      const link = links.get(request.node);
+      if (link === undefined) report({ kind: 'prewarmed', call: request.call, idle: 0, error: new MetronomeError('UNAVAILABLE', 'The node is not connected.').toRecord() });
+      else link.prewarm(request.call, request.definition, request.count);
+      return;
+    }
+    case 'stop':
+      for (const link of links.values()) link.close();
+      links.clear();
+      port.close();
+  }
+});
