@@ -98,11 +98,12 @@ export function compileMachine<I, C extends object, E extends EventObject>(machi
         const target = targets[0];
         const next = target === undefined ? -1 : names.indexOf(target.key);
         if (target !== undefined && (next < 0 || target.parent !== root)) refuse(`${at} leads out of the machine`);
-        // xstate leaves and enters a state that is its own target for atomic states, as it does for any other.
+        // A state that is its own target is left and entered only with `reenter`.
+        const leaves = target !== undefined && (target !== state || definition.reenter);
         const ran = [
-          ...(target === undefined ? [] : state.exit.map((entry) => action(entry, `${place}, exit`))),
+          ...(leaves ? state.exit.map((entry) => action(entry, `${place}, exit`)) : []),
           ...definition.actions.map((entry) => action(entry, at)),
-          ...(target === undefined ? [] : node(target.key).entry.map((entry) => action(entry, `state "${target.key}", entry`))),
+          ...(leaves ? node(target.key).entry.map((entry) => action(entry, `state "${target.key}", entry`)) : []),
         ];
         const tested = guard(definition.guard, at);
         return { guard: tested.test, guardParams: tested.params, target: next, actions: ran.map((entry) => entry.run), params: ran.map((entry) => entry.params) };

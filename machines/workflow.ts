@@ -1,55 +1,83 @@
 /**
- * The life of a workflow run: running → completed | failed, or by way of cancelling and expiring to cancelled and timedOut.
- * Wiring only: which calls are made is src/workflow/run.ts, when to send which event is the daemon's.
+ * The life of a workflow run: running → completed, or by way of cancelling → failed | cancelled | timedOut. Which calls are made and
+ * what they get is src/workflow/run.ts. Wiring only: the runner is told by `entered` and cancels the calls when it hears `cancelling`.
  */
 import { setup } from 'xstate';
+import type { ErrorRecord } from '../src/core/errors.ts';
 
-/** Whom to tell that the run ended, with the name of the final state. */
-export interface WorkflowContext {
-  readonly ended: (state: 'completed' | 'failed' | 'cancelled' | 'timedOut') => void;
+/** The states of a workflow run. */
+export type WorkflowStateName = 'running' | 'cancelling' | 'completed' | 'failed' | 'cancelled' | 'timedOut';
+
+/** What the machine remembers of a run, and whom it tells. One object per run, changed in place. */
+export interface WorkflowLife {
+  /** Why it is being cancelled; the first cause counts. '': it is not. */
+  cause: '' | 'failed' | 'cancelled' | 'timedOut';
+  /** Called on every state but the first, with the event that led there. */
+  readonly entered: (state: WorkflowStateName, event: WorkflowEvent) => void;
 }
 
-/** Facts about a run. */
+/** One level of indirection, because xstate copies what it is given as context. */
+export interface WorkflowContext {
+  readonly life: WorkflowLife;
+}
+
+/** Facts about a workflow run. */
 export type WorkflowEvent =
+  /** Every step has its results. */
   | { readonly type: 'STEPS_COMPLETED' }
-  | { readonly type: 'STEP_FAILED' }
-  | { readonly type: 'CANCEL_REQUESTED' }
-  | { readonly type: 'DEADLINE_PASSED' }
+  /** A step failed for good, or its input could not be made. */
+  | { readonly type: 'STEP_FAILED'; readonly error: ErrorRecord }
+  /** The caller cancelled the run or went away. */
+  | { readonly type: 'CANCEL' }
+  /** The run's hard limit passed. */
+  | { readonly type: 'EXPIRE' }
+  /** No call of the run is under way any more. */
   | { readonly type: 'CALLS_ENDED' };
 
 export const workflowMachine = setup({
-  types: { context: {} as WorkflowContext, events: {} as WorkflowEvent, input: {} as WorkflowContext },
+  types: { context: {} as WorkflowContext, events: {} as WorkflowEvent, input: {} as WorkflowLife },
+  guards: {
+    hadFailed: ({ context }) => context.life.cause === 'failed',
+    wasCancelled: ({ context }) => context.life.cause === 'cancelled',
+  },
   actions: {
-    enterCompleted: ({ context }) => context.ended('completed'),
-    enterFailed: ({ context }) => context.ended('failed'),
-    enterCancelled: ({ context }) => context.ended('cancelled'),
-    enterTimedOut: ({ context }) => context.ended('timedOut'),
+    noteFailure: ({ context }) => void (context.life.cause = 'failed'),
+    noteCancel: ({ context }) => void (context.life.cause = 'cancelled'),
+    noteExpiry: ({ context }) => void (context.life.cause = 'timedOut'),
+    enterCancelling: ({ context, event }) => context.life.entered('cancelling', event),
+    enterCompleted: ({ context, event }) => context.life.entered('completed', event),
+    enterFailed: ({ context, event }) => context.life.entered('failed', event),
+    enterCancelled: ({ context, event }) => context.life.entered('cancelled', event),
+    enterTimedOut: ({ context, event }) => context.life.entered('timedOut', event),
   },
 }).createMachine({
   id: 'workflow',
-  context: ({ input }) => input,
+  context: ({ input }) => ({ life: input }),
   initial: 'running',
   states: {
     running: {
-      description: 'Steps are called as their predecessors end.',
+      description: 'Steps run as their predecessors complete.',
       on: {
         STEPS_COMPLETED: { target: 'completed' },
-        STEP_FAILED: { target: 'failed' },
-        CANCEL_REQUESTED: { target: 'cancelling' },
-        DEADLINE_PASSED: { target: 'expiring' },
+        STEP_FAILED: { target: 'cancelling', actions: 'noteFailure' },
+        CANCEL: { target: 'cancelling', actions: 'noteCancel' },
+        EXPIRE: { target: 'cancelling', actions: 'noteExpiry' },
       },
     },
     cancelling: {
-      description: 'Somebody cancelled the run; the calls under way are being stopped.',
-      on: { CALLS_ENDED: { target: 'cancelled' }, STEP_FAILED: { target: 'cancelled' }, STEPS_COMPLETED: { target: 'completed' } },
+      description: 'It cannot complete any more; the calls that are under way are being cancelled.',
+      entry: 'enterCancelling',
+      on: {
+        CALLS_ENDED: [
+          { target: 'failed', guard: 'hadFailed' },
+          { target: 'cancelled', guard: 'wasCancelled' },
+          { target: 'timedOut' },
+        ],
+      },
     },
-    expiring: {
-      description: 'The time of the run is up; the calls under way are being stopped.',
-      on: { CALLS_ENDED: { target: 'timedOut' }, STEP_FAILED: { target: 'timedOut' }, STEPS_COMPLETED: { target: 'completed' } },
-    },
-    completed: { description: 'All steps ended with a result.', entry: 'enterCompleted', type: 'final' },
-    failed: { description: 'A step failed.', entry: 'enterFailed', type: 'final' },
-    cancelled: { description: 'Somebody cancelled it.', entry: 'enterCancelled', type: 'final' },
-    timedOut: { description: 'Its time was up.', entry: 'enterTimedOut', type: 'final' },
+    completed: { description: 'Ended with the result of its last steps.', entry: 'enterCompleted', type: 'final' },
+    failed: { description: 'Ended because a step failed for good.', entry: 'enterFailed', type: 'final' },
+    cancelled: { description: 'Ended because somebody cancelled it.', entry: 'enterCancelled', type: 'final' },
+    timedOut: { description: 'Ended because its hard limit passed.', entry: 'enterTimedOut', type: 'final' },
   },
 });

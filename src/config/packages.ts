@@ -10,7 +10,7 @@ import { join, resolve } from 'node:path';
 import { MetronomeError } from '../core/errors.ts';
 import { LOCKFILE } from './lockfile.ts';
 
-const NPM_ARGUMENTS = ['ci', '--omit=dev', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'];
+const NPM_ARGUMENTS = ['ci', '--omit=dev', '--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
 const MAX_NPM_OUTPUT_BYTES = 4 * 1024 * 1024;
 
 /** How to install. */

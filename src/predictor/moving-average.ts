@@ -3,7 +3,7 @@
  * initialisation, per (function, class of input size) for the run, and per node for bandwidth. It stays afterwards as
  * the cold-start fallback and as a baseline.
  */
-import { COLD, PACKAGES, WARM, ZYGOTE, type FunctionAccuracy, type Observation, type PredictionRows, type Predictor } from './predictor.ts';
+import { COLD, PACKAGES, WARM, ZYGOTE, type FunctionAccuracy, type Observation, type Predictor } from './predictor.ts';
 
 /** Priors and weights of the moving averages. */
 export interface MovingAverageOptions {

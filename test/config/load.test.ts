@@ -42,7 +42,7 @@ describe('loadConfig', () => {
     expect(config.delay).toEqual({ localityGain: 0.85, safetyMargin: 0.1, monitorIntervalMs: 100, strict: false, localityThreshold: 0.1 });
     expect(config.limits).toEqual({
       maxLive: 20_000, maxPayloadBytes: 1_048_576, maxResultBytes: 1_048_576, maxNodes: 1_024, maxFunctions: 10_000, maxInputs: 1_024,
-      rememberInvocations: 10_000, rememberDecisions: 16_384, maxInFlight: 20_000, maxWorkflowRuns: 2_000,
+      rememberInvocations: 10_000, rememberDecisions: 16_384, maxInFlight: 20_000, maxWaitMs: 600_000, maxWorkflowRuns: 2_000,
     });
     expect(config.nodes).toEqual({ pushIntervalMs: 50, staleAfterMs: 150, lostAfterMs: 3_000 });
     expect(config.agent).toMatchObject({ grpcPort: 0, dataPort: 0, scheduler: '127.0.0.1:7070', keepAliveMs: 60_000, objectQuotaBytes: 10 * 1024 ** 3, logBytes: 65_536 });

@@ -63,7 +63,7 @@ describe('control calls', () => {
     expect((await client.predict({ situations: [{ function: 'f' }] })).predictions[0]?.meanMs).toBe(5);
     expect((await client.observe({ observations: [{}] })).accepted).toBe(1);
     expect((await client.getModelStatus({})).predictor).toBe('moving-average');
-    expect(Buffer.from((loop.calls.find((call) => call.method === 'applyFunction')?.request as { bundle: Uint8Array }).bundle).toString()).toBe('code');
+    expect(loop.calls.find((call) => call.method === 'applyFunction')?.request).toMatchObject({ bundle: new Uint8Array(Buffer.from('code')) });
   });
 
   it('pass on what the loop fails with, violations included', async () => {

@@ -32,7 +32,7 @@ afterAll(async () => {
   await door.close();
 });
 
-async function post(path: string, body?: BodyInit, headers: Record<string, string> = {}): Promise<{ status: number; headers: Headers; text: string; error: Record<string, unknown> }> {
+async function post(path: string, body?: string | Buffer<ArrayBuffer>, headers: Record<string, string> = {}): Promise<{ status: number; headers: Headers; text: string; error: Record<string, unknown> }> {
   const response = await fetch(`${door.http}${path}`, { method: 'POST', ...(body === undefined ? {} : { body }), headers });
   const text = await response.text();
   const json: unknown = response.headers.get('content-type')?.includes('json') ? JSON.parse(text === '' ? '{}' : text) : {};

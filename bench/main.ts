@@ -1,0 +1,32 @@
+/** `npm run -s bench -- <name> [--json] [--seed n] [--quick]`: runs one bench and prints its report. */
+import { decisionBench } from './decision.ts';
+import { gatewayBench } from './gateway.ts';
+import { toReport, type Bench } from './harness.ts';
+import { metricsLagBench } from './metrics-lag.ts';
+
+const BENCHES: Readonly<Record<string, Bench>> = { decision: decisionBench, gateway: gatewayBench, 'metrics-lag': metricsLagBench };
+
+const args = process.argv.slice(2);
+const flag = (name: string): boolean => args.includes(name);
+const option = (name: string): string | undefined => (args.includes(name) ? args[args.indexOf(name) + 1] : undefined);
+const name = args.find((arg, i) => !arg.startsWith('--') && args[i - 1] !== '--seed');
+
+if (name === undefined || flag('--help') || BENCHES[name] === undefined) {
+  const known = Object.entries(BENCHES).map(([key, { description }]) => `  ${key.padEnd(14)} ${description}`).join('\n');
+  process.stderr.write(`${name !== undefined && BENCHES[name] === undefined ? `Unknown bench "${name}".\n\n` : ''}Usage: npm run -s bench -- <name> [--json] [--seed n] [--quick]\n\n${known}\n`);
+  process.exit(flag('--help') ? 0 : 2);
+}
+
+const seed = Number(option('--seed') ?? 1);
+if (!Number.isSafeInteger(seed)) {
+  process.stderr.write(`--seed must be an integer, not "${option('--seed')}".\n`);
+  process.exit(2);
+}
+const result = await BENCHES[name].run({ seed, quick: flag('--quick'), progress: (text) => process.stderr.write(`${text}\n`) });
+const report = toReport(name, seed, result);
+if (flag('--json')) process.stdout.write(`${JSON.stringify(report)}\n`);
+else {
+  process.stdout.write(`${report.name} (${report.mode}) · ${report.machine.cpus} × ${report.machine.model} · Node ${report.machine.node} · ${report.commit} · seed ${seed}\n`);
+  for (const { name: figure, value, unit, n, low, high } of report.figures) process.stdout.write(`  ${figure.padEnd(34)} ${String(value).padStart(10)} ${unit.padEnd(4)} low ${low}, high ${high}, n ${n}\n`);
+}
+process.exit(0);

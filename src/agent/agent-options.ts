@@ -1,0 +1,43 @@
+/** What an agent is told at its start, and the log that it writes to. Defaults and bounds are the configuration schema's (section "agent"). */
+
+/** The part of a pino logger that the agent uses: fields first, then the event as `noun.verb`. */
+export interface AgentLog {
+  info(fields: object, event: string): void;
+  warn(fields: object, event: string): void;
+  error(fields: object, event: string): void;
+}
+
+/** Options of {@link import('./agent.ts').startAgent}. */
+export interface AgentOptions {
+  /** Name of the node, unique in the cluster. */
+  readonly name: string;
+  /** Address to listen on and to be reached at, for example "127.0.0.1". */
+  readonly host: string;
+  /** Port of the AgentService; 0: a free one. */
+  readonly grpcPort: number;
+  /** Port of the object store; 0: a free one. */
+  readonly dataPort: number;
+  /** host:port of the scheduler; undefined: the agent registers nowhere (tests, embedding). */
+  readonly schedulerAddress: string | undefined;
+  /** Invocations that run at the same time, 1 to 4096. */
+  readonly slots: number;
+  /** Memory that the limits of all sandboxes together may reach, MiB. */
+  readonly memoryMb: number;
+  /** Folder of bundles, sandboxes and objects; made if it is not there. One agent per folder (STATE_LOCKED). */
+  readonly dataDir: string;
+  /** How long an idle sandbox is kept when its function does not say, ms. Usually 60 000. */
+  readonly keepAliveMs: number;
+  /** How often state is pushed to a reader that names no interval, ms. Usually 50. */
+  readonly pushIntervalMs: number;
+  /** Disk space for objects, bytes; the least recently used are dropped first. */
+  readonly objectQuotaBytes: number;
+  /** Largest result of a function, bytes. */
+  readonly maxResultBytes: number;
+  /** What is kept of stdout and of stderr of one run, bytes, at most 64 KiB; the middle is cut out. */
+  readonly logBytes: number;
+  /** Python interpreter. Default: what `python3` on the PATH says it is. */
+  readonly pythonPath?: string;
+  readonly log: AgentLog;
+  /** Brings the bundle of a digest. Default: FunctionService.GetBundle of the scheduler. */
+  readonly fetchBundle?: (digest: string) => Promise<Uint8Array>;
+}

@@ -1,0 +1,101 @@
+/**
+ * What the agent knows of a sandbox, however it is made: a process that has loaded one version of one function and runs
+ * one invocation at a time. Drivers: process (process-sandbox.ts); others implement the same interface and contract.
+ */
+import type { FunctionFailure, MetronomeError } from '../core/errors.ts';
+
+/** What a sandbox is made from. */
+export interface SandboxSpec {
+  readonly functionName: string;
+  readonly runtime: 'node' | 'python3';
+  /** Folder with the unpacked bundle; shared, never written to by the agent. */
+  readonly bundleDir: string;
+  /** Module and export, "handler.mjs#run"; the export is "handler" by default. */
+  readonly handler: string;
+  /** Memory limit, MiB. */
+  readonly memoryMb: number;
+  /** Environment of the function. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Largest returned payload, bytes. */
+  readonly maxResultBytes: number;
+  /** Kept of each output stream, bytes. */
+  readonly logBytes: number;
+}
+
+/** An input as the function sees it: a read-only local file. */
+export interface SandboxInput {
+  readonly id: string;
+  readonly name: string;
+  readonly path: string;
+  readonly sizeBytes: number;
+}
+
+/** One run. */
+export interface SandboxRun {
+  readonly invocationId: string;
+  readonly attempt: number;
+  /** When the run is given up, ms since 1970-01-01 UTC. */
+  readonly deadlineUnixMs: number;
+  readonly traceparent: string;
+  readonly payload: Uint8Array;
+  readonly contentType: string;
+  readonly inputs: readonly SandboxInput[];
+  /** Absolute path of a directory that does not exist yet; the sandbox makes it when the function asks for an output. */
+  readonly outputDir: string;
+}
+
+/** How the handler ended. After either kind the sandbox can run again. */
+export type SandboxOutcome =
+  | {
+      readonly kind: 'returned';
+      readonly payload: Buffer;
+      readonly contentType: string;
+      /** Whether `outputDir` was made. */
+      readonly hasOutputs: boolean;
+      /** Inside the handler, ms. */
+      readonly ranMs: number;
+    }
+  | { readonly kind: 'threw'; readonly error: FunctionFailure; readonly ranMs: number };
+
+/** What a run wrote, bounded. */
+export interface SandboxLogs {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly truncatedBytes: number;
+}
+
+/** A sandbox. It begins to start when it is created. */
+export interface Sandbox {
+  readonly id: string;
+  /** Private directory, on the file system of the object store. */
+  readonly dir: string;
+  /** Resolves when the handler is loaded; rejects with FUNCTION_LOAD_FAILED, MEMORY_EXCEEDED, SANDBOX_FAILED or the reason of `kill`. */
+  readonly ready: Promise<void>;
+  /** Resolves when nothing of it runs any more. Never rejects. */
+  readonly gone: Promise<void>;
+  /** False from the moment at which it is killed or found dead. */
+  readonly isAlive: boolean;
+  /**
+   * Runs the handler once; only when ready, one at a time. Rejects with FUNCTION_CRASHED, RESULT_TOO_LARGE, MEMORY_EXCEEDED,
+   * SANDBOX_FAILED or the reason of `kill`; the sandbox is dead then, except after RESULT_TOO_LARGE.
+   */
+  run(run: SandboxRun): Promise<SandboxOutcome>;
+  /** What was written since the last call; undefined if nothing was. */
+  takeLogs(): SandboxLogs | undefined;
+  /** Ends it with all its children at once; what is pending rejects with `reason`. Resolves like `gone`. */
+  kill(reason: MetronomeError): Promise<void>;
+  /** Resident memory at the last look, bytes. */
+  readonly rssBytes: number;
+}
+
+/** Makes sandboxes of one kind. */
+export interface SandboxDriver {
+  /** "process", … */
+  readonly name: string;
+  /** Makes a sandbox; failures come through `ready`. */
+  create(spec: SandboxSpec): Sandbox;
+  /** Ends what a former agent with the same directory left running and removes its files. Called once, before any `create`. */
+  sweep(): Promise<void>;
+  /** Kills all sandboxes and waits for their end. */
+  close(): Promise<void>;
+}

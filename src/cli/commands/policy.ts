@@ -1,0 +1,25 @@
+/** `metronome policy`: which policies there are, and which one is in force. */
+import { Command } from 'commander';
+import { withExamples } from '../arguments.ts';
+import { withSession } from '../context.ts';
+import type { CliApp } from '../program.ts';
+
+export function policyCommand(app: CliApp): Command {
+  const group = new Command('policy').description('look at and switch the scheduling policy');
+  group.addCommand(withExamples(new Command('list').alias('ls').description('list the policies').action(app.action(async (_options: object, command: Command) =>
+    withSession(app, command, async ({ client, printer, signal }) => {
+      const { policies, active } = await client.listPolicies({}, { signal });
+      printer.list(policies, [
+        { header: 'NAME', cell: ({ name }) => name },
+        { header: 'ACTIVE', cell: ({ name }) => (name === active ? 'yes' : '') },
+        { header: 'DESCRIPTION', cell: ({ description }) => description },
+      ], ({ name, description }) => ({ name, description, active: name === active }), 'The scheduler has no policies.');
+    }))), 'metronome policy list'));
+  group.addCommand(withExamples(new Command('set').argument('<name>', 'name of the policy').description('switch the policy for all functions that name none, from the next decision on').action(app.action(async (name: string, _options: object, command: Command) =>
+    withSession(app, command, async ({ client, printer, signal }) => {
+      const { previous, active } = await client.setPolicy({ policy: name }, { signal });
+      printer.progress(previous === active ? `policy ${active} is in force already` : `policy ${active} is in force (before: ${previous})`);
+      if (printer.isStructured) printer.structured({ previous, active });
+    }))), 'metronome policy set round-robin'));
+  return group;
+}

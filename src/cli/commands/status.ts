@@ -1,0 +1,33 @@
+/** `metronome status`: how the scheduler is doing. */
+import { Command } from 'commander';
+import { GetStatusResponse } from '../../rpc/gen/metronome/v1/inspect.ts';
+import { NodeStatus } from '../../rpc/gen/metronome/v1/node.ts';
+import { withExamples } from '../arguments.ts';
+import { withSession } from '../context.ts';
+import { ageText } from '../output/words.ts';
+import type { CliApp } from '../program.ts';
+
+export function statusCommand(app: CliApp): Command {
+  return withExamples(new Command('status').description('how the scheduler is doing').action(app.action(async (_options: object, command: Command) =>
+    withSession(app, command, async ({ client, printer, signal }) => {
+      const [status, { nodes }] = await Promise.all([client.getStatus({}, { signal }), client.listNodes({}, { signal })]);
+      const ready = nodes.filter((node) => node.status === NodeStatus.READY);
+      const slots = ready.reduce((sum, node) => sum + node.slots, 0);
+      const used = ready.reduce((sum, node) => sum + node.slotsUsed, 0);
+      printer.one([
+        ['Scheduler', `${client.address}, version ${status.version}, up ${ageText(status.startedAtUnixMs, Date.now())}${status.draining ? ', draining' : ''}`],
+        ['Policy', status.policy],
+        ['Predictor', status.predictor],
+        ['Engine', status.engine],
+        ['Nodes', `${ready.length} ready of ${nodes.length}, ${used} of ${slots} slots in use`],
+        ['Live', `${status.live} (waiting for a better node: ${status.delayingForLocality}, for room: ${status.delayingForCapacity})`],
+        ['States', pairs(status.states)],
+        ['Counters', pairs(status.counters)],
+      ], () => GetStatusResponse.toJSON(status));
+    }))), 'metronome status', 'metronome status -o json');
+}
+
+function pairs(map: Readonly<Record<string, number>>): string {
+  const entries = Object.entries(map).sort(([a], [b]) => (a < b ? -1 : 1));
+  return entries.length === 0 ? '-' : entries.map(([name, value]) => `${name} ${value}`).join('\n');
+}

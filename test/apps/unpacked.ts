@@ -1,0 +1,63 @@
+/** Functions as a node sees them: packed with their packages, unpacked somewhere else, called with a context like the agent's. */
+import { mkdir, mkdtemp, readdir, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { extract } from 'tar';
+import { packFunction } from '../../src/config/bundle.ts';
+import { handlerFile } from '../../src/config/bounds.ts';
+import { loadManifest } from '../../src/config/manifest.ts';
+
+/** The folder of the applications. */
+export const APPS = fileURLToPath(new URL('../../apps/', import.meta.url));
+
+/** An input object as a handler sees it. */
+export interface Input {
+  readonly name: string;
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly id: string;
+}
+
+/** What a handler returned, and the objects that it wrote, in the order of their names. */
+export interface Ran {
+  readonly result: unknown;
+  readonly outputs: readonly Input[];
+}
+
+/** A function that can be called. */
+export interface Unpacked {
+  readonly folder: string;
+  call(event: unknown, inputs?: readonly Input[]): Promise<Ran>;
+}
+
+type Handler = (event: unknown, context: unknown) => unknown;
+
+/** Packs and unpacks every Node function of an application. */
+export async function unpackApp(app: string): Promise<{ readonly functions: Readonly<Record<string, Unpacked>>; readonly folder: string }> {
+  const folder = await mkdtemp(join(tmpdir(), `metronome-app-${app}-`));
+  const { functions } = await loadManifest(join(APPS, app));
+  const unpacked: Record<string, Unpacked> = {};
+  for (const { spec, codeDir } of functions) {
+    const home = join(folder, spec.name);
+    await mkdir(home);
+    await writeFile(`${home}.tgz`, await packFunction(codeDir, { install: true, cacheDir: join(folder, 'packages') }));
+    await extract({ file: `${home}.tgz`, cwd: home, strict: true });
+    const module: Record<string, Handler> = spec.runtime === 'node' ? ((await import(pathToFileURL(join(home, handlerFile(spec.handler))).href)) as Record<string, Handler>) : {}; // a function's module is known at run time only
+    let calls = 0;
+    unpacked[spec.name] = {
+      folder: home,
+      async call(event, inputs = []) {
+        const target = join(folder, `${spec.name}-outputs-${calls++}`);
+        await mkdir(target);
+        const context = { invocationId: `inv-${calls}`, attempt: 1, function: spec.name, deadlineMs: 0, remainingMs: () => 60_000, inputs, output: (name: string) => join(target, name) };
+        const result = await module['handler']?.(event, context);
+        const names = (await readdir(target)).sort();
+        const outputs = await Promise.all(names.map(async (name) => ({ name, path: join(target, name), sizeBytes: (await stat(join(target, name))).size, id: `${spec.name}-${calls}-${name}` })));
+        // As it crosses the wire.
+        return { result: JSON.parse(JSON.stringify(result ?? null)) as unknown, outputs };
+      },
+    };
+  }
+  return { functions: unpacked, folder };
+}
