@@ -2,7 +2,7 @@
  * Compiles a flat XState machine to a transition table that genuine XState actors can host: one array look-up instead of
  * the interpreter's walk (measured 10–25× cheaper, `npm run bench -- decision`). The machine stays the only definition. Whatever this
  * file does not understand exactly, it refuses at start: nested, parallel, history and `always`, `after`, `invoke`,
- * built-in actions such as assign, and wildcard events. It reads fields of xstate's StateNode that are visible but not a
+ * built-in actions such as assign, output, and wildcard events. It reads fields of xstate's StateNode that are visible but not a
  * documented contract: xstate is pinned exactly and test/machines/differential.test.ts holds both forms against each other.
  */
 import type { ActorLogic, AnyActorScope, AnyStateMachine, EventObject, Snapshot } from 'xstate';
@@ -51,6 +51,7 @@ export function compileMachine<I, C extends object, E extends EventObject>(machi
   if (root.invoke.length > 0 || root.after.length > 0 || (root.always?.length ?? 0) > 0) refuse('the root has invoke, after or always');
   if (root.transitions.size > 0) refuse('the root has transitions');
   if (root.entry.length > 0 || root.exit.length > 0) refuse('the root has entry or exit actions');
+  if (root.output !== undefined) refuse('it has output');
 
   const action = (given: unknown, place: string): { run: Action<C, E>; params: unknown } => {
     const name = typeof given === 'string' ? given : (given as { type?: string }).type;
@@ -88,6 +89,7 @@ export function compileMachine<I, C extends object, E extends EventObject>(machi
     if (state.invoke.length > 0) refuse(`${place} invokes`);
     if (state.after.length > 0) refuse(`${place} has after`);
     if ((state.always?.length ?? 0) > 0) refuse(`${place} has always`);
+    if (state.output !== undefined) refuse(`${place} has output`);
     final.push(state.type === 'final');
     for (const [type, definitions] of state.transitions) {
       if (type === '' || type.includes('*')) refuse(`${place} has wildcard or empty event "${type}"`);

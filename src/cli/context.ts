@@ -61,6 +61,11 @@ export function schedulerAddress(context: CliContext, command: Command): string 
   return formatAddress(host, config.scheduler.grpcPort);
 }
 
+/** A printer for commands that need no scheduler. */
+export function printerOf(context: CliContext, command: Command): Printer {
+  return createPrinter(context.io, globalsOf(command));
+}
+
 /** A connection to the scheduler with a way to print. */
 export interface Session {
   readonly client: SchedulerClient;

@@ -13,17 +13,25 @@ export interface Clock {
   clearTimer(handle: TimerHandle): void;
 }
 
+/** Longest delay that setTimeout takes, ms; a longer one would fire at once. */
+const LONGEST_TIMEOUT_MS = 2_147_483_647;
+
 /** The real clock: the wall time at process start plus a monotonic count. */
 export function createSystemClock(): Clock {
   const origin = performance.timeOrigin;
   return {
     nowMs: () => origin + performance.now(),
     setTimer(atMs, fire) {
-      // Node rounds down to whole ms and may fire early by a fraction: one more is never early.
-      const delay = Math.max(0, Math.ceil(atMs - (origin + performance.now())));
-      return setTimeout(fire, Math.min(delay, 2_147_483_647));
+      const timer: { timeout: NodeJS.Timeout | undefined } = { timeout: undefined };
+      const arm = (): void => {
+        timer.timeout = setTimeout(check, Math.min(Math.max(0, Math.ceil(atMs - (origin + performance.now()))), LONGEST_TIMEOUT_MS));
+      };
+      // Node counts whole ms of its own and may fire early by a fraction; and a long delay comes in pieces.
+      const check = (): void => (origin + performance.now() < atMs ? arm() : fire());
+      arm();
+      return timer;
     },
-    clearTimer: (handle) => clearTimeout(handle as NodeJS.Timeout),
+    clearTimer: (handle) => clearTimeout((handle as { timeout: NodeJS.Timeout | undefined } | undefined)?.timeout), // made by setTimer
   };
 }
 

@@ -88,9 +88,10 @@ export interface Timed {
   duePlace: number;
 }
 
-/** An indexed min-heap by dueAtMs: at most one entry per item. */
+/** An indexed min-heap by dueAtMs: at most one entry per item. Keys stand beside the items, so that comparing touches no item. */
 export class DeadlineHeap<T extends Timed> {
   readonly #items: T[] = [];
+  readonly #keys: number[] = [];
 
   get size(): number {
     return this.#items.length;
@@ -98,7 +99,7 @@ export class DeadlineHeap<T extends Timed> {
 
   /** When the first one is due; Infinity when empty. */
   get nextMs(): number {
-    return this.#items.length === 0 ? Infinity : (this.#items[0] as T).dueAtMs;
+    return this.#items.length === 0 ? Infinity : (this.#keys[0] as number);
   }
 
   /** Adds the item, or moves it, to `dueAtMs`. O(log n). */
@@ -107,8 +108,9 @@ export class DeadlineHeap<T extends Timed> {
     if (item.duePlace < 0) {
       item.duePlace = this.#items.length;
       this.#items.push(item);
+      this.#keys.push(dueAtMs);
     }
-    this.#settle(item);
+    this.#settle(item, dueAtMs);
   }
 
   /** Takes the item out; harmless when it is not in. O(log n). */
@@ -117,40 +119,47 @@ export class DeadlineHeap<T extends Timed> {
     if (at < 0) return;
     item.duePlace = -1;
     const last = this.#items.pop() as T;
+    const key = this.#keys.pop() as number;
     if (last === item) return;
     last.duePlace = at;
-    this.#items[at] = last;
-    this.#settle(last);
+    this.#settle(last, key);
   }
 
   /** Takes the first item if it is due by `nowMs`. */
   popDue(nowMs: number): T | undefined {
+    if (this.nextMs > nowMs) return undefined;
     const first = this.#items[0];
-    if (first === undefined || first.dueAtMs > nowMs) return undefined;
-    this.delete(first);
+    if (first !== undefined) this.delete(first);
     return first;
   }
 
-  #settle(item: T): void {
-    const items = this.#items;
-    const key = item.dueAtMs;
+  /** Puts `item` with `key` where it belongs, beginning at its place. */
+  #settle(item: T, key: number): void {
+    const items = this.#items, keys = this.#keys;
     let at = item.duePlace;
     while (at > 0) {
-      const up = items[(at - 1) >> 1] as T;
-      if (up.dueAtMs <= key) break;
-      items[at] = up;
-      up.duePlace = at;
-      at = (at - 1) >> 1;
+      const up = (at - 1) >> 1;
+      const upKey = keys[up] as number;
+      if (upKey <= key) break;
+      const parent = items[up] as T;
+      items[at] = parent;
+      keys[at] = upKey;
+      parent.duePlace = at;
+      at = up;
     }
-    for (let child = 2 * at + 1; child < items.length; child = 2 * at + 1) {
-      if (child + 1 < items.length && (items[child + 1] as T).dueAtMs < (items[child] as T).dueAtMs) child++;
+    const size = items.length;
+    for (let child = 2 * at + 1; child < size; child = 2 * at + 1) {
+      if (child + 1 < size && (keys[child + 1] as number) < (keys[child] as number)) child++;
+      const childKey = keys[child] as number;
+      if (key <= childKey) break;
       const down = items[child] as T;
-      if (key <= down.dueAtMs) break;
       items[at] = down;
+      keys[at] = childKey;
       down.duePlace = at;
       at = child;
     }
     items[at] = item;
+    keys[at] = key;
     item.duePlace = at;
   }
 }

@@ -2,7 +2,7 @@
 import { MetronomeError } from '../core/errors.ts';
 import type { ControlMethods, LoopMessage } from '../gateway/protocol.ts';
 import { TransitionRing } from '../inspect/transition-ring.ts';
-import { START_STATES } from '../predictor/predictor.ts';
+import { NO_TICKET, START_STATES } from '../predictor/predictor.ts';
 import type { WatchInvocationsRequest } from '../rpc/gen/metronome/v1/invoke.ts';
 import { Invocation as InvocationMessage } from '../rpc/gen/metronome/v1/invoke.ts';
 import { INVOCATION_STATES } from '../core/invocation.ts';
@@ -169,7 +169,7 @@ export function createControl(o: ControlOptions): Handlers {
           rows.node[0] = Math.max(0, cluster.indexOf(situation.node));
           rows.startState[0] = situation.startState === 0 ? START_STATES.indexOf('cold') : situation.startState;
           rows.missingBytes[0] = situation.missingBytes;
-          predictor.predict(entry.index, situation.inputBytes, rows, undefined);
+          predictor.predict(entry.index, situation.inputBytes, rows, NO_TICKET);
           return { meanMs: rows.meanMs[0] ?? 0, spreadMs: rows.spreadMs[0] ?? 0, observations: predictor.observations(entry.index) };
         }),
       };

@@ -6,7 +6,7 @@ import { MetronomeError, type ErrorRecord } from '../core/errors.ts';
 import type { Invocation } from '../core/invocation.ts';
 import type { GatewayMessage, LoopMessage, SettledItem, SubmitItem } from '../gateway/protocol.ts';
 import { createMachineHost, type HostedMachine } from '../../machines/host.ts';
-import { workflowMachine, type WorkflowEvent } from '../../machines/workflow.ts';
+import { workflowMachine, type WorkflowEvent, type WorkflowLife, type WorkflowStateName } from '../../machines/workflow.ts';
 import { InvocationState, InvokeRequest, Invocation as InvocationMessage, type InvokeResponse } from '../rpc/gen/metronome/v1/invoke.ts';
 import { toErrorDetail } from '../rpc/status.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
@@ -80,6 +80,10 @@ const KEY_WINDOW_MS = 3_600_000;
 /** Results up to this size are remembered with their invocation, bytes. */
 const REMEMBERED_RESULT_BYTES = 16_384;
 const NOTHING = new Uint8Array();
+/** A run shows itself in the states of an invocation: whatever runs is dispatched. */
+const RUN_STATES: Readonly<Record<WorkflowStateName, InvocationState>> = {
+  running: InvocationState.DISPATCHED, cancelling: InvocationState.DISPATCHED, completed: InvocationState.COMPLETED, failed: InvocationState.FAILED, cancelled: InvocationState.CANCELLED, timedOut: InvocationState.TIMED_OUT,
+};
 
 export class Work {
   /** Ended invocations and runs, oldest first: what get, list and explain still know. */
@@ -99,7 +103,7 @@ export class Work {
 
   constructor(options: WorkOptions) {
     this.#o = options;
-    this.#workflowMachines = createMachineHost<{ readonly ended: (state: string) => void }, WorkflowEvent>(workflowMachine, options.engine);
+    this.#workflowMachines = createMachineHost<WorkflowLife, WorkflowEvent>(workflowMachine, options.engine);
   }
 
   // ── in ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -176,7 +180,7 @@ export class Work {
     const slaMs = item.slaMs > 0 ? item.slaMs : spec.slaMs;
     const run: Run = {
       id, name: spec.name, ticket: owner.ticket, durable: owner.durable, key: owner.key, arrivedAtMs, slaMs, calls: new Map(), ended: [], expiry: undefined, cancelError: undefined, state: InvocationState.DISPATCHED,
-      machine: this.#workflowMachines.start({ ended: () => {} }),
+      machine: this.#workflowMachines.start({ cause: '', entered: (state) => void (run.state = RUN_STATES[state]) }),
       workflow: createWorkflowRun({
         id, spec, payload: item.payload, contentType: item.contentType, inputs: item.inputs.slice(), slaMs, arrivedAtMs, deadlineAtMs, nowMs, maxPayloadBytes: this.#o.maxPayloadBytes,
         submit: (call) => this.#callStep(run, call, item),
@@ -210,7 +214,7 @@ export class Work {
 
   #cancelRun(run: Run, error: ErrorRecord): void {
     run.cancelError ??= error;
-    run.machine.send({ type: error.code === 'CANCELLED' ? 'CANCEL_REQUESTED' : 'DEADLINE_PASSED' });
+    run.machine.send({ type: error.code === 'CANCELLED' ? 'CANCEL' : 'EXPIRE' });
     run.workflow.cancel();
   }
 
@@ -219,8 +223,11 @@ export class Work {
     this.runs.delete(run.id);
     const now = this.#o.nowMs();
     const error: ErrorRecord | undefined = outcome.kind === 'completed' ? undefined : outcome.kind === 'failed' ? (run.cancelError ?? outcome.error) : (run.cancelError ?? { code: 'CANCELLED', message: 'The workflow run was cancelled.', component: 'scheduler', invocationId: run.id });
-    run.machine.send({ type: error === undefined ? 'STEPS_COMPLETED' : error.code === 'CANCELLED' || error.code === 'DEADLINE_EXCEEDED' ? 'CALLS_ENDED' : 'STEP_FAILED' });
-    run.state = error === undefined ? InvocationState.COMPLETED : error.code === 'CANCELLED' ? InvocationState.CANCELLED : error.code === 'DEADLINE_EXCEEDED' ? InvocationState.TIMED_OUT : InvocationState.FAILED;
+    if (outcome.kind === 'completed') run.machine.send({ type: 'STEPS_COMPLETED' });
+    else {
+      if (outcome.kind === 'failed') run.machine.send({ type: 'STEP_FAILED', error: outcome.error });
+      run.machine.send({ type: 'CALLS_ENDED' });
+    }
     const message = this.runMessage(run, now);
     message.endedAtUnixMs = now;
     if (outcome.kind === 'completed') {

@@ -111,6 +111,7 @@ export function createMovingAveragePredictor(options: MovingAverageOptions = {})
       }
       return true;
     },
+    listen: () => {},
     initialiseMs: (functionIndex, startState) => initialise(histories[functionIndex], startState),
     bytesPerMs,
     observations: (functionIndex) => histories[functionIndex]?.observations ?? 0,

@@ -46,14 +46,20 @@ export interface FunctionAccuracy {
   readonly p95Error: number;
 }
 
+/** The ticket of a question whose late answer nobody waits for. */
+export const NO_TICKET = -1;
+
 /** A prediction model for execution times. */
 export interface Predictor {
   readonly name: string;
   /**
-   * Fills meanMs and spreadMs. Returns true when they are there; false when they will come later, and then
-   * `ready` is called once, in the same thread. Work: O(rows.count), no allocation when it answers at once.
+   * Fills meanMs and spreadMs. Returns true when they are there; false when they will come later, and then the listener
+   * is called once with `ticket` (unless that is NO_TICKET) and the same question gets its answer at once.
+   * Work: O(rows.count), no allocation when it answers at once.
    */
-  predict(functionIndex: number, inputBytes: number, rows: PredictionRows, ready: (() => void) | undefined): boolean;
+  predict(functionIndex: number, inputBytes: number, rows: PredictionRows, ticket: number): boolean;
+  /** Who is told that a prediction came; called in the thread of predict. A predictor that always answers at once ignores it. */
+  listen(ready: (ticket: number) => void): void;
   /** Expected initialisation from this state, ms: the measured history of the function, or a prior. */
   initialiseMs(functionIndex: number, startState: number): number;
   /** Expected bandwidth of a fetch by this node, bytes per ms, > 0. */

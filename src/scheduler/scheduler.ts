@@ -14,7 +14,7 @@ import { createRandom } from '../core/random.ts';
 import type { Reason } from '../core/reasons.ts';
 import { createDecision, type Candidates, type Decision, type DecisionView, type Policy } from '../policy/policy.ts';
 import { createPolicies, isPolicyName, unknownPolicy } from '../policy/registry.ts';
-import type { Predictor } from '../predictor/predictor.ts';
+import { NO_TICKET, type Predictor } from '../predictor/predictor.ts';
 import { createCandidates, createClassifier, type Classifier } from './classify.ts';
 import { ClusterView, DRAINING, LOST, NODE_ROW, READY, RECEIVED_AT, STALE, type NodeInfo } from './cluster-view.ts';
 import { DecisionRing } from './decision-ring.ts';
@@ -135,6 +135,8 @@ export class Scheduler implements InvocationHost {
   readonly #nodeMachines: MachineHost<NodeContext, NodeEvent>;
   readonly #nodes: HostedMachine<NodeEvent>[] = [];
   readonly #deadlines = new DeadlineHeap<Invocation>();
+  /** Invocations whose predictions are on their way, by serial number. */
+  readonly #unpredicted = new Map<number, Invocation>();
   readonly #classifier: Classifier;
   readonly #candidates: Candidates;
   readonly #one: Candidates = createCandidates(1);
@@ -173,6 +175,7 @@ export class Scheduler implements InvocationHost {
     };
     this.#policies = createPolicies({ localityGain: options.localityGain, safetyMargin: options.safetyMargin, strict: options.strict, random: createRandom(options.seed) });
     this.#policy = this.#policyNamed(options.policy);
+    this.predictor.listen(this.#predicted);
     this.#watchNodes();
   }
 
@@ -296,7 +299,7 @@ export class Scheduler implements InvocationHost {
     const policy = createPolicies({ localityGain: o.localityGain, safetyMargin: o.safetyMargin, strict: o.strict, random: createRandom(o.seed) }).get(name) as Policy;
     const decision = createDecision();
     this.#classifier.classify(invocation, entry, now, this.#candidates);
-    this.predictor.predict(entry.index, inputBytes, this.#candidates, undefined);
+    this.predictor.predict(entry.index, inputBytes, this.#candidates, NO_TICKET);
     policy.decide(this.#viewOf(invocation, entry), decision);
     return { invocation, candidates: this.#candidates, decision, policy: name };
   }
@@ -305,15 +308,23 @@ export class Scheduler implements InvocationHost {
 
   #classifyAndDecide(invocation: Invocation, entry: FunctionEntry): void {
     this.#classifier.classify(invocation, entry, this.nowMs, this.#candidates);
-    const ready = this.predictor.predict(entry.index, invocation.inputBytes, this.#candidates, () => {
-      if (invocation.state !== ARRIVING && invocation.state !== CLASSIFIED) return;
-      this.#tick();
-      this.#classifyAndDecide(invocation, entry);
-    });
-    if (!ready) return;
+    if (!this.predictor.predict(entry.index, invocation.inputBytes, this.#candidates, invocation.seq)) {
+      this.#unpredicted.set(invocation.seq, invocation);
+      return;
+    }
     if (invocation.state === ARRIVING) invocation.machine!.send({ type: 'PREDICTED', reason: 'predicted' });
     this.#decide(invocation, entry);
   }
+
+  /** A prediction came that an invocation in `arriving` (or classified again) waits for. */
+  readonly #predicted = (seq: number): void => {
+    const invocation = this.#unpredicted.get(seq);
+    this.#unpredicted.delete(seq);
+    if (invocation === undefined || (invocation.state !== ARRIVING && invocation.state !== CLASSIFIED)) return;
+    this.#tick();
+    this.#classifyAndDecide(invocation, this.functions.entries[invocation.functionIndex] as FunctionEntry);
+    this.#rearm();
+  };
 
   #viewOf(invocation: Invocation, entry: FunctionEntry): DecisionView {
     const view = this.#view;
@@ -430,7 +441,7 @@ export class Scheduler implements InvocationHost {
     const mayRun = settings.concurrency === 0 || entry.running < settings.concurrency;
     this.#classifier.classifyOne(waiter, entry, node, this.nowMs, this.#one);
     this.#one.local[0] = 1;
-    const ready = this.predictor.predict(waiter.functionIndex, waiter.inputBytes, this.#one, undefined);
+    const ready = this.predictor.predict(waiter.functionIndex, waiter.inputBytes, this.#one, NO_TICKET);
     const asGood = !ready || this.#options.localityGain * (this.#one.meanMs[0] as number) <= waiter.targetMs;
     if (mayRun && asGood) this.#dispatch(waiter, entry, this.#one, 0, { type: 'NODE_RELEASED', reason: node === waiter.target ? 'localNodeReleased' : 'otherLocalNodeReleased', node });
     else this.#reconsider(waiter, { type: 'CLASSIFY', reason: mayRun ? 'localityLost' : 'concurrencyLimit' });
@@ -576,6 +587,7 @@ export class Scheduler implements InvocationHost {
   }
 
   #finish(invocation: Invocation, event: InvocationEvent): void {
+    this.#unpredicted.delete(invocation.seq);
     this.#deadlines.delete(invocation);
     invocation.machine!.send(event);
     if (isTerminal(invocation.state)) this.#settle(invocation);
@@ -666,7 +678,7 @@ export class Scheduler implements InvocationHost {
     if (this.cluster.status[invocation.target] !== READY) return this.#reconsider(invocation, { type: 'TARGET_LOST', reason: 'targetLost' });
     if (entry.generation !== invocation.seenGeneration) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityLost' });
     this.#classifier.classify(invocation, entry, this.nowMs, candidates);
-    if (this.predictor.predict(entry.index, invocation.inputBytes, candidates, undefined)) {
+    if (this.predictor.predict(entry.index, invocation.inputBytes, candidates, NO_TICKET)) {
       for (let row = 0; row < candidates.count; row++) {
         if (candidates.node[row] === invocation.target && candidates.local[row] === 0) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityLost' });
       }

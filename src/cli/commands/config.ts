@@ -4,9 +4,8 @@ import { configRows } from '../../config/load.ts';
 import { manifestJsonSchema } from '../../config/manifest.ts';
 import { configJsonSchema } from '../../config/schema.ts';
 import { withExamples } from '../arguments.ts';
-import { loadCliConfig } from '../context.ts';
+import { loadCliConfig, printerOf } from '../context.ts';
 import type { CliApp } from '../program.ts';
-import { printerOf } from './function.ts';
 
 export function configCommand(app: CliApp): Command {
   const group = new Command('config').description('look at the configuration');

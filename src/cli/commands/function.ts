@@ -4,11 +4,10 @@ import { formatBytes, formatMs } from '../../core/units.ts';
 import { loadManifest } from '../../config/manifest.ts';
 import { FunctionMessage } from '../../rpc/gen/metronome/v1/function.ts';
 import { withExamples } from '../arguments.ts';
-import { globalsOf, withSession, type CliContext } from '../context.ts';
+import { withSession, type CliContext } from '../context.ts';
 import { deploy, type Deployed } from '../deploy.ts';
 import type { Column } from '../output/table.ts';
 import { ageText, timeText } from '../output/words.ts';
-import { createPrinter } from '../output/printer.ts';
 import type { CliApp } from '../program.ts';
 
 export function functionCommand(app: CliApp): Command {
@@ -102,9 +101,4 @@ function functionFields({ spec, version, bundleBytes, bundleDigest, appliedAtUni
     ['Applied', timeText(appliedAtUnixMs)],
   ];
   return fields.filter(([, value]) => value !== '');
-}
-
-/** For commands that only print. */
-export function printerOf(app: CliContext, command: Command): ReturnType<typeof createPrinter> {
-  return createPrinter(app.io, globalsOf(command));
 }

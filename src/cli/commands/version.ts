@@ -1,9 +1,9 @@
 /** `metronome version`: of the program and of what it runs on. */
 import { Command } from 'commander';
 import { withExamples } from '../arguments.ts';
+import { printerOf } from '../context.ts';
 import type { CliApp } from '../program.ts';
 import { programVersion } from '../project.ts';
-import { printerOf } from './function.ts';
 
 export function versionCommand(app: CliApp): Command {
   return withExamples(new Command('version').description('print the version of the program and of Node').action(app.action((_options: object, command: Command) => {
