@@ -230,6 +230,10 @@ class ProcessSandbox implements Sandbox {
       if (!reader.feed(chunk, (body) => this.#onFrame(body))) this.#protocolBroken('announced a frame that is larger than any result may be');
     });
     control.on('error', () => {}); // EPIPE, ECONNRESET: the exit follows and says why
+    control.on('close', () => {
+      // Normally the process ended; if it did not, the function closed the descriptor and will never answer.
+      if (this.#state !== 'dead') setTimeout(() => this.#state !== 'dead' && this.#protocolBroken('closed its control channel'), DRAIN_MS);
+    });
     const [file, exportName] = handler.split('#');
     this.#send({ kind: 'init', file: join(bundleDir, file ?? ''), exportName: exportName ?? 'handler', bundleDir, functionName, memoryMb, maxResultBytes });
     this.#loadTimer = setTimeout(() => {

@@ -92,7 +92,7 @@ export function createLoopClient(line: Line<LoopMessage, GatewayMessage> & { onC
   const endListeners = new Set<() => void>();
 
   // setImmediate and not a microtask: every frame that one read of a socket brought is handled before it runs, so one
-  // message carries them all; measured, it costs a lone request nothing (the check phase follows at once).
+  // message carries them all. Measured for lone requests: 10 µs until the flush, against 6 µs.
   const scheduleFlush = (): void => {
     if (flushing) return;
     flushing = true;

@@ -3,7 +3,6 @@
  * and an end that lets calls finish. Says NOT_SERVING until told otherwise and from the beginning of a drain.
  */
 import { Server, ServerCredentials, logVerbosity, setLogVerbosity, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
-import { HealthImplementation } from 'grpc-health-check';
 import { MetronomeError } from '../core/errors.ts';
 import { MAX_MESSAGE_BYTES } from './limits.ts';
 
@@ -69,6 +68,8 @@ export async function createRpcServer(options: RpcServerOptions): Promise<RpcSer
   });
   const names = options.services.map((service) => service.name);
   for (const service of options.services) server.addService(service.definition, service.implementation);
+  // Loaded on demand, like reflection: each brings a protobuf library of its own, and commands import this file for its helpers.
+  const { HealthImplementation } = await import('grpc-health-check');
   const health = new HealthImplementation(Object.fromEntries(['', ...names].map((name) => [name, 'NOT_SERVING' as const])));
   health.addToServer(server);
   if (options.reflection ?? true) await addReflection(server, names);
@@ -108,7 +109,6 @@ export function listenError(host: string, port: number, cause: unknown): Metrono
 }
 
 async function addReflection(server: Server, services: readonly string[]): Promise<void> {
-  // Loaded on demand: it brings a second protobuf library, which costs start-up time.
   const [{ ReflectionService }, { FILE_DESCRIPTORS }] = await Promise.all([import('@grpc/reflection'), import('./gen/descriptors.ts')]);
   const files = FILE_DESCRIPTORS.map((file) => Buffer.from(file, 'base64'));
   // The service reads nothing but fileDescriptorProtos; of the three kinds of entry this one needs no codec.

@@ -19,7 +19,7 @@ describe('createRandom', () => {
 
   it('stays in [0, 1) with the mean of a uniform distribution', () => {
     const numbers = take(1, 0, 20_000);
-    for (const number of numbers) expect(number >= 0 && number < 1).toBe(true);
+    expect(numbers.every((number) => number >= 0 && number < 1)).toBe(true);
     const mean = numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
     expect(Math.abs(mean - 0.5)).toBeLessThan(0.01);
   });

@@ -1,0 +1,295 @@
+/**
+ * The sandboxes of one node: idle ones by function for warm starts, all of them within a memory budget. A place in it is
+ * leased for one invocation; whether it is warm shows at the lease, before any time was spent.
+ *
+ * Rules: the sandbox that was used last is used first; an idle one goes after its keep-alive, when memory is needed (least
+ * recently used first), when its function has a newer version, or when told to. Work is never killed to make room.
+ */
+import { MetronomeError } from '../core/errors.ts';
+import type { WarmState } from '../rpc/gen/metronome/v1/agent.ts';
+import type { FunctionMessage, FunctionSpec } from '../rpc/gen/metronome/v1/function.ts';
+import type { BundleLease } from './bundle-cache.ts';
+import type { Sandbox, SandboxDriver } from './sandbox-driver.ts';
+
+/** A deployed function whose spec is there. */
+export interface Deployed extends FunctionMessage {
+  readonly spec: FunctionSpec;
+}
+
+/** Options of the pool. */
+export interface SandboxPoolOptions {
+  readonly driver: SandboxDriver;
+  readonly memoryMb: number;
+  readonly keepAliveMs: number;
+  readonly maxResultBytes: number;
+  readonly logBytes: number;
+  /** The counts of a function changed. `isUrgent`: somebody may want to know at once (a sandbox became idle or went). */
+  readonly onChange: (functionName: string, isUrgent: boolean) => void;
+}
+
+/** A place for one invocation. Give it back with `release`, whatever happened. */
+export interface SandboxLease {
+  readonly deployed: Deployed;
+  /** There from the beginning when it is warm; otherwise from `start` on. */
+  sandbox: Sandbox | undefined;
+  readonly isWarm: boolean;
+}
+
+/** What is known of one version of one function. */
+interface Version {
+  readonly deployed: Deployed;
+  /** By last use, the most recent last. */
+  readonly idle: Idle[];
+  /** Leases that are out, starting ones included. */
+  busy: number;
+}
+
+interface Idle {
+  readonly sandbox: Sandbox;
+  readonly sinceMs: number;
+  readonly untilMs: number;
+}
+
+const WHY_EVICTED = new MetronomeError('CANCELLED', 'The idle sandbox was evicted.', { component: 'agent' });
+const MAX_TIMER_MS = 2_147_483_647;
+
+export class SandboxPool {
+  readonly #options: SandboxPoolOptions;
+  /** The newest version of each function that was seen, and older ones while they still run. */
+  readonly #versions = new Map<string, Version>();
+  readonly #newest = new Map<string, Version>();
+  readonly #bundles = new Map<Sandbox, BundleLease>();
+  readonly #all = new Set<Sandbox>();
+  #usedMb = 0;
+  #idleCount = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #timerAtMs = Infinity;
+  #isClosed = false;
+
+  constructor(options: SandboxPoolOptions) {
+    this.#options = options;
+  }
+
+  get idleCount(): number {
+    return this.#idleCount;
+  }
+
+  /** Resident memory of all sandboxes at the last look, MiB. */
+  get residentMb(): number {
+    let bytes = 0;
+    for (const sandbox of this.#all) bytes += sandbox.rssBytes;
+    return bytes / 1024 ** 2;
+  }
+
+  /** A place for an invocation, or why there is none. Takes an idle sandbox if there is one, else memory for a new one. */
+  lease(deployed: Deployed): SandboxLease | { readonly refusal: string } {
+    const version = this.#versionOf(deployed);
+    const { name, memoryMb } = deployed.spec;
+    let idle = version.idle.pop();
+    while (idle !== undefined && !idle.sandbox.isAlive) {
+      this.#lost(version, idle);
+      idle = version.idle.pop();
+    }
+    if (idle !== undefined) this.#idleCount--;
+    else if (!this.#takeMemory(memoryMb)) {
+      this.#dropIfUnused(version);
+      return { refusal: `"${name}" needs ${memoryMb} MiB; ${this.#usedMb} of ${this.#options.memoryMb} MiB are taken by sandboxes that work (agent.memory).` };
+    }
+    version.busy++;
+    this.#options.onChange(name, false);
+    return { deployed, sandbox: idle?.sandbox, isWarm: idle !== undefined };
+  }
+
+  /** Makes the sandbox of a lease that is not warm. Resolves when the handler is loaded; `release` is due either way. */
+  start(lease: SandboxLease, bundle: BundleLease): Promise<void> {
+    const { spec } = lease.deployed;
+    const sandbox = this.#options.driver.create({
+      functionName: spec.name,
+      runtime: spec.runtime === 'python3' ? 'python3' : 'node',
+      bundleDir: bundle.dir,
+      handler: spec.handler,
+      memoryMb: spec.memoryMb,
+      env: spec.env,
+      maxResultBytes: this.#options.maxResultBytes,
+      logBytes: this.#options.logBytes,
+    });
+    lease.sandbox = sandbox;
+    this.#all.add(sandbox);
+    this.#bundles.set(sandbox, bundle);
+    void sandbox.gone.then(() => this.#gone(sandbox, lease.deployed));
+    return sandbox.ready;
+  }
+
+  /** Gives a place back. A living sandbox is kept for the next one if the function, its version and the pool allow it. */
+  release(lease: SandboxLease): void {
+    const { deployed, sandbox } = lease;
+    const { spec } = deployed;
+    const version = this.#versions.get(keyOf(deployed)) as Version; // it is kept while a lease is out
+    version.busy--;
+    const keepMs = spec.keepAliveMs > 0 ? spec.keepAliveMs : this.#options.keepAliveMs;
+    const isNewest = this.#newest.get(spec.name) === version;
+    if (sandbox !== undefined && sandbox.isAlive && spec.reuse && isNewest && keepMs > 0 && !this.#isClosed) {
+      const sinceMs = performance.now();
+      version.idle.push({ sandbox, sinceMs, untilMs: sinceMs + keepMs });
+      this.#idleCount++;
+      this.#arm(sinceMs + keepMs);
+    } else {
+      this.#usedMb -= spec.memoryMb;
+      void sandbox?.kill(WHY_EVICTED);
+      this.#dropIfUnused(version);
+    }
+    this.#options.onChange(spec.name, true);
+  }
+
+  /** Makes idle sandboxes until `count` are there, as far as memory allows. Returns how many there are. */
+  async prewarm(deployed: Deployed, count: number, bundle: () => Promise<BundleLease>): Promise<number> {
+    const version = this.#versionOf(deployed);
+    const leases: SandboxLease[] = [];
+    for (let missing = count - version.idle.length; missing > 0; missing--) {
+      // Not lease(): that would take the idle ones. Nor are idle ones of others driven out for a guess.
+      if (this.#usedMb + deployed.spec.memoryMb > this.#options.memoryMb) break;
+      this.#usedMb += deployed.spec.memoryMb;
+      version.busy++;
+      leases.push({ deployed, sandbox: undefined, isWarm: false });
+    }
+    const outcomes = await Promise.allSettled(
+      leases.map(async (lease) => {
+        try {
+          await this.start(lease, await bundle());
+        } finally {
+          this.release(lease);
+        }
+      }),
+    );
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    const idle = this.#newest.get(deployed.spec.name)?.idle.length ?? 0;
+    if (failed !== undefined && idle === 0) throw failed.reason;
+    this.#dropIfUnused(version);
+    return idle;
+  }
+
+  /** Ends idle sandboxes of a function ('' : of all), the least recently used first; `count` 0: all. Returns how many. */
+  evict(functionName: string, count: number): number {
+    const most = count === 0 ? Infinity : count;
+    let evicted = 0;
+    while (evicted < most && this.#evictOldest((version) => functionName === '' || version.deployed.spec.name === functionName)) evicted++;
+    return evicted;
+  }
+
+  /** Counts of a function's newest version; all zero if there is nothing of it. */
+  warmOf(functionName: string): WarmState {
+    const version = this.#newest.get(functionName);
+    return { function: functionName, version: version?.deployed.version ?? '', idle: version?.idle.length ?? 0, busy: version?.busy ?? 0 };
+  }
+
+  /** Counts of all functions that have sandboxes. */
+  warm(): WarmState[] {
+    return Array.from(this.#newest.keys(), (name) => this.warmOf(name));
+  }
+
+  /** Ends all idle sandboxes; leases that are given back from now on end theirs. */
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    this.evict('', 0);
+  }
+
+  #versionOf(deployed: Deployed): Version {
+    const key = keyOf(deployed);
+    let version = this.#versions.get(key);
+    if (version === undefined) {
+      version = { deployed, idle: [], busy: 0 };
+      this.#versions.set(key, version);
+    }
+    const { name } = deployed.spec;
+    const newest = this.#newest.get(name);
+    if (newest === undefined || (newest !== version && deployed.appliedAtUnixMs >= newest.deployed.appliedAtUnixMs)) {
+      this.#newest.set(name, version);
+      if (newest !== undefined) {
+        while (newest.idle.length > 0) this.#evict(newest, newest.idle[0] as Idle);
+        this.#dropIfUnused(newest);
+      }
+    }
+    return version;
+  }
+
+  #dropIfUnused(version: Version): void {
+    if (version.busy > 0 || version.idle.length > 0) return;
+    const { deployed } = version;
+    if (this.#versions.get(keyOf(deployed)) === version) this.#versions.delete(keyOf(deployed));
+    if (this.#newest.get(deployed.spec.name) === version) this.#newest.delete(deployed.spec.name);
+  }
+
+  #takeMemory(needMb: number): boolean {
+    const { memoryMb } = this.#options;
+    // Driving others out is for nothing if that cannot be enough.
+    if (needMb > memoryMb) return false;
+    while (this.#usedMb + needMb > memoryMb) if (!this.#evictOldest(() => true)) return false;
+    this.#usedMb += needMb;
+    return true;
+  }
+
+  #evictOldest(which: (version: Version) => boolean): boolean {
+    let oldest: Idle | undefined;
+    let of: Version | undefined;
+    for (const version of this.#versions.values()) {
+      const first = version.idle[0];
+      if (first === undefined || !which(version) || (oldest !== undefined && first.sinceMs >= oldest.sinceMs)) continue;
+      oldest = first;
+      of = version;
+    }
+    if (oldest === undefined || of === undefined) return false;
+    this.#evict(of, oldest);
+    return true;
+  }
+
+  #evict(version: Version, idle: Idle): void {
+    version.idle.splice(version.idle.indexOf(idle), 1);
+    this.#idleCount--;
+    this.#lost(version, idle);
+    void idle.sandbox.kill(WHY_EVICTED);
+  }
+
+  /** An idle sandbox that is out of its list already is no more. */
+  #lost(version: Version, idle: Idle): void {
+    if (!idle.sandbox.isAlive) this.#idleCount--;
+    this.#usedMb -= version.deployed.spec.memoryMb;
+    this.#dropIfUnused(version);
+    this.#options.onChange(version.deployed.spec.name, true);
+  }
+
+  #gone(sandbox: Sandbox, deployed: Deployed): void {
+    this.#all.delete(sandbox);
+    this.#bundles.get(sandbox)?.release();
+    this.#bundles.delete(sandbox);
+    const version = this.#versions.get(keyOf(deployed));
+    const idle = version?.idle.find((candidate) => candidate.sandbox === sandbox);
+    // It died while it was idle: nobody else takes it out.
+    if (version === undefined || idle === undefined) return;
+    version.idle.splice(version.idle.indexOf(idle), 1);
+    this.#lost(version, idle);
+  }
+
+  #arm(atMs: number): void {
+    if (atMs >= this.#timerAtMs) return;
+    clearTimeout(this.#timer);
+    this.#timerAtMs = atMs;
+    this.#timer = setTimeout(() => this.#expire(), Math.min(MAX_TIMER_MS, Math.max(0, Math.ceil(atMs - performance.now())))).unref();
+  }
+
+  #expire(): void {
+    this.#timerAtMs = Infinity;
+    const nowMs = performance.now();
+    let nextMs = Infinity;
+    for (const version of [...this.#versions.values()]) {
+      // All idle ones of a version have the same keep-alive: the first to come is the first to go.
+      while (version.idle.length > 0 && (version.idle[0] as Idle).untilMs <= nowMs) this.#evict(version, version.idle[0] as Idle);
+      nextMs = Math.min(nextMs, version.idle[0]?.untilMs ?? Infinity);
+    }
+    if (nextMs < Infinity) this.#arm(nextMs);
+  }
+}
+
+function keyOf(deployed: Deployed): string {
+  return `${deployed.spec.name}@${deployed.version}`;
+}

@@ -1,0 +1,55 @@
+/** `metronome agent`: the agent of a node in the foreground. */
+import { Command } from 'commander';
+import { withExamples } from '../arguments.ts';
+import { addConfigFlags, configFlags } from '../config-flags.ts';
+import { globalsOf, loadCliConfig } from '../context.ts';
+import type { CliApp } from '../program.ts';
+import { runService } from '../run-service.ts';
+
+const MIB = 1024 ** 2;
+
+export function agentCommand(app: CliApp): Command {
+  const command = new Command('agent').description('run the agent of this node in the foreground; SIGTERM lets what runs end');
+  // The scheduler's address is a global option.
+  const flags = addConfigFlags(command, { sections: ['agent'], except: ['agent.scheduler'] });
+  const logFlags = addConfigFlags(command, { sections: ['scheduler'], only: ['scheduler.logLevel', 'scheduler.drainGrace'] });
+  command.option('--exit-with-parent', 'end when the parent process is gone').action(app.action(async (options: { readonly exitWithParent?: boolean }, own: Command) => {
+    const given = configFlags(own, new Map([...flags, ...logFlags]));
+    const address = globalsOf(own).scheduler ?? app.io.env['METRONOME_ADDRESS'];
+    const { config } = loadCliConfig(app, own, { ...given.flags, 'agent.scheduler': address }, given.flagNames);
+    const { agent, nodes, limits, scheduler } = config;
+    return runService(app, {
+      role: 'agent',
+      logLevel: scheduler.logLevel,
+      exitWithParent: options.exitWithParent === true,
+      async start(log) {
+        // Loaded here: the other commands shall start without the agent.
+        const { startAgent } = await import('../../agent/agent.ts');
+        const running = await startAgent({
+          name: agent.name,
+          host: agent.host,
+          grpcPort: agent.grpcPort,
+          dataPort: agent.dataPort,
+          schedulerAddress: agent.scheduler,
+          slots: agent.slots,
+          memoryMb: Math.floor(agent.memoryBytes / MIB),
+          dataDir: agent.dataDir,
+          keepAliveMs: agent.keepAliveMs,
+          pushIntervalMs: nodes.pushIntervalMs,
+          objectQuotaBytes: agent.objectQuotaBytes,
+          maxResultBytes: limits.maxResultBytes,
+          logBytes: agent.logBytes,
+          log: log.child({ node: agent.name }),
+        });
+        return {
+          listening: { name: running.name, grpcAddress: running.grpcAddress, dataUrl: running.dataUrl },
+          async stop() {
+            await running.drain(scheduler.drainGraceMs);
+            await running.stop();
+          },
+        };
+      },
+    });
+  }));
+  return withExamples(command, 'metronome agent --name node-1 --slots 4', 'metronome agent --scheduler 10.0.0.5:7070 --host 10.0.0.7');
+}

@@ -1,0 +1,183 @@
+/**
+ * `up --demo`: the log application on real log files. Deploys it, makes logs and the truth about them, stores each log on another
+ * node, runs a burst of workflows, compares every result with the truth, and shows where each step ran and why it took as long.
+ */
+import { execFile } from 'node:child_process';
+import { isDeepStrictEqual, promisify } from 'node:util';
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { Config } from '../config/schema.ts';
+import { loadManifest } from '../config/manifest.ts';
+import { MetronomeError } from '../core/errors.ts';
+import { formatBytes, formatMs } from '../core/units.ts';
+import { createClient, type SchedulerClient } from '../rpc/client.ts';
+import type { ObjectRef } from '../rpc/gen/metronome/v1/common.ts';
+import { ObjectRef as ObjectRefMessage } from '../rpc/gen/metronome/v1/common.ts';
+import type { Invocation, InvokeResponse } from '../rpc/gen/metronome/v1/invoke.ts';
+import { runBurst } from './burst.ts';
+import type { Cluster } from './cluster/cluster.ts';
+import { deploy } from './deploy.ts';
+import { paint } from './io.ts';
+import { putFile } from './objects.ts';
+import { STEP_COLUMNS, isLocal } from './output/invocation-text.ts';
+import type { Printer } from './output/printer.ts';
+import { percent } from './output/words.ts';
+import { PROJECT_ROOT } from './project.ts';
+
+const WORKFLOW = 'log-analysis';
+const LOGS = 3;
+const AT_ONCE = 2;
+const PARTS = 4;
+const SEED = 20_260_101;
+
+/** What make-input.mjs says about a log. */
+const truthSchema = z.object({
+  lines: z.number(),
+  bytes: z.number(),
+  responseBytes: z.number(),
+  distinctAddresses: z.number(),
+  statusClasses: z.record(z.string(), z.object({ requests: z.number(), bytes: z.number() })),
+  topAddresses: z.array(z.object({ address: z.string(), requests: z.number() })),
+});
+type Truth = z.infer<typeof truthSchema>;
+
+/** What log-merge returns, as far as it is compared. */
+const resultSchema = z.object({
+  requests: z.number(),
+  malformed: z.number(),
+  bytes: z.number(),
+  distinctAddresses: z.number(),
+  statusClasses: z.record(z.string(), z.object({ requests: z.number(), bytes: z.number() })),
+  topAddresses: z.array(z.object({ address: z.string(), requests: z.number() })),
+});
+
+/** Where the demo runs. */
+export interface DemoOptions {
+  readonly config: Config;
+  readonly cluster: Cluster;
+  readonly printer: Printer;
+  /** Folder for the logs that it makes; they are removed again. */
+  readonly dataDir: string;
+  /** How a person calls the command line, with the address if that is needed. */
+  readonly metronome: string;
+  readonly signal: AbortSignal;
+  readonly colour: boolean;
+}
+
+/** Runs the demo. Fails when a run fails or a result is not the truth. */
+export async function runDemo(options: DemoOptions): Promise<void> {
+  const { config, cluster, printer, signal, colour } = options;
+  const { progress } = printer;
+  const client = createClient({ address: cluster.grpcAddress });
+  const work = join(options.dataDir, 'demo');
+  try {
+    await mkdir(work, { recursive: true });
+    progress(`demo: deploying ${join('apps', 'log')} and making ${LOGS} logs of ${formatBytes(config.up.demoLogBytes)} …`);
+    const manifest = await loadManifest(join(PROJECT_ROOT, 'apps', 'log'));
+    const [, logs] = await Promise.all([
+      deploy({ client, manifest, signal, progress: (line) => progress(`demo: ${line}`) }),
+      makeLogs(work, config.up.demoLogBytes, signal),
+    ]);
+    const stored = await storeLogs(client, cluster, logs, signal);
+    for (const { reference, truth } of stored) progress(`demo: ${reference.name} (${formatBytes(reference.sizeBytes)}, ${truth.lines} lines) is on ${reference.holders.join(', ')}`);
+    await rm(work, { recursive: true, force: true });
+
+    const runs = config.up.demoRuns;
+    if (runs > 0) await runWorkflows(options, client, stored, runs);
+
+    const [first] = stored;
+    if (!printer.isStructured && first !== undefined) {
+      printer.text([
+        '',
+        paint(colour, 'bold', 'Invoke it yourself, in another terminal:'),
+        `  ${options.metronome} invoke ${WORKFLOW} --input YOUR-ACCESS.log --data '{"parts":${PARTS}}' --steps`,
+        `  curl -d '{"parts":${PARTS}}' -H 'x-metronome-inputs: ${JSON.stringify([ObjectRefMessage.toJSON(first.reference)])}' ${cluster.httpUrl}/run/${WORKFLOW}`,
+        `  ${options.metronome} invocation list        and then: invocation explain ID`,
+        '',
+      ].join('\n'));
+    }
+  } finally {
+    client.close();
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+interface StoredLog {
+  readonly reference: ObjectRef;
+  readonly truth: Truth;
+}
+
+async function runWorkflows({ cluster, printer, signal, colour }: DemoOptions, client: SchedulerClient, logs: readonly StoredLog[], runs: number): Promise<void> {
+  const { progress } = printer;
+  progress(`demo: ${runs} runs of ${WORKFLOW}, ${AT_ONCE} at a time …`);
+  const steps: Invocation[][] = [];
+  const wrong: string[] = [];
+  const payload = Buffer.from(JSON.stringify({ parts: PARTS }));
+  const logOf = (i: number): StoredLog => logs[i % logs.length] as StoredLog; // there is at least one log
+  const { summary, firstError } = await runBurst({
+    client, count: runs, concurrency: AT_ONCE, signal,
+    request: (i) => ({ function: WORKFLOW, payload, contentType: 'application/json', inputs: [logOf(i).reference] }),
+    onSettled(i, outcome) {
+      if (outcome instanceof MetronomeError) return progress(`demo: run ${i + 1} failed: ${outcome.code}: ${outcome.message}`);
+      steps[i] = [...outcome.steps];
+      const difference = compare(outcome, logOf(i).truth);
+      if (difference !== undefined) wrong.push(`run ${i + 1}: ${difference}`);
+      progress(`demo: run ${i + 1} took ${formatMs(outcome.phases?.totalMs ?? 0)}${difference === undefined ? '' : `, but its result is wrong: ${difference}`}`);
+    },
+  });
+  signal.throwIfAborted();
+  const all = steps.flat();
+  if (printer.isStructured) printer.structured({ summary, wrong, steps: all.map(({ id, function: name, node, step, phases, locality }) => ({ id, function: name, step, node, phases, locality })) });
+  else {
+    printer.text(`\n${paint(colour, 'bold', `The steps of ${runs} runs (times in ms)`)}\n`);
+    printer.table(all, STEP_COLUMNS);
+    const local = all.filter((step) => isLocal(step.locality)).length;
+    const delayed = all.filter((step) => (step.phases?.delayedMs ?? 0) > 0).length;
+    const moved = all.reduce((sum, step) => sum + (step.phases?.fetchedBytes ?? 0), 0);
+    const total = summary.phasesMs.total;
+    printer.text(`\n${all.length} steps on ${cluster.nodeNames.length} nodes: ${percent(all.length === 0 ? 0 : local / all.length)} local, ${delayed} waited for a better node, ${formatBytes(moved)} moved. A run took ${formatMs(total.p50)} (median), ${formatMs(total.max)} at most.\n`);
+  }
+  if (firstError !== undefined) throw firstError;
+  if (wrong.length > 0) throw new MetronomeError('INTERNAL', `The results of the demo are not what the logs say:\n  ${wrong.join('\n  ')}`);
+  progress(`demo: results checked: all ${runs} agree with what the generator knows about its logs.`);
+}
+
+/** What differs between a result and the truth; undefined if nothing does. */
+function compare(response: InvokeResponse, truth: Truth): string | undefined {
+  const parsed = resultSchema.safeParse(JSON.parse(Buffer.from(response.payload).toString('utf8')));
+  if (!parsed.success) return `it has another form: ${parsed.error.message}`;
+  const result = parsed.data;
+  const differ = (what: string, is: unknown, expected: unknown): string | undefined => (isDeepStrictEqual(is, expected) ? undefined : `${what} is ${JSON.stringify(is)}, not ${JSON.stringify(expected)}`);
+  // Addresses with the same number of requests have no order of their own.
+  const counts = (top: readonly { readonly requests: number }[]): number[] => top.slice(0, 10).map(({ requests }) => requests);
+  return differ('malformed', result.malformed, 0)
+    ?? differ('requests', result.requests, truth.lines)
+    ?? differ('bytes', result.bytes, truth.responseBytes)
+    ?? differ('distinctAddresses', result.distinctAddresses, truth.distinctAddresses)
+    ?? differ('statusClasses', sorted(result.statusClasses), sorted(truth.statusClasses))
+    ?? differ('requests of the top addresses', counts(result.topAddresses), counts(truth.topAddresses));
+}
+
+function sorted<T>(map: Readonly<Record<string, T>>): [string, T][] {
+  return Object.entries(map).sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+async function makeLogs(folder: string, bytes: number, signal: AbortSignal): Promise<{ readonly path: string; readonly truth: Truth }[]> {
+  const maker = join(PROJECT_ROOT, 'apps', 'log', 'make-input.mjs');
+  const logs: { readonly path: string; readonly truth: Truth }[] = [];
+  for (let i = 0; i < LOGS; i++) {
+    const path = join(folder, `access-${i + 1}.log`);
+    const { stdout } = await promisify(execFile)(process.execPath, [maker, path, String(bytes), String(SEED + i)], { signal, maxBuffer: 16 * 1024 * 1024 });
+    logs.push({ path, truth: truthSchema.parse(JSON.parse(stdout)) });
+  }
+  return logs;
+}
+
+/** Each log on another node, so that locality has something to choose from. */
+async function storeLogs(client: SchedulerClient, cluster: Cluster, logs: readonly { readonly path: string; readonly truth: Truth }[], signal: AbortSignal): Promise<StoredLog[]> {
+  return Promise.all(logs.map(async ({ path, truth }, i) => {
+    const node = cluster.nodeNames[i % cluster.nodeNames.length];
+    return { reference: await putFile({ client, gatewayUrl: cluster.httpUrl, node, signal }, path, '/'), truth };
+  }));
+}
