@@ -8,11 +8,9 @@ import { compileMachine } from './compile.ts';
 /** Which form of the machine runs. */
 export type Engine = 'table' | 'xstate';
 
-/** A running machine. */
+/** A running machine. It ends by reaching a final state; xstate lets nobody but the parent stop it before. */
 export interface HostedMachine<E extends EventObject> {
   send(event: E): void;
-  /** Ends it before its time. */
-  stop(): unknown;
   getSnapshot(): { readonly value: unknown; readonly status: string };
 }
 

@@ -134,7 +134,7 @@ function createApp(options: HttpDoorOptions): Hono<{ Bindings: HttpBindings }> {
   app.get('/healthz', (c) => c.json({ status: 'ok', version: config.version }));
   app.get('/readyz', (c) => (options.isServing() ? c.json({ status: 'ready' }) : c.json({ status: 'not ready' }, 503)));
 
-  app.notFound((c) => errorResponse(c, invalid('path', `there is no ${c.req.method} ${c.req.path}; try POST /run/<function>, POST /async/<function>, GET /invocations, /nodes, /functions, /status, /metrics`).toRecord()));
+  app.notFound((c) => errorResponse(c, new MetronomeError('ROUTE_NOT_FOUND', `There is no ${c.req.method} ${c.req.path}; try POST /run/<function>, POST /async/<function>, GET /invocations, /nodes, /functions, /status, /metrics.`, { component: 'gateway' }).toRecord()));
   app.onError((thrown, c) => {
     const error = MetronomeError.from(thrown);
     if (error.code === 'INTERNAL') log.error({ path: c.req.path, error: error.message }, 'http.defect');

@@ -83,7 +83,7 @@ export type GatewayMessage =
   /** The callers of these tickets went away or cancelled; their settlements still come. */
   | { readonly kind: 'cancel'; readonly tickets: readonly number[] }
   | { readonly kind: 'call'; readonly call: number; readonly method: ControlMethod; readonly request: unknown }
-  /** Opens a stream of transitions under this call number; endCall closes it. */
+  /** Opens a stream of transitions under this call number; endCall closes it. endCall also comes when a caller gives up waiting for a reply. */
   | { readonly kind: 'watch'; readonly call: number; readonly request: WatchInvocationsRequest }
   | { readonly kind: 'endCall'; readonly call: number }
   /** The gateway listens. */
@@ -99,6 +99,7 @@ export type LoopMessage =
   | { readonly kind: 'settled'; readonly items: readonly SettledItem[] }
   | { readonly kind: 'reply'; readonly call: number; readonly response: unknown }
   | { readonly kind: 'failed'; readonly call: number; readonly error: ErrorRecord }
+  /** `missed`: all that this watcher missed so far. */
   | { readonly kind: 'transitions'; readonly call: number; readonly transitions: readonly Transition[]; readonly missed: number }
   /** Readiness: false while starting and from the beginning of a drain. */
   | { readonly kind: 'serving'; readonly serving: boolean }

@@ -14,9 +14,9 @@ const kit = setup({
 });
 const context = ({ input }: { input: Context }): Context => ({ calls: input.calls });
 
-const refuses = (machine: AnyStateMachine): string => {
+const refuses = (machine: unknown): string => {
   try {
-    compileMachine(machine);
+    compileMachine(machine as AnyStateMachine); // each test makes a machine of another type
   } catch (error) {
     return (error as Error).message;
   }
@@ -24,7 +24,8 @@ const refuses = (machine: AnyStateMachine): string => {
 };
 
 /** Sends the events to both forms and gives back what each called and where it ended. */
-function run(machine: AnyStateMachine, events: readonly Event[]): { table: string[]; xstate: string[] } {
+function run(given: unknown, events: readonly Event[]): { table: string[]; xstate: string[] } {
+  const machine = given as AnyStateMachine; // each test makes a machine of another type
   const follow = (logic: AnyActorLogic): string[] => {
     const calls: string[] = [];
     const actor = createActor(logic, { input: { calls } } as never);
@@ -65,7 +66,7 @@ describe('compileMachine refuses', () => {
   });
 
   it('invoke', () => {
-    const machine = setup({ types: { context: {} as Context, input: {} as Context } }).createMachine({ id: 'm', context, initial: 'a', states: { a: {}, b: { invoke: { src: 'worker' } } } } as never) as AnyStateMachine;
+    const machine = setup({ types: { context: {} as Context, input: {} as Context } }).createMachine({ id: 'm', context, initial: 'a', states: { a: {}, b: { invoke: { src: 'worker' } } } } as never);
     expect(refuses(machine)).toContain('state "b" invokes');
   });
 

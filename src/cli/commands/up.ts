@@ -139,7 +139,7 @@ async function tellAndDemo(app: CliApp, printer: Printer, command: Command, opti
       if (signal.aborted) return { demoFailed: false };
       demoFailed = true;
       reportError(app.io, MetronomeError.from(error), printer.format);
-      printer.progress('The demo failed; the cluster is still up. Logs: ' + `${dir.path}/logs`);
+      printer.progress(`The demo failed; the cluster is still up. Logs: ${dir.path}/logs`);
     }
   } else if (!printer.isStructured) {
     printer.text([
@@ -158,5 +158,5 @@ async function tellAndDemo(app: CliApp, printer: Printer, command: Command, opti
 
 /** What npm sets for its scripts is nothing to the processes of the cluster. */
 function childEnv(env: Readonly<Record<string, string | undefined>>): Record<string, string | undefined> {
-  return Object.fromEntries(Object.entries(env).filter(([name]) => !/^npm_/.test(name) && name !== 'METRONOME_ADDRESS'));
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('npm_') && name !== 'METRONOME_ADDRESS'));
 }
