@@ -28,7 +28,7 @@ export class Recovery {
         else this.#work.interrupt(row);
       } else this.#sent.set(row.id, row);
     }
-    for (const row of fresh) this.#work.resume(row, 0);
+    for (const row of fresh) this.#work.resume(row);
     this.#timer = setTimeout(() => this.#giveUp(), graceMs);
     return found;
   }
@@ -39,7 +39,7 @@ export class Recovery {
       if (row.node !== name) continue;
       this.#sent.delete(row.id);
       if (row.nodeEpoch !== epoch) this.#lost(row);
-      else if (!this.#work.adopt(row, node)) this.#work.resume(row, 0);
+      else if (!this.#work.adopt(row, node)) this.#work.resume(row);
     }
   }
 
@@ -53,7 +53,7 @@ export class Recovery {
   }
 
   #lost(row: StoredInvocation): void {
-    if (row.idempotent) this.#work.resume(row, row.attempt);
+    if (row.idempotent) this.#work.resume(row);
     else this.#work.interrupt(row);
   }
 }

@@ -152,7 +152,7 @@ export class Work {
   }
 
   /** Gives a request to the scheduler or starts its run. Returns the id. */
-  #begin(item: Omit<SubmitItem, 'mode' | 'ticket'>, owner: { ticket: number; durable: boolean; key: string }, id: string | undefined): string {
+  #begin(item: Omit<SubmitItem, 'mode' | 'ticket'>, owner: { ticket: number; durable: boolean; key: string }, id: string | undefined, attempt = 0): string {
     const { scheduler, registry } = this.#o;
     const expiresAtMs = item.deadlineAtMs === 0 ? Infinity : item.deadlineAtMs;
     if (registry.workflows.has(item.target)) return this.#beginRun(item, owner, id).id;
@@ -160,7 +160,7 @@ export class Work {
     const cargo: Cargo = { ticket: owner.ticket, payload: item.payload, contentType: item.contentType, traceparent: item.traceparent, run: undefined, call: 0, step: '', durable: owner.durable, key: owner.key };
     return scheduler.submit({
       functionName: item.target, slaMs: item.slaMs, expiresAtMs, inputs: item.inputs, localityKey: item.localityKey, policyName: item.policy, cargo,
-      ...(id === undefined ? {} : { id }), ...(owner.durable ? { patient: true } : {}),
+      ...(id === undefined ? {} : { id, attempt }), ...(owner.durable ? { patient: true } : {}),
     }).id;
   }
 
@@ -288,9 +288,9 @@ export class Work {
       );
   }
 
-  #beginDurable(id: string, item: Omit<SubmitItem, 'mode' | 'ticket'>): void {
+  #beginDurable(id: string, item: Omit<SubmitItem, 'mode' | 'ticket'>, attempt = 0): void {
     try {
-      this.#begin(item, { ticket: -1, durable: true, key: '' }, id);
+      this.#begin(item, { ticket: -1, durable: true, key: '' }, id, attempt);
     } catch (error) {
       this.#endDurable(id, item.target, MetronomeError.from(error).toRecord());
     }
@@ -307,11 +307,9 @@ export class Work {
     this.#o.store.endInvocation(id, Uint8Array.from(InvocationMessage.encode(message).finish()), this.#o.nowMs()).then(then, (error: unknown) => this.#o.log.error({ err: error, id }, 'store.endInvocation.failed'));
   }
 
-  /** Takes up again what was accepted before a restart. `row.status` accepted: it certainly never ran. */
-  resume(row: StoredInvocation, attempt: number): void {
-    this.#beginDurable(row.id, { ...requestOf(row), deadlineAtMs: row.deadlineAtMs });
-    const invocation = this.#o.scheduler.live.get(row.id);
-    if (invocation !== undefined) invocation.attempt += attempt;
+  /** Takes up again what was accepted before a restart; its next attempt is the one after `row.attempt`. */
+  resume(row: StoredInvocation): void {
+    this.#beginDurable(row.id, requestOf(row), row.attempt);
   }
 
   /** Takes back what an agent still runs. False: the agent does not run it. */

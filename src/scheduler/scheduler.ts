@@ -80,7 +80,7 @@ export interface Submission {
   /** Of a former life (asynchronous ones after a restart); undefined: a new one. */
   readonly id?: string;
   readonly attempt?: number;
-  /** Accepted work waits even when no node is there. */
+  /** Accepted already (durable, or a step of a run): it waits even when no node is there, and no bound refuses it now. */
   readonly patient?: boolean;
   readonly cargo: unknown;
 }
@@ -241,7 +241,7 @@ export class Scheduler implements InvocationHost {
     const { settings } = entry;
     if (request.policyName !== '' && !isPolicyName(request.policyName)) throw unknownPolicy(request.policyName);
     if (this.#draining && request.patient !== true) throw new MetronomeError('DRAINING', 'The scheduler is shutting down and takes no new work.', { component: 'scheduler' });
-    if (this.live.size >= this.#options.maxLive) {
+    if (this.live.size >= this.#options.maxLive && request.patient !== true) {
       this.counters.refused++;
       throw new MetronomeError('QUEUE_FULL', `${this.live.size} invocations live already (limits.maxLive); try again later.`, { component: 'scheduler', retryAfterMs: this.#retryHintMs() });
     }

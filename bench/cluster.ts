@@ -1,0 +1,57 @@
+/** A real embedded cluster for benches: scheduler and agents as processes on loopback, a no-op function deployed, and a client. Everything is gone after `close`. */
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { startCluster, type Cluster } from '../src/cli/cluster/cluster.ts';
+import { packFunction } from '../src/config/bundle.ts';
+import { loadManifest } from '../src/config/manifest.ts';
+import { createClient, type SchedulerClient } from '../src/rpc/client.ts';
+
+/** A cluster with its client. */
+export interface BenchCluster {
+  readonly cluster: Cluster;
+  readonly client: SchedulerClient;
+  close(): Promise<void>;
+}
+
+/** Starts `nodes` agents with `slots` slots each and deploys apps/hello. */
+export async function openBenchCluster(nodes: number, slots: number, progress: (text: string) => void, schedulerArgs: readonly string[] = []): Promise<BenchCluster> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'metronome-bench-'));
+  await mkdir(join(dataDir, 'logs'));
+  const aborting = new AbortController();
+  const onSignal = (): void => aborting.abort();
+  process.once('SIGINT', onSignal);
+  let cluster: Cluster;
+  try {
+    cluster = await startCluster({
+      nodes, slots, memoryBytes: 4 * 1024 ** 3, namePrefix: 'node', dataDir, grpcPort: 0, httpPort: 0, commonArgs: [], schedulerArgs: ['--log-level', 'warn', ...schedulerArgs], drainGraceMs: 5_000,
+      cwd: process.cwd(), env: process.env, signal: aborting.signal, progress, onEvent: (event) => progress(`${event.name}: ${event.kind}`),
+    });
+  } catch (error) {
+    await rm(dataDir, { recursive: true, force: true });
+    throw error;
+  }
+  const client = createClient({ address: cluster.grpcAddress });
+  const manifest = await loadManifest(fileURLToPath(new URL('../apps/hello', import.meta.url)));
+  for (const { spec, codeDir } of manifest.functions) await client.applyFunction({ spec, bundle: Buffer.from(await packFunction(codeDir)) });
+  return {
+    cluster,
+    client,
+    async close() {
+      process.off('SIGINT', onSignal);
+      client.close();
+      await cluster.stop();
+      await rm(dataDir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Runs the no-op function until every slot of the cluster has a warm sandbox. */
+export async function warmUp(client: SchedulerClient, slots: number, functionName: string): Promise<void> {
+  const { nodes } = await client.listNodes({});
+  for (const { name } of nodes) await client.prewarmNode({ name, function: functionName, count: Math.ceil(slots / nodes.length) });
+  const stream = client.openInvokeStream({ maxInFlight: slots });
+  for (let round = 0; round < 50; round++) await Promise.all(Array.from({ length: slots }, () => stream.invoke({ function: functionName })));
+  await stream.close();
+}
