@@ -117,7 +117,7 @@ const buffer = Buffer.allocUnsafe(4096);
 function readText(fd: number | undefined): string {
   if (fd === undefined) return '';
   try {
-    return buffer.latin1Slice(0, readSync(fd, buffer, 0, buffer.length, 0));
+    return buffer.toString('latin1', 0, readSync(fd, buffer, 0, buffer.length, 0));
   } catch {
     return ''; // ESRCH: it ended
   }

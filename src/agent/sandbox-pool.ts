@@ -87,7 +87,7 @@ export class SandboxPool {
     const { name, memoryMb } = deployed.spec;
     let idle = version.idle.pop();
     while (idle !== undefined && !idle.sandbox.isAlive) {
-      this.#lost(version, idle);
+      this.#lost(version);
       idle = version.idle.pop();
     }
     if (idle !== undefined) this.#idleCount--;
@@ -245,14 +245,13 @@ export class SandboxPool {
 
   #evict(version: Version, idle: Idle): void {
     version.idle.splice(version.idle.indexOf(idle), 1);
-    this.#idleCount--;
-    this.#lost(version, idle);
+    this.#lost(version);
     void idle.sandbox.kill(WHY_EVICTED);
   }
 
   /** An idle sandbox that is out of its list already is no more. */
-  #lost(version: Version, idle: Idle): void {
-    if (!idle.sandbox.isAlive) this.#idleCount--;
+  #lost(version: Version): void {
+    this.#idleCount--;
     this.#usedMb -= version.deployed.spec.memoryMb;
     this.#dropIfUnused(version);
     this.#options.onChange(version.deployed.spec.name, true);
@@ -267,7 +266,7 @@ export class SandboxPool {
     // It died while it was idle: nobody else takes it out.
     if (version === undefined || idle === undefined) return;
     version.idle.splice(version.idle.indexOf(idle), 1);
-    this.#lost(version, idle);
+    this.#lost(version);
   }
 
   #arm(atMs: number): void {

@@ -77,7 +77,7 @@ export const sections = {
     dataDir: text({ doc: 'Folder of the whole cluster; empty: a temporary one that is removed at the end.', default: '' }),
     namePrefix: text({ doc: 'Agents are called <prefix>-1, <prefix>-2, ….', default: 'node', maxLength: 56, pattern: NAME_PATTERN, form: NAME_FORM }),
     demoRuns: integer({ doc: 'Workflow runs of `up --demo`.', default: 6, min: 0, max: 1_000 }),
-    demoLogBytes: size({ doc: 'Size of each log file that `up --demo` analyses.', default: '5MiB', min: KIB, max: GIB }),
+    demoLogBytes: size({ doc: 'Size of each log file that `up --demo` analyses.', default: '20MiB', min: KIB, max: GIB }),
   },
 } as const satisfies Record<string, Record<string, Field>>;
 
