@@ -2,7 +2,7 @@
  * Hosts machines as genuine XState actors: compiled ("table", the default) or interpreted ("xstate"). All actors of one
  * host share one silent parent, which halves their cost and keeps them in one actor system.
  */
-import { createActor, createMachine, type ActorRefFrom, type AnyActorLogic, type AnyStateMachine, type EventObject } from 'xstate';
+import { createActor, fromTransition, type ActorRefFrom, type AnyActorLogic, type AnyStateMachine, type EventObject } from 'xstate';
 import { compileMachine } from './compile.ts';
 
 /** Which form of the machine runs. */
@@ -22,7 +22,8 @@ export interface MachineHost<I, E extends EventObject> {
 
 /** A host for `machine` on `engine`. Compiling happens here, once; it throws on what cannot be compiled. */
 export function createMachineHost<I, E extends EventObject>(machine: AnyStateMachine, engine: Engine): MachineHost<I, E> {
-  const parent = createActor(createMachine({ id: 'host' }));
+  // It hears of every end and must not think about it: an interpreted machine here would cost more than the children.
+  const parent = createActor(fromTransition((state: undefined) => state, undefined));
   parent.start();
   const logic: AnyActorLogic = engine === 'table' ? compileMachine<I, object, E>(machine) : machine;
   return {

@@ -5,10 +5,12 @@
 import { setup } from 'xstate';
 import { DRAINING, JOINING, LOST, READY, STALE } from '../src/scheduler/cluster-view.ts';
 
-/** What the machine knows: which node, and whom to tell. */
+/** What the machine knows: which node, whom to tell, and whom to ask. */
 export interface NodeContext {
   readonly node: number;
   readonly entered: (node: number, status: number) => void;
+  /** Its streams stand and its last state is fresh. */
+  readonly isHeard: (node: number) => boolean;
 }
 
 /** Facts about a node. */
@@ -23,6 +25,9 @@ export type NodeEvent =
 
 export const nodeMachine = setup({
   types: { context: {} as NodeContext, events: {} as NodeEvent, input: {} as NodeContext },
+  guards: {
+    isHeard: ({ context }) => context.isHeard(context.node),
+  },
   actions: {
     enterJoining: ({ context }) => context.entered(context.node, JOINING),
     enterReady: ({ context }) => context.entered(context.node, READY),
@@ -57,7 +62,7 @@ export const nodeMachine = setup({
     draining: {
       description: 'An operator drains it: no new work, what runs there ends normally.',
       entry: 'enterDraining',
-      on: { RESTORE: { target: 'ready' }, SILENT_TOO_LONG: { target: 'lost' } },
+      on: { RESTORE: [{ target: 'ready', guard: 'isHeard' }, { target: 'stale' }], SILENT_TOO_LONG: { target: 'lost' } },
     },
     lost: {
       description: 'Gone. Its work was retried where that is allowed.',

@@ -19,6 +19,7 @@ export interface DataServer {
 }
 
 const CHUNK_BYTES = 1024 * 1024;
+const LINGER_MS = 1_000;
 
 /** Starts the server. Fails with PORT_IN_USE or CONFIG_INVALID. */
 export async function startDataServer(options: { readonly host: string; readonly port: number; readonly store: ObjectStore; readonly log: AgentLog }): Promise<DataServer> {
@@ -26,13 +27,12 @@ export async function startDataServer(options: { readonly host: string; readonly
   const server = createServer({ keepAliveTimeout: 30_000 }, (request, response) => {
     answer(request, response, store).catch((thrown: unknown) => {
       // The reader went away: nobody is left to tell.
-      if (response.destroyed || request.destroyed) return void response.destroy();
+      if (response.destroyed || (request.destroyed && !request.complete)) return void response.destroy();
       const error = MetronomeError.from(thrown);
       if (error.code === 'INTERNAL') log.error({ url: request.url, error: error.message }, 'data.failed');
-      if (response.headersSent) response.destroy();
-      else fail(response, ERRORS[error.code].http, error.code, error.message, request.method === 'HEAD');
-      // What was not read of a refused upload must not be taken for the next request.
-      if (!request.complete) response.once('close', () => request.destroy());
+      if (response.headersSent) return void response.destroy();
+      if (!request.complete) hangUpLater(request, response);
+      fail(response, ERRORS[error.code].http, error.code, error.message, request.method === 'HEAD');
     });
   });
   await new Promise<void>((resolve, reject) => {
@@ -49,6 +49,14 @@ export async function startDataServer(options: { readonly host: string; readonly
         server.closeAllConnections();
       }),
   };
+}
+
+/** An upload was refused before its end: let the client read why, discard what it still sends for a moment, then hang up. */
+function hangUpLater(request: IncomingMessage, response: ServerResponse): void {
+  response.setHeader('connection', 'close');
+  request.resume();
+  const timer = setTimeout(() => request.destroy(), LINGER_MS);
+  request.once('close', () => clearTimeout(timer));
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse, store: ObjectStore): Promise<void> {
@@ -76,7 +84,10 @@ async function put(request: IncomingMessage, response: ServerResponse, url: URL,
   const name = url.searchParams.get('name') ?? headerText(request, 'x-object-name') ?? '';
   if (!isObjectName(name)) throw new MetronomeError('INVALID_REQUEST', `An object's name has at most 255 bytes and no path separators, not ${JSON.stringify(name.slice(0, 80))}.`, { component: 'agent' });
   const expectedDigest = headerText(request, 'x-object-digest')?.toLowerCase();
-  const object = await store.put(request, { name, ...(expectedDigest === undefined ? {} : { expectedDigest }) });
+  // Not destroyed when the store refuses: the answer goes through the same socket.
+  const body: AsyncIterable<Uint8Array> = request.iterator({ destroyOnReturn: false });
+  const length = Number(request.headers['content-length'] ?? 0);
+  const object = await store.put(body, { name, sizeBytes: Number.isSafeInteger(length) ? length : 0, ...(expectedDigest === undefined ? {} : { expectedDigest }) });
   // IncomingMessage ends quietly when the client goes away in the middle.
   if (!request.complete) {
     store.delete(object.id);

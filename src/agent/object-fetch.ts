@@ -101,7 +101,7 @@ export class ObjectFetcher {
 
   async #transfer(reference: ObjectRef, urls: Readonly<Record<string, string>>, signal: AbortSignal): Promise<number> {
     const startedAtMs = performance.now();
-    const writer = await this.#store.beginWrite();
+    const writer = await this.#store.beginWrite(reference.sizeBytes);
     try {
       const moved = await this.#download(reference, urls, writer, signal);
       await writer.commit({ id: reference.id, name: reference.name });

@@ -73,6 +73,8 @@ export class ObjectStore {
   /** In order of use, the least recent first. */
   readonly #objects = new Map<string, Entry>();
   #usedBytes = 0;
+  /** Of them, bytes of objects that are pinned. */
+  #pinnedBytes = 0;
   /** Bytes that writers have taken. */
   #reservedBytes = 0;
   readonly #removals = new Set<Promise<void>>();
@@ -156,13 +158,13 @@ export class ObjectStore {
   pin(id: string): boolean {
     const entry = this.#objects.get(id);
     if (entry === undefined) return false;
-    entry.pins++;
+    if (entry.pins++ === 0) this.#pinnedBytes += entry.sizeBytes;
     return true;
   }
 
   unpin(id: string): void {
     const entry = this.#objects.get(id);
-    if (entry !== undefined && entry.pins > 0) entry.pins--;
+    if (entry !== undefined && entry.pins > 0 && --entry.pins === 0) this.#pinnedBytes -= entry.sizeBytes;
   }
 
   /** A fresh id. */
@@ -179,9 +181,9 @@ export class ObjectStore {
     return true;
   }
 
-  /** Takes a stream in. Rejects with STORE_FULL, or OBJECT_CORRUPT when `expectedDigest` is given and does not match. */
-  async put(source: AsyncIterable<Uint8Array>, meta: { readonly name: string; readonly expectedDigest?: string }): Promise<StoredObject> {
-    const writer = await this.beginWrite();
+  /** Takes a stream in; `sizeBytes` if it is known, so that one that cannot fit drives nothing out. Rejects with STORE_FULL, or OBJECT_CORRUPT when `expectedDigest` is given and does not match. */
+  async put(source: AsyncIterable<Uint8Array>, meta: { readonly name: string; readonly expectedDigest?: string; readonly sizeBytes?: number }): Promise<StoredObject> {
+    const writer = await this.beginWrite(meta.sizeBytes);
     try {
       for await (const chunk of source) await writer.write(chunk);
       const digest = writer.digest();
@@ -221,13 +223,21 @@ export class ObjectStore {
     }
   }
 
-  /** Begins to write an object of unknown size. */
-  async beginWrite(): Promise<ObjectWriter> {
+  /** Begins to write an object. Room for `expectedBytes` is taken at once (STORE_FULL), for what goes beyond as it comes. */
+  async beginWrite(expectedBytes = 0): Promise<ObjectWriter> {
+    this.#reserve(expectedBytes);
     const path = join(this.#tmp, randomBytes(8).toString('hex'));
-    const handle = await open(path, 'w');
+    let handle: FileHandle;
+    try {
+      handle = await open(path, 'w');
+    } catch (error) {
+      this.#reservedBytes -= expectedBytes;
+      throw error;
+    }
     return new StoreWriter({
       handle,
       path,
+      expectedBytes,
       reserve: (bytes) => this.#reserve(bytes),
       release: (bytes) => void (this.#reservedBytes -= bytes),
       enter: (meta) => this.#enter(path, meta),
@@ -252,8 +262,8 @@ export class ObjectStore {
     const { quotaBytes } = this.#options;
     const fits = (): boolean => this.#usedBytes + this.#reservedBytes + bytes <= quotaBytes && this.#objects.size < MAX_OBJECTS;
     if (fits()) return true;
-    // Dropping everything would be for nothing: keep what is here.
-    if (bytes > quotaBytes) return false;
+    // What can be dropped is not enough: then nothing is dropped.
+    if (this.#pinnedBytes + this.#reservedBytes + bytes > quotaBytes) return false;
     for (const entry of this.#objects.values()) {
       if (entry.pins > 0) continue;
       this.#drop(entry);
@@ -275,7 +285,10 @@ export class ObjectStore {
     await rename(path, target);
     const entry: Entry = { id, name, sizeBytes, digest, path: target, pins: 0 };
     const former = this.#objects.get(id);
-    if (former !== undefined) this.#usedBytes -= former.sizeBytes;
+    if (former !== undefined) {
+      this.#usedBytes -= former.sizeBytes;
+      if (former.pins > 0) this.#pinnedBytes -= former.sizeBytes;
+    }
     this.#objects.delete(id);
     this.#objects.set(id, entry);
     this.#usedBytes += sizeBytes;
@@ -300,6 +313,7 @@ export class ObjectStore {
 interface WriterHost {
   readonly handle: FileHandle;
   readonly path: string;
+  readonly expectedBytes: number;
   reserve(bytes: number): void;
   release(bytes: number): void;
   enter(meta: Omit<StoredObject, 'path'>): Promise<StoredObject>;
@@ -311,13 +325,19 @@ class StoreWriter implements ObjectWriter {
   #hash: Hash = createHash('sha256');
   #digest: string | undefined;
   #isOpen = true;
+  #reservedBytes: number;
 
   constructor(host: WriterHost) {
     this.#host = host;
+    this.#reservedBytes = host.expectedBytes;
   }
 
   async write(chunk: Uint8Array): Promise<void> {
-    this.#host.reserve(chunk.length);
+    const missing = this.writtenBytes + chunk.length - this.#reservedBytes;
+    if (missing > 0) {
+      this.#host.reserve(missing);
+      this.#reservedBytes += missing;
+    }
     const at = this.writtenBytes;
     this.writtenBytes += chunk.length;
     // The thread pool writes while this thread hashes.
@@ -332,7 +352,6 @@ class StoreWriter implements ObjectWriter {
   }
 
   async restart(): Promise<void> {
-    this.#host.release(this.writtenBytes);
     this.writtenBytes = 0;
     this.#hash = createHash('sha256');
     this.#digest = undefined;
@@ -347,16 +366,19 @@ class StoreWriter implements ObjectWriter {
     const digest = this.digest();
     await this.#close();
     const object = await this.#host.enter({ ...meta, sizeBytes: this.writtenBytes, digest });
-    this.#host.release(this.writtenBytes);
-    this.writtenBytes = 0;
+    this.#release();
     return object;
   }
 
   async abort(): Promise<void> {
-    this.#host.release(this.writtenBytes);
-    this.writtenBytes = 0;
+    this.#release();
     await this.#close();
     await rm(this.#host.path, { force: true });
+  }
+
+  #release(): void {
+    this.#host.release(this.#reservedBytes);
+    this.#reservedBytes = 0;
   }
 
   async #close(): Promise<void> {

@@ -32,8 +32,11 @@ export interface StateHubOptions {
 
 type Stream = ServerWritableStream<WatchStateRequest, WatchStateResponse>;
 
-/** Immediate pushes come at most this often: several releases within it are one message. */
-const URGENT_GAP_MS = 1;
+/**
+ * Immediate pushes come at most this often, ms: the first at once, what follows within the gap in one message. A release and the
+ * warmth it leaves do not wait for it: the Result on the dispatch stream tells them.
+ */
+const URGENT_GAP_MS = 10;
 const LEAST_INTERVAL_MS = 10;
 const MOST_INTERVAL_MS = 10_000;
 /** Changes a blocked reader may fall behind. */

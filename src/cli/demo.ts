@@ -13,14 +13,13 @@ import { MetronomeError } from '../core/errors.ts';
 import { formatBytes, formatMs } from '../core/units.ts';
 import { createClient, type SchedulerClient } from '../rpc/client.ts';
 import type { ObjectRef } from '../rpc/gen/metronome/v1/common.ts';
-import { ObjectRef as ObjectRefMessage } from '../rpc/gen/metronome/v1/common.ts';
 import type { Invocation, InvokeResponse } from '../rpc/gen/metronome/v1/invoke.ts';
 import { runBurst } from './burst.ts';
 import type { Cluster } from './cluster/cluster.ts';
 import { deploy } from './deploy.ts';
 import { paint } from './io.ts';
 import { putFile } from './objects.ts';
-import { STEP_COLUMNS, isLocal } from './output/invocation-text.ts';
+import { STEP_COLUMNS, byArrival, isLocal } from './output/invocation-text.ts';
 import type { Printer } from './output/printer.ts';
 import { percent } from './output/words.ts';
 import { PROJECT_ROOT } from './project.ts';
@@ -57,7 +56,7 @@ export interface DemoOptions {
   readonly config: Config;
   readonly cluster: Cluster;
   readonly printer: Printer;
-  /** Folder for the logs that it makes; they are removed again. */
+  /** Folder for the logs that it makes; one of them stays there, to try things with. */
   readonly dataDir: string;
   /** How a person calls the command line, with the address if that is needed. */
   readonly metronome: string;
@@ -81,37 +80,40 @@ export async function runDemo(options: DemoOptions): Promise<void> {
     ]);
     const stored = await storeLogs(client, cluster, logs, signal);
     for (const { reference, truth } of stored) progress(`demo: ${reference.name} (${formatBytes(reference.sizeBytes)}, ${truth.lines} lines) is on ${reference.holders.join(', ')}`);
-    await rm(work, { recursive: true, force: true });
+    for (const { path } of logs.slice(1)) await rm(path, { force: true });
 
     const runs = config.up.demoRuns;
-    if (runs > 0) await runWorkflows(options, client, stored, runs);
+    const explained = runs > 0 ? await runWorkflows(options, client, stored, runs) : undefined;
 
-    const [first] = stored;
+    const [first] = logs;
     if (!printer.isStructured && first !== undefined) {
       printer.text([
         '',
-        paint(colour, 'bold', 'Invoke it yourself, in another terminal:'),
-        `  ${options.metronome} invoke ${WORKFLOW} --input YOUR-ACCESS.log --data '{"parts":${PARTS}}' --steps`,
-        `  curl -d '{"parts":${PARTS}}' -H 'x-metronome-inputs: ${JSON.stringify([ObjectRefMessage.toJSON(first.reference)])}' ${cluster.httpUrl}/run/${WORKFLOW}`,
-        `  ${options.metronome} invocation list        and then: invocation explain ID`,
+        paint(colour, 'bold', 'Invoke it yourself, in another terminal (the log is one of those above; take your own if you like):'),
+        `  ${options.metronome} invoke ${WORKFLOW} --input ${first.path} --data '{"parts":${PARTS}}' --steps`,
+        `  curl -d '{"parts":${PARTS}}' -H "x-metronome-inputs: [$(curl -s --data-binary @${first.path} ${cluster.httpUrl}/objects?name=access.log)]" ${cluster.httpUrl}/run/${WORKFLOW}`,
+        `  ${options.metronome} invocation list`,
+        `  ${options.metronome} invocation explain ${explained ?? 'ID'}`,
         '',
       ].join('\n'));
     }
   } finally {
     client.close();
-    await rm(work, { recursive: true, force: true });
   }
 }
+
+type RunStep = Invocation & { readonly run: number };
 
 interface StoredLog {
   readonly reference: ObjectRef;
   readonly truth: Truth;
 }
 
-async function runWorkflows({ cluster, printer, signal, colour }: DemoOptions, client: SchedulerClient, logs: readonly StoredLog[], runs: number): Promise<void> {
+/** Returns the id of a step that is worth an explanation. */
+async function runWorkflows({ cluster, printer, signal, colour }: DemoOptions, client: SchedulerClient, logs: readonly StoredLog[], runs: number): Promise<string | undefined> {
   const { progress } = printer;
   progress(`demo: ${runs} runs of ${WORKFLOW}, ${AT_ONCE} at a time …`);
-  const steps: Invocation[][] = [];
+  const steps: RunStep[][] = [];
   const wrong: string[] = [];
   const payload = Buffer.from(JSON.stringify({ parts: PARTS }));
   const logOf = (i: number): StoredLog => logs[i % logs.length] as StoredLog; // there is at least one log
@@ -120,7 +122,7 @@ async function runWorkflows({ cluster, printer, signal, colour }: DemoOptions, c
     request: (i) => ({ function: WORKFLOW, payload, contentType: 'application/json', inputs: [logOf(i).reference] }),
     onSettled(i, outcome) {
       if (outcome instanceof MetronomeError) return progress(`demo: run ${i + 1} failed: ${outcome.code}: ${outcome.message}`);
-      steps[i] = [...outcome.steps];
+      steps[i] = byArrival(outcome.steps).map((step) => ({ ...step, run: i + 1 }));
       const difference = compare(outcome, logOf(i).truth);
       if (difference !== undefined) wrong.push(`run ${i + 1}: ${difference}`);
       progress(`demo: run ${i + 1} took ${formatMs(outcome.phases?.totalMs ?? 0)}${difference === undefined ? '' : `, but its result is wrong: ${difference}`}`);
@@ -131,7 +133,7 @@ async function runWorkflows({ cluster, printer, signal, colour }: DemoOptions, c
   if (printer.isStructured) printer.structured({ summary, wrong, steps: all.map(({ id, function: name, node, step, phases, locality }) => ({ id, function: name, step, node, phases, locality })) });
   else {
     printer.text(`\n${paint(colour, 'bold', `The steps of ${runs} runs (times in ms)`)}\n`);
-    printer.table(all, STEP_COLUMNS);
+    printer.table(all, [{ header: 'RUN', align: 'right', cell: ({ run }) => String(run) }, ...STEP_COLUMNS]);
     const local = all.filter((step) => isLocal(step.locality)).length;
     const delayed = all.filter((step) => (step.phases?.delayedMs ?? 0) > 0).length;
     const moved = all.reduce((sum, step) => sum + (step.phases?.fetchedBytes ?? 0), 0);
@@ -141,6 +143,7 @@ async function runWorkflows({ cluster, printer, signal, colour }: DemoOptions, c
   if (firstError !== undefined) throw firstError;
   if (wrong.length > 0) throw new MetronomeError('INTERNAL', `The results of the demo are not what the logs say:\n  ${wrong.join('\n  ')}`);
   progress(`demo: results checked: all ${runs} agree with what the generator knows about its logs.`);
+  return (all.findLast((step) => (step.phases?.delayedMs ?? 0) > 0) ?? all.at(-1))?.id;
 }
 
 /** What differs between a result and the truth; undefined if nothing does. */

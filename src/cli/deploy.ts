@@ -4,6 +4,7 @@ import { MetronomeError } from '../core/errors.ts';
 import { formatBytes } from '../core/units.ts';
 import { packFunction } from '../config/bundle.ts';
 import type { Manifest } from '../config/manifest.ts';
+import { packageCacheDir } from './project.ts';
 
 /** What became of one document. */
 export interface Deployed {
@@ -30,9 +31,10 @@ export async function deploy(options: DeployOptions): Promise<Deployed[]> {
   const { client, manifest, progress, dryRun = false } = options;
   const call = options.signal === undefined ? {} : { signal: options.signal };
   const done: Deployed[] = [];
+  const cacheDir = await packageCacheDir();
   for (const { spec, codeDir } of options.workflowsOnly === true ? [] : manifest.functions) {
     if (spec.dependencyCount > 0) progress(`function ${spec.name}: installing ${spec.dependencyCount} ${spec.dependencyCount === 1 ? 'package' : 'packages'} …`);
-    const bundle = await packFunction(codeDir, { install: true });
+    const bundle = await packFunction(codeDir, { install: true, ...(cacheDir === undefined ? {} : { cacheDir }) });
     const { function: stored, changed } = await client.applyFunction({ spec, bundle: Buffer.from(bundle.buffer, bundle.byteOffset, bundle.byteLength), dryRun }, call);
     const result = dryRun ? 'valid' : changed ? 'changed' : 'unchanged';
     progress(`function ${spec.name}: ${result} (${formatBytes(bundle.byteLength)})`);

@@ -18,7 +18,7 @@ if (major < MINIMUM[0] || (major === MINIMUM[0] && minor < MINIMUM[1])) {
 }
 
 // Stripping the types of all files takes half of the start; the result is kept where other tools keep such things.
-if (import.meta.url.endsWith('.ts')) nodeModule.enableCompileCache(fileURLToPath(new URL('../../node_modules/.cache/metronome', import.meta.url)));
+if (import.meta.url.endsWith('.ts')) nodeModule.enableCompileCache(fileURLToPath(new URL('../../node_modules/.cache/metronome/compiled', import.meta.url)));
 
 const { runProcess } = await import('./run-process.ts');
 await runProcess();

@@ -74,6 +74,8 @@ export async function runCli(args: readonly string[], context: CliContext): Prom
     // Asked for help or the version: done. Everything else that the parser throws is a mistake in the command line.
     if (thrown instanceof CommanderError) return thrown.code === 'commander.helpDisplayed' || thrown.code === 'commander.version' ? 0 : 2;
     const error = thrown instanceof MetronomeError ? thrown : fromStatus(thrown);
+    // Who pressed Ctrl-C knows that it was cancelled.
+    if (context.signal.aborted && error.code === 'CANCELLED') return exitCodeOf(error);
     reportError(context.io, error, program.opts<{ output: OutputFormat }>().output);
     return exitCodeOf(error);
   }

@@ -1,5 +1,6 @@
 /** Where the program's own files are: the package's folder, its version, its applications, the way people call it. */
 import { existsSync, readFileSync } from 'node:fs';
+import { access, constants } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -21,6 +22,16 @@ export function programVersion(): string {
 /** How a person calls the program here, without arguments. From the sources it is npm that brings the right Node. */
 export function calledAs(): string {
   return IS_SOURCE ? 'npm run -s metronome --' : 'metronome';
+}
+
+/**
+ * Where installed packages of functions are kept from one deployment to the next: with the sources in the place where tools keep their
+ * caches; undefined: the default of packFunction.
+ */
+export async function packageCacheDir(): Promise<string | undefined> {
+  const modules = join(PROJECT_ROOT, 'node_modules');
+  const usable = IS_SOURCE && (await access(modules, constants.W_OK).then(() => true, () => false));
+  return usable ? join(modules, '.cache', 'metronome', 'packages') : undefined;
 }
 
 function findRoot(): string {

@@ -12,8 +12,8 @@ import { exitCodeOf } from './output/error-report.ts';
 export interface Service {
   /** What supervisors want to know: addresses and names. */
   readonly listening: Readonly<Record<string, unknown>>;
-  /** Ends it in order. */
-  stop(): Promise<void>;
+  /** Ends it in order; `urgent`: nobody waits for what it still does. */
+  stop(urgent: boolean): Promise<void>;
   /** Resolves when it cannot go on. */
   readonly failed?: Promise<MetronomeError>;
 }
@@ -67,12 +67,12 @@ export async function runService(context: CliContext, options: RunServiceOptions
   say({ event: 'listening', ...service.listening });
   const ended = await Promise.race([asked, ...(service.failed === undefined ? [] : [service.failed])]);
   if (!(ended instanceof MetronomeError)) {
-    await service.stop();
+    await service.stop(ended === 'orphan');
     return 0;
   }
   log.fatal({ code: ended.code, message: ended.message }, 'process.failed');
   if (isSupervised) say({ event: 'failed', code: ended.code, message: ended.message });
   // It cannot go on, so its end may hang as well.
-  await Promise.race([service.stop().catch((error: unknown) => log.error({ err: error }, 'process.stop.failed')), new Promise((resolve) => setTimeout(resolve, ORPHAN_GRACE_MS))]);
+  await Promise.race([service.stop(true).catch((error: unknown) => log.error({ err: error }, 'process.stop.failed')), new Promise((resolve) => setTimeout(resolve, ORPHAN_GRACE_MS))]);
   return exitCodeOf(ended) || 1;
 }

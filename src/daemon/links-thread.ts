@@ -34,8 +34,8 @@ function report(event: LinkEvent): void {
   outgoing.push(event);
   if (flushing) return;
   flushing = true;
-  // A microtask, not an immediate: one stream message carries a batch already, and the loop waits.
-  queueMicrotask(() => {
+  // After all streams that had something in this turn: waking the loop costs more than a decision.
+  setImmediate(() => {
     flushing = false;
     const items = outgoing;
     outgoing = [];
@@ -154,6 +154,7 @@ class Link {
     }
     if (this.#flushing || this.#blocked) return;
     this.#flushing = true;
+    // All commands of one message of the loop, no later.
     queueMicrotask(() => {
       this.#flushing = false;
       this.#flush();

@@ -59,7 +59,8 @@ export function startLinks(nodeTable: SharedArrayBuffer, handle: (events: readon
       batch.push(command);
       if (flushing) return;
       flushing = true;
-      queueMicrotask(flush);
+      // Once per turn of the loop, after all messages that came in with it: waking the thread costs more than a decision.
+      setImmediate(flush);
     },
     connect: (node, address, epoch, intervalMs) => post({ kind: 'connect', node, address, epoch, intervalMs }),
     disconnect: (node) => post({ kind: 'disconnect', node }),

@@ -368,7 +368,8 @@ export class Work {
     this.#settled.push(item);
     if (this.#flushing) return;
     this.#flushing = true;
-    queueMicrotask(() => {
+    // Once per turn of the loop: waking the gateway costs more than a decision.
+    setImmediate(() => {
       this.#flushing = false;
       const items = this.#settled;
       this.#settled = [];

@@ -55,6 +55,8 @@ export class ClusterView {
   readonly foreign: Set<string>[] = [];
   readonly repairs: Int32Array;
   readonly draining: Uint8Array;
+  /** 1: its streams stand, and a snapshot came on them. */
+  readonly connected: Uint8Array;
   /** Node scalars, shared with the I/O thread. */
   readonly table: Float64Array;
   readonly objectCount: Int32Array;
@@ -68,6 +70,7 @@ export class ClusterView {
     this.refusesUntilMs = new Float64Array(maxNodes);
     this.repairs = new Int32Array(maxNodes);
     this.draining = new Uint8Array(maxNodes);
+    this.connected = new Uint8Array(maxNodes);
     this.objectCount = new Int32Array(maxNodes);
     this.table = new Float64Array(table);
   }
@@ -90,6 +93,8 @@ export class ClusterView {
         for (let n = 0; n < this.count && node < 0; n++) if (this.status[n] === LOST) node = n;
         if (node < 0) throw new MetronomeError('QUEUE_FULL', `There are ${this.maxNodes} nodes already (limits.maxNodes); "${info.name}" cannot join.`);
         this.#byName.delete(this.name(node));
+        this.draining[node] = 0;
+        this.repairs[node] = 0;
       }
       this.#byName.set(info.name, node);
       this.running[node] = [];
@@ -98,6 +103,7 @@ export class ClusterView {
     this.info[node] = info;
     this.slots[node] = info.slots;
     this.used[node] = 0;
+    this.connected[node] = 0;
     this.refusesUntilMs[node] = 0;
     return node;
   }

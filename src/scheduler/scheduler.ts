@@ -206,7 +206,12 @@ export class Scheduler implements InvocationHost {
 
   putFunction(settings: FunctionSettings): FunctionEntry {
     if (settings.policy !== '') this.#policyNamed(settings.policy);
-    return this.functions.put(settings);
+    const entry = this.functions.put(settings);
+    // A higher limit is a chance for those who wait for their turn.
+    this.#tick();
+    this.#nextTurns(entry);
+    this.#rearm();
+    return entry;
   }
 
   /** Removes a function; what waits for it fails, what runs ends normally. */
@@ -217,7 +222,7 @@ export class Scheduler implements InvocationHost {
     for (const invocation of [...this.live.values()]) {
       if (invocation.functionIndex !== entry.index || invocation.state === DISPATCHED) continue;
       this.#leaveLines(invocation);
-      this.#finish(invocation, { type: 'FAIL', reason: 'functionDeleted', error: { code: 'FUNCTION_NOT_FOUND', message: `The function "${name}" was deleted while the invocation waited.`, component: 'scheduler', invocationId: invocation.id } });
+      this.#finish(invocation, functionDeleted(invocation));
     }
     return true;
   }
@@ -310,6 +315,8 @@ export class Scheduler implements InvocationHost {
     this.#classifier.classify(invocation, entry, this.nowMs, this.#candidates);
     if (!this.predictor.predict(entry.index, invocation.inputBytes, this.#candidates, invocation.seq)) {
       this.#unpredicted.set(invocation.seq, invocation);
+      // The prediction may never come; the time still runs.
+      this.#arm(invocation, this.#waitLimitMs(invocation));
       return;
     }
     if (invocation.state === ARRIVING) invocation.machine!.send({ type: 'PREDICTED', reason: 'predicted' });
@@ -387,7 +394,7 @@ export class Scheduler implements InvocationHost {
       this.#arm(invocation, this.#waitLimitMs(invocation));
       return;
     }
-    invocation.slackDeadlineMs = decision.deadlineMs;
+    invocation.slackDeadlineMs = Math.min(decision.deadlineMs, this.#waitLimitMs(invocation));
     invocation.targetMs = candidates.meanMs[decision.row] as number;
     const nodes = [node];
     for (let i = 0; i < decision.alsoCount; i++) nodes.push(candidates.node[decision.also[i] as number] as number);
@@ -409,7 +416,7 @@ export class Scheduler implements InvocationHost {
   /** When a waiter for locality is looked at again: its deadline, or the monitor interval, stretched when many wait. */
   #nextLookMs(invocation: Invocation): number {
     const stretch = Math.max(1, this.lines.locality / MONITORS_PER_INTERVAL);
-    return Math.min(invocation.slackDeadlineMs, this.nowMs + this.#options.monitorIntervalMs * stretch, invocation.expiresAtMs, this.#waitLimitMs(invocation));
+    return Math.min(invocation.slackDeadlineMs, this.nowMs + this.#options.monitorIntervalMs * stretch, this.#waitLimitMs(invocation));
   }
 
   #waitLimitMs(invocation: Invocation): number {
@@ -424,13 +431,29 @@ export class Scheduler implements InvocationHost {
       const waiter = this.lines.headOfNode(node);
       if (waiter !== undefined) {
         this.#wake(waiter, node);
+        this.#nextTurns(this.functions.entries[waiter.functionIndex] as FunctionEntry);
         continue;
       }
       const first = this.lines.headOfRoom();
       if (first === undefined) return;
       this.#reconsider(first, { type: 'CLASSIFY', reason: 'roomAppeared' });
+      this.#nextTurns(this.functions.entries[first.functionIndex] as FunctionEntry);
       // The policy does not want this room for it: nor will it for the next one in the same moment.
-      if (first.state === DELAYING && first.delayingFor === 'capacity') return;
+      if (this.lines.headOfRoom() === first) return;
+    }
+  }
+
+  /**
+   * Lets those who wait for the concurrency of their function decide, in their order, until no more of it may run. The first one
+   * without room ends it: it stands in the line for room for all of them, and they come after it.
+   */
+  #nextTurns(entry: FunctionEntry): void {
+    const { concurrency } = entry.settings;
+    for (let turns = 0; turns < DEADLINES_PER_TURN && (concurrency === 0 || entry.running < concurrency); turns++) {
+      const next = this.lines.headOfFunction(entry.index);
+      if (next === undefined) return;
+      this.#reconsider(next, { type: 'CLASSIFY', reason: 'roomAppeared' });
+      if (next.state === DELAYING && next.delayingFor === 'capacity') return;
     }
   }
 
@@ -475,11 +498,14 @@ export class Scheduler implements InvocationHost {
         fetchedMs: result.fetchedMs, initialisedMs: result.initialisedMs, ranMs: result.ranMs, predictedMs: invocation.predictedRunMs,
       });
     }
-    // A retry must not overtake who waits for this slot: the line first.
     const reason: Reason = !failed ? 'completed' : result.error.code === 'CANCELLED' ? 'callerCancelled' : result.error.code === 'DEADLINE_EXCEEDED' || result.error.code === 'FUNCTION_TIMEOUT' ? 'deadlineExceeded' : result.error.code.startsWith('FUNCTION') || result.error.code === 'MEMORY_EXCEEDED' || result.error.code === 'RESULT_TOO_LARGE' ? 'functionFailed' : 'platformFailed';
     for (const output of result.outputs) this.objects.add(output.id, output.sizeBytes, node);
-    this.#leaveNode(invocation, { type: 'RESULT', reason, result });
+    // It was found running there when the node came back, and was sent there again: one run, booked twice.
+    if (this.cluster.foreign[node]?.delete(id) === true) this.cluster.used[node] = Math.max(0, (this.cluster.used[node] as number) - 1);
+    const again = this.#leaveNode(invocation, { type: 'RESULT', reason, result });
+    // A retry must not overtake who waits for this slot: the lines first.
     this.#afterRelease(entry, node);
+    if (again) this.#decideAgain(invocation, entry);
     return true;
   }
 
@@ -492,7 +518,8 @@ export class Scheduler implements InvocationHost {
     const entry = this.functions.entries[invocation.functionIndex] as FunctionEntry;
     this.#freeSlot(invocation, entry);
     this.cluster.refusesUntilMs[node] = now + REFUSAL_PAUSE_MS;
-    this.#leaveNode(invocation, { type: 'REJECTED', reason: 'rejectedByNode', error });
+    if (this.#leaveNode(invocation, { type: 'REJECTED', reason: 'rejectedByNode', error })) this.#decideAgain(invocation, entry);
+    this.#nextTurns(entry);
     // The pause ends without an event of its own when no state comes in between.
     this.#clock.setTimer(now + REFUSAL_PAUSE_MS, () => {
       if (this.#stopped) return;
@@ -503,15 +530,19 @@ export class Scheduler implements InvocationHost {
     this.#rearm();
   }
 
-  /** Sends an event that takes the invocation away from its node, and does what follows from the state it comes to. */
-  #leaveNode(invocation: Invocation, event: InvocationEvent): void {
+  /** Sends an event that takes the invocation away from its node. True: it is classified again and the caller has to let it decide. */
+  #leaveNode(invocation: Invocation, event: InvocationEvent): boolean {
     this.#deadlines.delete(invocation);
     invocation.machine!.send(event);
-    if (invocation.state === CLASSIFIED) {
-      this.counters.retried++;
-      if (this.#draining && this.#stopped) return;
-      this.#classifyAndDecide(invocation, this.functions.entries[invocation.functionIndex] as FunctionEntry);
-    } else if (isTerminal(invocation.state)) this.#settle(invocation);
+    if (isTerminal(invocation.state)) this.#settle(invocation);
+    return invocation.state === CLASSIFIED;
+  }
+
+  /** The next attempt of one that left its node. */
+  #decideAgain(invocation: Invocation, entry: FunctionEntry): void {
+    this.counters.retried++;
+    if (entry.deleted) this.#finish(invocation, functionDeleted(invocation));
+    else this.#classifyAndDecide(invocation, entry);
   }
 
   #freeSlot(invocation: Invocation, entry: FunctionEntry): void {
@@ -530,12 +561,8 @@ export class Scheduler implements InvocationHost {
   }
 
   #afterRelease(entry: FunctionEntry, node: number): void {
-    // Its own function's turn comes first: these waited although there was room.
-    if (entry.settings.concurrency > 0) {
-      const next = this.lines.headOfFunction(entry.index);
-      if (next !== undefined && entry.running < entry.settings.concurrency) this.#reconsider(next, { type: 'CLASSIFY', reason: 'roomAppeared' });
-    }
     this.#nodeReleased(node);
+    this.#nextTurns(entry);
     this.#rearm();
   }
 
@@ -578,11 +605,14 @@ export class Scheduler implements InvocationHost {
     if (invocation.state === DISPATCHED) {
       const first = invocation.cancelError === undefined;
       invocation.machine!.send(event);
-      if (first) this.#transport.cancel(invocation, invocation.node);
+      if (!first) return;
+      this.#transport.cancel(invocation, invocation.node);
       this.#arm(invocation, this.nowMs + RESULT_GRACE_MS);
     } else {
       this.#leaveLines(invocation);
       this.#finish(invocation, event);
+      // It may have stood in the line for room for others of its function.
+      this.#nextTurns(this.functions.entries[invocation.functionIndex] as FunctionEntry);
     }
   }
 
@@ -662,13 +692,13 @@ export class Scheduler implements InvocationHost {
       return;
     }
     if (invocation.expiresAtMs <= now) return this.#end(invocation, { type: 'EXPIRE', reason: 'deadlineExceeded', error: { code: 'DEADLINE_EXCEEDED', message: 'The deadline passed while the invocation waited.', component: 'scheduler', invocationId: id } });
+    // Who waits for a better node and not for room takes another one when its wait is over.
+    if (invocation.state === DELAYING && invocation.delayingFor === 'locality') return this.#monitor(invocation);
     if (invocation.arrivedAtMs + this.#options.maxWaitMs <= now) {
       const code = this.cluster.hasHope() ? 'QUEUE_FULL' : 'NO_NODES';
       return this.#end(invocation, { type: 'FAIL', reason: 'platformFailed', error: { code, message: `No node had room for ${Math.round((now - invocation.arrivedAtMs) / 1_000)} s (limits.maxWait).`, component: 'scheduler', invocationId: id, retryAfterMs: this.#retryHintMs() } });
     }
-    if (invocation.state !== DELAYING) return;
-    if (invocation.delayingFor === 'capacity') return this.#arm(invocation, this.#waitLimitMs(invocation));
-    this.#monitor(invocation);
+    this.#arm(invocation, this.#waitLimitMs(invocation));
   }
 
   /** Algorithm 1, lines 12–32, for one waiter: is the target still good, and how long is waiting still safe? */
@@ -683,8 +713,8 @@ export class Scheduler implements InvocationHost {
         if (candidates.node[row] === invocation.target && candidates.local[row] === 0) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityLost' });
       }
       const policy = this.#policies.get(invocation.decidedBy) ?? this.#policy;
-      const deadlineMs = policy.deadlineMs?.(this.#viewOf(invocation, entry));
-      if (deadlineMs !== undefined && Math.abs(deadlineMs - invocation.slackDeadlineMs) > 1) {
+      const deadlineMs = Math.min(policy.deadlineMs?.(this.#viewOf(invocation, entry)) ?? invocation.slackDeadlineMs, this.#waitLimitMs(invocation));
+      if (Math.abs(deadlineMs - invocation.slackDeadlineMs) > 1) {
         // Another deadline is another place in the lines.
         const nodes = invocation.lineNodes as number[];
         this.lines.remove(invocation);
@@ -726,7 +756,7 @@ export class Scheduler implements InvocationHost {
     const node = this.cluster.put(info);
     // Silence counts from now, not from a former life.
     this.cluster.table[node * NODE_ROW + RECEIVED_AT] = this.nowMs;
-    const machine = (this.#nodes[node] ??= this.#nodeMachines.start({ node, entered: (n, status) => this.#nodeEntered(n, status) }));
+    const machine = (this.#nodes[node] ??= this.#nodeMachines.start({ node, entered: (n, status) => this.#nodeEntered(n, status), isHeard: (n) => this.#isHeard(n) }));
     machine.send({ type: 'REGISTERED' });
     this.#rearm();
     return node;
@@ -746,6 +776,7 @@ export class Scheduler implements InvocationHost {
     for (const id of truth) {
       const known = this.live.get(id);
       if (known === undefined || known.node !== node || known.state !== DISPATCHED) foreign.add(id);
+      else foreign.delete(id);
     }
     const used = (cluster.running[node] as Invocation[]).length + foreign.size;
     if (cluster.used[node] !== used) {
@@ -754,15 +785,22 @@ export class Scheduler implements InvocationHost {
       cluster.used[node] = used;
     }
     cluster.slots[node] = slots;
-    this.#nodes[node]?.send({ type: 'STATE_ARRIVED' });
+    cluster.connected[node] = 1;
+    const again: Invocation[] = [];
     for (const invocation of missing) {
-      if (invocation.state !== DISPATCHED || invocation.node !== node) continue;
       this.counters.slotRepairs++;
       cluster.repairs[node] = (cluster.repairs[node] as number) + 1;
       this.#freeSlot(invocation, this.functions.entries[invocation.functionIndex] as FunctionEntry);
-      this.#leaveNode(invocation, { type: 'REJECTED', reason: 'rejectedByNode', error: { code: 'NODE_LOST', message: `The dispatch to "${cluster.name(node)}" never arrived.`, component: 'scheduler', invocationId: invocation.id } });
+      // What had begun is not simply sent again: it may have done its work.
+      const event: InvocationEvent = invocation.started
+        ? { type: 'NODE_LOST', reason: 'nodeLost', error: { code: 'NODE_LOST', message: `"${cluster.name(node)}" began the run and knows nothing of it any more.`, component: 'scheduler', invocationId: invocation.id } }
+        : { type: 'REJECTED', reason: 'rejectedByNode', error: { code: 'NODE_LOST', message: `The dispatch to "${cluster.name(node)}" never arrived.`, component: 'scheduler', invocationId: invocation.id } };
+      if (this.#leaveNode(invocation, event)) again.push(invocation);
     }
+    this.#nodes[node]?.send({ type: 'STATE_ARRIVED' });
     this.#nodeReleased(node);
+    for (const invocation of again) this.#decideAgain(invocation, this.functions.entries[invocation.functionIndex] as FunctionEntry);
+    for (const invocation of missing) this.#nextTurns(this.functions.entries[invocation.functionIndex] as FunctionEntry);
     this.#rearm();
   }
 
@@ -770,7 +808,8 @@ export class Scheduler implements InvocationHost {
   nodeHeard(node: number): void {
     this.#tick();
     this.cluster.refusesUntilMs[node] = 0;
-    if (this.cluster.status[node] === STALE) this.#nodes[node]?.send({ type: 'STATE_ARRIVED' });
+    // On broken streams the last state says nothing: only a snapshot on new ones brings the node back.
+    if (this.cluster.status[node] === STALE && this.cluster.connected[node] === 1) this.#nodes[node]?.send({ type: 'STATE_ARRIVED' });
     this.#nodeReleased(node);
     this.#rearm();
   }
@@ -778,6 +817,7 @@ export class Scheduler implements InvocationHost {
   /** The streams to the node broke. */
   nodeDisconnected(node: number): void {
     this.#tick();
+    this.cluster.connected[node] = 0;
     this.#nodes[node]?.send({ type: 'CONNECTION_LOST' });
     this.#rearm();
   }
@@ -842,6 +882,11 @@ export class Scheduler implements InvocationHost {
     this.#rearm();
   }
 
+  /** Its streams stand and its last state is fresh. */
+  #isHeard(node: number): boolean {
+    return this.cluster.connected[node] === 1 && this.nowMs - this.cluster.receivedAtMs(node) <= this.#options.staleAfterMs;
+  }
+
   #nodeEntered(node: number, status: number): void {
     this.cluster.status[node] = status;
     this.observer.nodeChanged?.(node, status);
@@ -857,6 +902,7 @@ export class Scheduler implements InvocationHost {
 
   #nodeLost(node: number): void {
     this.counters.nodesLost++;
+    this.cluster.connected[node] = 0;
     for (const entry of this.functions.entries) entry.forgetNode(node);
     this.objects.removeNode(node);
     const { cluster } = this;
@@ -865,9 +911,10 @@ export class Scheduler implements InvocationHost {
     for (const invocation of orphans) {
       const entry = this.functions.entries[invocation.functionIndex] as FunctionEntry;
       this.#freeSlot(invocation, entry);
-      const again = invocation.idempotent ? 'its attempts are used up' : 'it is not idempotent, so it was not run again';
-      this.#leaveNode(invocation, { type: 'NODE_LOST', reason: 'nodeLost', error: { code: 'NODE_LOST', message: `The node "${cluster.name(node)}" was lost while it ran the invocation; ${again}.`, component: 'scheduler', invocationId: invocation.id } });
-      if (entry.settings.concurrency > 0) this.#afterRelease(entry, node);
+      const why = invocation.idempotent ? 'its attempts are used up' : 'it is not idempotent, so it was not run again';
+      const again = this.#leaveNode(invocation, { type: 'NODE_LOST', reason: 'nodeLost', error: { code: 'NODE_LOST', message: `The node "${cluster.name(node)}" was lost while it ran the invocation; ${why}.`, component: 'scheduler', invocationId: invocation.id } });
+      if (again) this.#decideAgain(invocation, entry);
+      this.#nextTurns(entry);
     }
     cluster.used[node] = 0;
   }
@@ -885,7 +932,7 @@ export class Scheduler implements InvocationHost {
         const silentMs = now - heardMs;
         if (silentMs > this.#options.lostAfterMs && status !== LOST) this.#nodes[node]?.send({ type: 'SILENT_TOO_LONG' });
         else if (silentMs > this.#options.staleAfterMs && status === READY) this.#nodes[node]?.send({ type: 'SILENT' });
-        else if (silentMs <= this.#options.staleAfterMs && status === STALE) this.nodeHeard(node);
+        else if (silentMs <= this.#options.staleAfterMs && status === STALE && this.cluster.connected[node] === 1) this.nodeHeard(node);
       }
       this.#rearm();
       this.#watch = this.#clock.setTimer(now + everyMs, look);
@@ -906,4 +953,8 @@ export class Scheduler implements InvocationHost {
     if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
     if (this.#watch !== undefined) this.#clock.clearTimer(this.#watch);
   }
+}
+
+function functionDeleted(invocation: Invocation): InvocationEvent {
+  return { type: 'FAIL', reason: 'functionDeleted', error: { code: 'FUNCTION_NOT_FOUND', message: `The function "${invocation.functionName}" was deleted while the invocation waited.`, component: 'scheduler', invocationId: invocation.id } };
 }

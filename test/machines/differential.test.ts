@@ -90,7 +90,7 @@ describe('compiled and interpreted machines', () => {
   it('do the same to a node', () => {
     const events: NodeEvent[] = (['STATE_ARRIVED', 'SILENT', 'CONNECTION_LOST', 'SILENT_TOO_LONG', 'REGISTERED', 'DRAIN', 'RESTORE'] as const).map((type) => ({ type }));
     const hosts = { table: createMachineHost<NodeContext, NodeEvent>(nodeMachine, 'table'), xstate: createMachineHost<NodeContext, NodeEvent>(nodeMachine, 'xstate') };
-    const reached = compare(events, 2_000, (engine, calls) => hosts[engine].start({ node: 3, entered: (node, status) => calls.push(`${node}:${status}`) }));
+    const reached = compare(events, 2_000, (engine, calls) => hosts[engine].start({ node: 3, entered: (node, status) => calls.push(`${node}:${status}`), isHeard: () => calls.length % 2 === 0 }));
     expect(reached).toContain('lost');
   });
 

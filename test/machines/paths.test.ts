@@ -93,7 +93,7 @@ describe('paths', () => {
 
   it('of the node machine cover every state', () => {
     const events = (['STATE_ARRIVED', 'SILENT', 'CONNECTION_LOST', 'SILENT_TOO_LONG', 'REGISTERED', 'DRAIN', 'RESTORE'] as const).map((type) => ({ type }));
-    const ends = endsOfPaths(nodeMachine as unknown as AnyStateMachine, events, { node: 0, entered: () => {} });
+    const ends = endsOfPaths(nodeMachine as unknown as AnyStateMachine, events, { node: 0, entered: () => {}, isHeard: () => true });
     expect([...ends].sort()).toEqual(outlineOf(nodeMachine as unknown as AnyStateMachine).states.map(({ name }) => name).sort());
   });
 

@@ -132,7 +132,10 @@ export function createCluster<P extends Predictor = ReturnType<typeof createFake
     node.unacknowledged.delete(id);
     if (node.refusals > 0 || node.runs.size >= node.slots) {
       if (node.refusals > 0) node.refusals--;
-      else node.oversold++;
+      else {
+        node.oversold++;
+        trace.push(`${clock.nowMs() - 1_000_000} OVERSOLD ${node.name} with ${id}`);
+      }
       onStream(node, () => scheduler.rejected(id, node.index, { code: 'NODE_FULL', message: 'No slot.' }));
       return;
     }

@@ -29,6 +29,8 @@ const now = performance.now.bind(performance);
 const unixNow = Date.now;
 const { parse, stringify } = JSON;
 
+// Made here, while the start is paid anyway.
+const outputs = [process.stdout, process.stderr];
 const control = new Socket({ fd: 3, readable: true, writable: true });
 // The agent is gone: so is this sandbox, with the children that it started.
 const end = () => {
@@ -125,12 +127,24 @@ async function run(frame) {
     if (typeof result?.then === 'function') result = await result;
     answer = readResult(result);
   } catch (thrown) {
-    send({ kind: 'failed', seq, ranMs: now() - startedAt, ...describe(thrown) });
+    const ranMs = now() - startedAt;
+    if (outputs.some(isBehind)) await flush();
+    send({ kind: 'failed', seq, ranMs, ...describe(thrown) });
     return;
   }
   const ranMs = now() - startedAt;
+  if (outputs.some(isBehind)) await flush();
   if (answer.payload.length > maxResultBytes) send({ kind: 'tooLarge', seq, ranMs, sizeBytes: answer.payload.length });
   else send({ kind: 'done', seq, ranMs, hasOutputs, contentType: answer.contentType, payload: answer.payload });
+}
+
+/** What was printed must be in the pipes before the agent hears of the end: a pipe that is full makes Node buffer. */
+function flush() {
+  return Promise.all(outputs.filter(isBehind).map((stream) => new Promise((resolve) => stream.write('', resolve))));
+}
+
+function isBehind(stream) {
+  return stream.writableLength > 0 && !stream.destroyed;
 }
 
 function readEvent({ contentType, payload }) {
@@ -158,15 +172,12 @@ function cut(text, length) {
 }
 
 function send(message) {
-  const parts = [];
-  pack(message, parts);
-  const body = Buffer.concat(parts);
   const head = Buffer.allocUnsafe(4);
-  head.writeUInt32BE(body.length, 0);
-  control.cork();
-  control.write(head);
-  control.write(body);
-  control.uncork();
+  const parts = [head];
+  pack(message, parts);
+  const frame = Buffer.concat(parts); // one write: each wakes the agent
+  frame.writeUInt32BE(frame.length - 4, 0);
+  control.write(frame);
 }
 
 // ── msgpack: what the protocol needs, no more ─────────────────────────────────────────────────────────────────────

@@ -1,5 +1,7 @@
 /** The embedded cluster: a scheduler and some agents, each a process, on loopback. */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { killNow, processesWithEnvironment } from '../../agent/proc.ts';
 import { MetronomeError } from '../../core/errors.ts';
 import { createClient } from '../../rpc/client.ts';
 import { NodeStatus } from '../../rpc/gen/metronome/v1/node.ts';
@@ -93,10 +95,12 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     clearInterval(boundLogs);
     await scheduler.stop(options.drainGraceMs + STOP_MARGIN_MS);
     await Promise.all(agents.map((agent) => agent.stop(AGENT_GRACE_MS)));
+    killSandboxes(dataDir);
   };
   const kill = (): void => {
     clearInterval(boundLogs);
     for (const each of all) each.kill();
+    killSandboxes(dataDir);
   };
   const onAbort = (): void => void stop();
   signal.addEventListener('abort', onAbort, { once: true });
@@ -128,6 +132,12 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     kill,
     failed: Promise.race(all.map((each) => each.failed)),
   };
+}
+
+/** What functions have started is killed by their agent; this is for agents that were killed themselves. */
+function killSandboxes(dataDir: string): void {
+  if (!existsSync('/proc/self/environ')) return;
+  for (const pid of processesWithEnvironment(`METRONOME_SANDBOX=${dataDir}/`)) killNow(pid);
 }
 
 async function untilReady(address: string, names: readonly string[], logFile: (name: string) => string, signal: AbortSignal, progress: (line: string) => void): Promise<void> {

@@ -43,8 +43,8 @@ export function agentCommand(app: CliApp): Command {
         });
         return {
           listening: { name: running.name, grpcAddress: running.grpcAddress, dataUrl: running.dataUrl },
-          async stop() {
-            await running.drain(scheduler.drainGraceMs);
+          async stop(urgent) {
+            if (!urgent) await running.drain(scheduler.drainGraceMs);
             await running.stop();
           },
         };

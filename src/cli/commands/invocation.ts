@@ -9,7 +9,7 @@ import { withSession } from '../context.ts';
 import { paint } from '../io.ts';
 import { explanationText } from '../output/explain-text.ts';
 import { errorText, exitCodeOf } from '../output/error-report.ts';
-import { STEP_COLUMNS, invocationColumns, invocationJson, phasesText } from '../output/invocation-text.ts';
+import { STEP_COLUMNS, byArrival, invocationColumns, invocationJson, phasesText } from '../output/invocation-text.ts';
 import { oneLine, renderTable } from '../output/table.ts';
 import { STATE_WORDS, ageText, clockText, isOver, localityText, parseState, stateWord, timeText } from '../output/words.ts';
 import type { CliApp } from '../program.ts';
@@ -31,7 +31,7 @@ export function invocationCommand(app: CliApp): Command {
           if (explanation.invocation?.isWorkflow === true) {
             const { invocation } = await client.getInvocation({ invocationId }, { signal });
             const steps = invocation?.response?.steps ?? [];
-            if (steps.length > 0) printer.text(`\n${renderTable(steps, STEP_COLUMNS, { width: app.io.columns })}\nExplain a step by its own id.\n`);
+            if (steps.length > 0) printer.text(`\n${renderTable(byArrival(steps), STEP_COLUMNS, { width: app.io.columns })}\nExplain a step by its own id.\n`);
           }
         }
       }))),

@@ -7,7 +7,7 @@ import { withSession, type Session } from '../context.ts';
 import { readInputs } from '../inputs.ts';
 import type { CliIo } from '../io.ts';
 import { exitCodeOf, reportError } from '../output/error-report.ts';
-import { STEP_COLUMNS, responseJson, summaryLine } from '../output/invocation-text.ts';
+import { STEP_COLUMNS, byArrival, responseJson, summaryLine } from '../output/invocation-text.ts';
 import { renderTable } from '../output/table.ts';
 import { msCell, percent } from '../output/words.ts';
 import type { CliApp } from '../program.ts';
@@ -95,7 +95,7 @@ function printResult({ printer }: Session, io: CliIo, response: InvokeResponse, 
     const isText = response.contentType === '' || /^(text\/|application\/json)/.test(response.contentType);
     if (isText && response.payload.at(-1) !== 0x0a) io.out('\n');
   }
-  if (withSteps && response.steps.length > 0) printer.progress(renderTable(response.steps, STEP_COLUMNS, { width: io.columns }).trimEnd());
+  if (withSteps && response.steps.length > 0) printer.progress(renderTable(byArrival(response.steps), STEP_COLUMNS, { width: io.columns }).trimEnd());
   printer.progress(summaryLine(response));
 }
 

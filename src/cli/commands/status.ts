@@ -28,6 +28,6 @@ export function statusCommand(app: CliApp): Command {
 }
 
 function pairs(map: Readonly<Record<string, number>>): string {
-  const entries = Object.entries(map).sort(([a], [b]) => (a < b ? -1 : 1));
-  return entries.length === 0 ? '-' : entries.map(([name, value]) => `${name} ${value}`).join('\n');
+  const entries = Object.entries(map).filter(([, value]) => value !== 0).sort(([a], [b]) => (a < b ? -1 : 1));
+  return entries.length === 0 ? '-' : entries.map(([name, value]) => `${name} ${Math.round(value * 100) / 100}`).join('\n');
 }

@@ -1,6 +1,7 @@
 /** Decisions in readable prose, with the table of candidates that they rested on. */
 import { formatBytes, formatMs } from '../../core/units.ts';
 import { DecisionAction, type Candidate, type Decision, type ExplainResponse } from '../../rpc/gen/metronome/v1/inspect.ts';
+import { InvocationState } from '../../rpc/gen/metronome/v1/invoke.ts';
 import { LocalityClass } from '../../rpc/gen/metronome/v1/common.ts';
 import { renderTable, type Column } from './table.ts';
 import { classWord, isOver, localityText, msCell, percent, reasonText, startWord, stateWord } from './words.ts';
@@ -33,7 +34,7 @@ export function decisionSentence(decision: Decision, arrivedAtMs = 0): string {
     return `${subject} chose ${decision.node} ${because}${prediction}, ${slack}.`;
   }
   const until = decision.deadlineUnixMs > 0 && decision.atUnixMs > 0 && decision.deadlineUnixMs - decision.atUnixMs < 1e9 ? `, at most ${formatMs(Math.max(0, decision.deadlineUnixMs - decision.atUnixMs))}` : '';
-  return `${subject} waited for ${decision.node === '' ? 'any room' : decision.node} ${because}${until}.`;
+  return `${subject} decided to wait for ${decision.node === '' ? 'any room' : decision.node} ${because}${until}.`;
 }
 
 /** The candidates of a decision, the chosen one marked. Empty when there were none. */
@@ -74,13 +75,16 @@ export function explanationText(explanation: ExplainResponse, width: number | un
 }
 
 /** The story in a sentence or two: "Chosen node-2 (local 92%) because …; waited 12.3 ms for it; prediction 120 ms, measured 131 ms." */
-function inShort({ invocation, decisions }: ExplainResponse): string {
+function inShort({ invocation, decisions, transitions }: ExplainResponse): string {
   if (invocation === undefined || invocation.isWorkflow) return '';
   const last = decisions.at(-1);
   const parts: string[] = [];
-  if (last?.action === DecisionAction.DISPATCH) {
+  // Whoever waited is sent by an event (a release, the end of the safe delay), not by a further decision.
+  const sent = transitions.findLast(({ from, to }) => to === InvocationState.DISPATCHED && from !== InvocationState.DISPATCHED);
+  const chosen = sent ?? (last?.action === DecisionAction.DISPATCH ? last : undefined);
+  if (chosen !== undefined) {
     const locality = localityText(invocation.locality);
-    parts.push(`Chosen ${last.node}${locality === '' ? '' : ` (${locality})`} because ${lowerFirst(reasonText(last.reason))}`);
+    parts.push(`Chosen ${chosen.node}${locality === '' ? '' : ` (${locality})`} because ${lowerFirst(reasonText(chosen.reason))}`);
   } else if (last !== undefined) parts.push(`Waiting for ${last.node === '' ? 'any room' : last.node} because ${lowerFirst(reasonText(last.reason))}`);
   const { phases } = invocation;
   if (phases !== undefined && phases.delayedMs > 0) {
@@ -88,9 +92,10 @@ function inShort({ invocation, decisions }: ExplainResponse): string {
     parts.push(`waited ${formatMs(phases.delayedMs)} for ${target}`);
   }
   if (phases !== undefined && phases.queuedMs > 0) parts.push(`waited ${formatMs(phases.queuedMs)} for room`);
-  if (last?.action === DecisionAction.DISPATCH && last.predictedMs > 0) {
-    const off = last.measuredMs > 0 ? Math.round((last.measuredMs / last.predictedMs - 1) * 100) : 0;
-    parts.push(`prediction ${formatMs(last.predictedMs)}${last.measuredMs > 0 ? `, measured ${formatMs(last.measuredMs)} (${off >= 0 ? '+' : '−'}${Math.abs(off)} %)` : ''}`);
+  if (chosen !== undefined && invocation.predictedMs > 0) {
+    const measured = phases === undefined || !isOver(invocation.state) ? 0 : phases.fetchedMs + phases.initialisedMs + phases.ranMs;
+    const off = Math.round((measured / invocation.predictedMs - 1) * 100);
+    parts.push(`prediction ${formatMs(invocation.predictedMs)}${measured > 0 ? `, measured ${formatMs(measured)} (${off >= 0 ? '+' : '−'}${Math.abs(off)} %)` : ''}`);
   }
   if (invocation.error !== undefined) parts.push(`ended with ${invocation.error.code}: ${invocation.error.message}`);
   return parts.length === 0 ? '' : `${parts.join('; ')}.\n`;

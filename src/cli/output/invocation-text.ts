@@ -1,7 +1,7 @@
 /** Invocations in words: the one-line summary behind a result, the table of steps, results as JSON. */
 import { formatMs } from '../../core/units.ts';
 import { LocalityClass, ObjectRef, type Locality, type Phases } from '../../rpc/gen/metronome/v1/common.ts';
-import { Invocation, InvokeResponse } from '../../rpc/gen/metronome/v1/invoke.ts';
+import { Invocation, InvocationState, InvokeResponse } from '../../rpc/gen/metronome/v1/invoke.ts';
 import type { Column } from './table.ts';
 import { localityText, msCell, startWord, stateWord } from './words.ts';
 
@@ -29,15 +29,16 @@ export function summaryLine(response: InvokeResponse): string {
   return parts.join(' · ');
 }
 
-/** "predicted 0.20 · delayed 12.3 · initialised 45.0 (cold) · ran 70.1 ms"; what took no time is left out. */
+const START_NOTES: Readonly<Record<string, string>> = { cold: 'cold start', packages: 'packages were there', zygote: 'from a zygote', warm: 'warm' };
+
+/** "predicted 0.20, delayed 12.3, initialised 45.0, ran 70.1 ms (cold start)"; what took no time is left out. */
 export function phasesText(phases: Phases): string {
   const start = startWord(phases.startState);
   const parts = ([
-    ['predicted', phases.predictedMs, ''], ['queued', phases.queuedMs, ''], ['delayed', phases.delayedMs, ''], ['dispatched', phases.dispatchedMs, ''],
-    ['fetched', phases.fetchedMs, ''], ['initialised', phases.initialisedMs, start === '' ? '' : ` (${start})`], ['ran', phases.ranMs, ''],
-  ] as const).filter(([name, ms]) => ms >= 0.005 || name === 'ran').map(([name, ms, note]) => `${name} ${msCell(ms)}${note}`);
-  if (phases.initialisedMs < 0.005 && start !== '') parts.push(start);
-  return `${parts.join(', ')} ms`;
+    ['predicted', phases.predictedMs], ['queued', phases.queuedMs], ['delayed', phases.delayedMs], ['dispatched', phases.dispatchedMs],
+    ['fetched', phases.fetchedMs], ['initialised', phases.initialisedMs], ['ran', phases.ranMs],
+  ] as const).filter(([name, ms]) => ms >= 0.005 || name === 'ran').map(([name, ms]) => `${name} ${msCell(ms)}`);
+  return `${parts.join(', ')} ms${start === '' ? '' : ` (${START_NOTES[start] ?? start})`}`;
 }
 
 /** What a payload says: JSON and text as such, anything else as base64. */
@@ -76,14 +77,14 @@ const number = (header: string, ms: (phases: Phases) => number): Column<Invocati
 /** Columns for lists of invocations. */
 export function invocationColumns(nowMs: number, age: (unixMs: number, nowMs: number) => string): readonly Column<Invocation>[] {
   return [
-    { header: 'INVOCATION', cell: ({ id }) => id },
+    { header: 'INVOCATION', whole: true, cell: ({ id }) => id },
     { header: 'FUNCTION', cell: ({ function: name }) => name },
     { header: 'STATE', cell: ({ state, delayingFor }) => (delayingFor === '' ? stateWord(state) : `${stateWord(state)} (${delayingFor})`) },
     { header: 'NODE', cell: ({ node }) => node },
     { header: 'LOCALITY', cell: ({ locality }) => localityText(locality) },
     number('TOTAL ms', (phases) => phases.totalMs),
     { header: 'AGE', align: 'right', cell: ({ arrivedAtUnixMs }) => age(arrivedAtUnixMs, nowMs) },
-    { header: 'REASON', cell: ({ reason }) => reason },
+    { header: 'REASON', optional: true, cell: ({ reason }) => reason },
     { ...number('QUEUED', (phases) => phases.queuedMs), wide: true },
     { ...number('DELAYED', (phases) => phases.delayedMs), wide: true },
     { ...number('FETCHED', (phases) => phases.fetchedMs), wide: true },
@@ -95,21 +96,26 @@ export function invocationColumns(nowMs: number, age: (unixMs: number, nowMs: nu
   ];
 }
 
+/** Steps in the order in which they began. */
+export function byArrival(steps: readonly Invocation[]): Invocation[] {
+  return [...steps].sort((a, b) => a.arrivedAtUnixMs - b.arrivedAtUnixMs || (a.id < b.id ? -1 : 1));
+}
+
 /** Columns for the steps of workflow runs; times in ms. */
 export const STEP_COLUMNS: readonly Column<Invocation>[] = [
-  { header: 'INVOCATION', cell: ({ id }) => id },
-  { header: 'STEP', cell: ({ step }) => step },
+  { header: 'INVOCATION', whole: true, cell: ({ id }) => id },
+  { header: 'STEP', optional: true, cell: ({ step }) => step },
   { header: 'FUNCTION', cell: ({ function: name }) => name },
   { header: 'NODE', cell: ({ node }) => node },
   { header: 'LOCALITY', cell: ({ locality }) => localityText(locality) },
-  { header: 'WAITED FOR', cell: ({ phases }) => waitedFor(phases) },
+  { header: 'WAITED FOR', optional: true, cell: ({ phases }) => waitedFor(phases) },
   number('QUEUED', (phases) => phases.queuedMs),
   number('DELAYED', (phases) => phases.delayedMs),
   number('FETCHED', (phases) => phases.fetchedMs),
   number('INIT', (phases) => phases.initialisedMs),
   number('RAN', (phases) => phases.ranMs),
-  { header: 'START', cell: ({ phases }) => (phases === undefined ? '' : startWord(phases.startState)) },
-  { header: 'RESULT', cell: ({ state, error }) => (error === undefined ? stateWord(state) : error.code) },
+  { header: 'START', optional: true, cell: ({ phases }) => (phases === undefined ? '' : startWord(phases.startState)) },
+  { header: 'RESULT', cell: ({ state, error }) => (error !== undefined ? error.code : state === InvocationState.COMPLETED ? 'ok' : stateWord(state)) },
 ];
 
 /** True when the node offered locality. */

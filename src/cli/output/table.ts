@@ -9,6 +9,10 @@ export interface Column<Row> {
   readonly align?: 'left' | 'right';
   /** Only in wide tables. */
   readonly wide?: boolean;
+  /** Left out, the last one first, when the table does not fit. */
+  readonly optional?: boolean;
+  /** Never cut: ids that people copy. */
+  readonly whole?: boolean;
 }
 
 /** How to render. */
@@ -27,14 +31,24 @@ const MIN_WIDTH = 6;
 
 /** The table, one line per row, each ended by a newline. Without rows only the header. */
 export function renderTable<Row>(rows: readonly Row[], columns: readonly Column<Row>[], options: TableOptions = {}): string {
-  const shown = columns.filter((column) => options.wide === true || column.wide !== true);
-  const cells = rows.map((row) => shown.map((column) => oneLine(column.cell(row))));
-  const widths = shown.map((column, i) => Math.max(textWidth(column.header), ...cells.map((line) => textWidth(line[i] ?? ''))));
-  if (options.width !== undefined) shrink(widths, options.width - GAP.length * (shown.length - 1));
+  let shown = columns
+    .filter((column) => options.wide === true || column.wide !== true)
+    .map((column) => {
+      const texts = rows.map((row) => oneLine(column.cell(row)));
+      return { ...column, texts, width: texts.reduce((most, text) => Math.max(most, textWidth(text)), textWidth(column.header)) };
+    });
+  if (options.width !== undefined) {
+    const tooWide = (): boolean => shown.reduce((sum, { width }) => sum + width, 0) + GAP.length * (shown.length - 1) > (options.width ?? 0);
+    for (let last = shown.findLast(({ optional }) => optional === true); last !== undefined && tooWide(); last = shown.findLast(({ optional }) => optional === true)) {
+      const dropped = last;
+      shown = shown.filter((column) => column !== dropped);
+    }
+    shrink(shown, options.width - GAP.length * (shown.length - 1));
+  }
   const line = (texts: readonly string[]): string =>
     texts
       .map((text, i) => {
-        const width = widths[i] ?? 0;
+        const width = shown[i]?.width ?? 0;
         const cut = cutTo(text, width);
         const pad = ' '.repeat(Math.max(0, width - textWidth(cut)));
         return shown[i]?.align === 'right' ? pad + cut : cut + pad;
@@ -42,7 +56,7 @@ export function renderTable<Row>(rows: readonly Row[], columns: readonly Column<
       .join(GAP)
       .trimEnd();
   const header = line(shown.map((column) => column.header));
-  return `${[options.paintHeader === undefined ? header : options.paintHeader(header), ...cells.map(line)].join('\n')}\n`;
+  return `${[options.paintHeader === undefined ? header : options.paintHeader(header), ...rows.map((_, at) => line(shown.map(({ texts }) => texts[at] ?? '')))].join('\n')}\n`;
 }
 
 /** Names and values below each other; names are padded to one width. */
@@ -76,15 +90,15 @@ function cutTo(text: string, width: number): string {
 }
 
 /** Takes from the widest columns until all fit or none can be cut any further. */
-function shrink(widths: number[], available: number): void {
-  let excess = widths.reduce((sum, width) => sum + width, 0) - available;
+function shrink(columns: readonly { width: number; readonly whole?: boolean }[], available: number): void {
+  let excess = columns.reduce((sum, { width }) => sum + width, 0) - available;
+  const flexible = columns.filter(({ whole }) => whole !== true);
   while (excess > 0) {
-    const widest = Math.max(...widths);
+    const widest = Math.max(0, ...flexible.map(({ width }) => width));
     if (widest <= MIN_WIDTH) return;
-    const at = widths.lastIndexOf(widest);
-    const next = Math.max(MIN_WIDTH, ...widths.filter((width) => width < widest));
+    const next = Math.max(MIN_WIDTH, ...flexible.map(({ width }) => width).filter((width) => width < widest));
     const cut = Math.max(1, Math.min(excess, widest - next));
-    widths[at] = widest - cut;
+    for (const column of flexible.filter(({ width }) => width === widest).slice(-1)) column.width -= cut;
     excess -= cut;
   }
 }

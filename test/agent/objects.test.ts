@@ -1,0 +1,284 @@
+/** Objects in and out: files for functions, HTTP for others, fetched from holders, verified, bounded. */
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { createServer, type RequestListener, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { describe, expect, it } from 'vitest';
+import { ObjectFetcher } from '../../src/agent/object-fetch.ts';
+import { ObjectStore } from '../../src/agent/object-store.ts';
+import type { ObjectRef } from '../../src/rpc/gen/metronome/v1/common.ts';
+import { defineFunction, json, putObject, tempDir, testAgent } from './harness.ts';
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+const reference = (id: string, content: Uint8Array, holders: string[]): ObjectRef => ({ id, name: `${id}.bin`, sizeBytes: content.length, digest: sha256(content), holders });
+
+/** A holder that behaves as told. */
+async function fakeHolder(listener: RequestListener): Promise<{ readonly url: string; readonly requests: string[] } & AsyncDisposable> {
+  const requests: string[] = [];
+  const server: Server = createServer((request, response) => {
+    requests.push(`${request.url} ${request.headers.range ?? ''}`.trim());
+    listener(request, response);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    requests,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+interface OpenStore extends AsyncDisposable {
+  readonly store: ObjectStore;
+  readonly dir: string;
+  readonly added: string[];
+  readonly removed: string[];
+}
+
+async function openStore(quotaBytes = 1024 ** 2): Promise<OpenStore> {
+  const dir = await tempDir();
+  const added: string[] = [];
+  const removed: string[] = [];
+  const store = await ObjectStore.open({ dir: dir.path, node: 'here', quotaBytes, onAdded: ({ id }) => void added.push(id), onRemoved: (id) => void removed.push(id) });
+  return {
+    store, dir: dir.path, added, removed,
+    async [Symbol.asyncDispose]() {
+      await store.close();
+      await dir[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const put = (store: ObjectStore, content: Uint8Array | string, name = 'x') => store.put(Readable.from([Buffer.from(content)]), { name });
+const temporaries = (dir: string): string[] => readdirSync(join(dir, 'tmp'));
+
+describe('a function', () => {
+  it('reads an object of its node as a file and leaves files as objects', async () => {
+    await using node = await testAgent();
+    const input = await putObject(node.agent.dataUrl, 'words.txt', 'three small words');
+    node.client.watch(1_000);
+    await node.client.until(() => node.client.states[0]);
+    const { result } = await node.client.run(await defineFunction('hello.mjs#upper'), {}, { inputs: [input] });
+    expect(json(result)).toEqual({ names: ['words.txt'] });
+    expect(result).toMatchObject({ fetchedBytes: 0, outputs: [{ name: 'length.txt', sizeBytes: 2, holders: ['node-1'] }, { name: 'upper.txt', sizeBytes: 17, digest: sha256(Buffer.from('THREE SMALL WORDS')) }] });
+    const [, upper] = result.outputs;
+    expect(await (await fetch(`${node.agent.dataUrl}/objects/${upper?.id}`)).text()).toBe('THREE SMALL WORDS');
+    await node.client.until(() => node.client.states.some(({ objectsAdded }) => objectsAdded.some(({ id }) => id === upper?.id)));
+    // Nothing of the run is left beside the store.
+    const sandboxes = join(node.dir, 'sandboxes');
+    await expect.poll(() => readdirSync(join(sandboxes, readdirSync(sandboxes)[0] ?? ''), { recursive: true }).sort()).toEqual(['in', 'out', 'process.json', 'work']);
+  });
+
+  it('in Python does so too', async () => {
+    await using node = await testAgent();
+    const input = await putObject(node.agent.dataUrl, 'lines.txt', 'a\nb\nc\n');
+    const { result } = await node.client.run(await defineFunction('hello.py#count'), {}, { inputs: [input] });
+    expect(json(result)).toEqual({ lines: 3, name: 'lines.txt', size: true });
+    expect(result.outputs).toMatchObject([{ name: 'count.txt', sizeBytes: 1 }]);
+  });
+
+  it('reads an object of another node, which makes its node a holder that is told at once', async () => {
+    await using there = await testAgent({ name: 'node-2' });
+    await using node = await testAgent();
+    const input = await putObject(there.agent.dataUrl, 'far.txt', 'from afar');
+    node.client.watch(10_000);
+    await node.client.until(() => node.client.states[0]);
+    const request = { inputs: [input], holderUrls: { 'node-2': there.agent.dataUrl } };
+    const first = await node.client.run(await defineFunction('hello.mjs#upper'), {}, request);
+    expect(first.result).toMatchObject({ error: undefined, fetchedBytes: 9 });
+    expect(first.result.fetchedMs).toBeGreaterThan(0);
+    await node.client.until(() => node.client.states.some(({ objectsAdded }) => objectsAdded.some(({ id }) => id === input.id)));
+    const second = await node.client.run(await defineFunction('hello.mjs#upper'), {}, request);
+    expect(second.result.fetchedBytes).toBe(0);
+  });
+
+  it('whose input is lost is told so by the name of the maker', async () => {
+    await using node = await testAgent();
+    const input = reference('obj-gone', Buffer.from('x'), ['node-7']);
+    const { result } = await node.client.run(await defineFunction('hello.mjs#upper'), {}, { inputs: [input], holderUrls: { 'node-7': 'http://127.0.0.1:9' } });
+    expect(result.error).toMatchObject({ code: 'OBJECT_LOST', message: expect.stringMatching(/obj-gone[\s\S]*"node-7"/) });
+  });
+
+  it('is cancelled while an input is on its way, and the transfer ends', async () => {
+    await using holder = await fakeHolder((_request, response) => response.writeHead(200, { 'content-length': 100 }).write('slow'));
+    await using node = await testAgent();
+    const id = node.client.send({ definition: await defineFunction('hello.mjs#upper'), inputs: [reference('obj-slow', Buffer.alloc(100), ['slow'])], holderUrls: { slow: holder.url } });
+    await expect.poll(() => holder.requests.length).toBe(1);
+    node.client.cancel(id);
+    expect((await node.client.resultOf(id)).error?.code).toBe('CANCELLED');
+    await expect.poll(() => temporaries(join(node.dir, 'objects'))).toEqual([]);
+  });
+
+  it('cannot smuggle files in or out by links and names', async () => {
+    await using node = await testAgent();
+    expect((await node.client.run(await defineFunction('hello.mjs#linksOut'))).result.error).toMatchObject({ code: 'FUNCTION_FAILED', message: expect.stringContaining('no regular file') });
+    expect((await node.client.run(await defineFunction('hello.mjs#badOutput'))).result.error).toMatchObject({ code: 'FUNCTION_FAILED', functionError: { type: 'TypeError' } });
+    const { result } = await node.client.run(await defineFunction('hello.mjs#upper'), {}, { inputs: [{ ...reference('obj-x', Buffer.from('x'), ['a']), name: '../../evil' }], holderUrls: { a: 'http://127.0.0.1:9' } });
+    expect(result.error?.code).toBe('INVALID_REQUEST');
+  });
+
+  it('whose outputs do not fit fails with STORE_FULL and leaves none', async () => {
+    await using node = await testAgent({ objectQuotaBytes: 1024 ** 2 });
+    const { result } = await node.client.run(await defineFunction('hello.mjs#manyBytes'), { size: 2 * 1024 ** 2 });
+    expect(result.error?.code).toBe('STORE_FULL');
+    expect(result.outputs).toEqual([]);
+  });
+});
+
+describe('the data server', () => {
+  it('gives whole objects, ranges and heads, with the digest as ETag', async () => {
+    await using node = await testAgent();
+    const { id, digest } = await putObject(node.agent.dataUrl, 'ten.txt', '0123456789');
+    const url = `${node.agent.dataUrl}/objects/${id}`;
+    const whole = await fetch(url);
+    expect([whole.status, whole.headers.get('etag'), await whole.text()]).toEqual([200, `"${digest}"`, '0123456789']);
+    for (const [range, status, text, contentRange] of [
+      ['bytes=2-4', 206, '234', 'bytes 2-4/10'], ['bytes=7-', 206, '789', 'bytes 7-9/10'], ['bytes=-3', 206, '789', 'bytes 7-9/10'],
+      ['bytes=8-99', 206, '89', 'bytes 8-9/10'], ['bytes=0-1,3-4', 200, '0123456789', null], ['lines=1-2', 200, '0123456789', null],
+    ] as const) {
+      const part = await fetch(url, { headers: { range } });
+      expect([range, part.status, await part.text(), part.headers.get('content-range')]).toEqual([range, status, text, contentRange]);
+    }
+    const beyond = await fetch(url, { headers: { range: 'bytes=10-' } });
+    expect([beyond.status, beyond.headers.get('content-range'), (await beyond.json() as { error: { code: string } }).error.code]).toEqual([416, 'bytes */10', 'INVALID_REQUEST']);
+    const head = await fetch(url, { method: 'HEAD' });
+    expect([head.status, head.headers.get('content-length'), await head.text()]).toEqual([200, '10', '']);
+  });
+
+  it('takes empty objects, checks announced digests, and refuses what it cannot do', async () => {
+    await using node = await testAgent({ objectQuotaBytes: 1024 ** 2 });
+    const objects = `${node.agent.dataUrl}/objects`;
+    const empty = await putObject(node.agent.dataUrl, 'empty', '');
+    expect(await (await fetch(`${objects}/${empty.id}`)).text()).toBe('');
+    const posted = await fetch(`${objects}?name=n%C3%A4me`, { method: 'POST', body: 'x' });
+    expect(await posted.json()).toMatchObject({ name: 'näme', sizeBytes: 1, holders: ['node-1'] });
+    const failure = async (response: Response): Promise<unknown> => [response.status, ((await response.json()) as { error: { code: string } }).error.code];
+    expect(await failure(await fetch(objects, { method: 'PUT', body: 'x', headers: { 'x-object-digest': sha256(Buffer.from('y')) } }))).toEqual([500, 'OBJECT_CORRUPT']);
+    expect(await failure(await fetch(objects, { method: 'PUT', body: Buffer.alloc(2 * 1024 ** 2) }))).toEqual([507, 'STORE_FULL']);
+    expect(await failure(await fetch(`${objects}/nothing`))).toEqual([404, 'OBJECT_NOT_FOUND']);
+    expect(await failure(await fetch(`${objects}/..%2f..%2fepoch`))).toEqual([404, 'OBJECT_NOT_FOUND']);
+    expect(await failure(await fetch(`${objects}?name=a%2Fb`, { method: 'PUT', body: 'x' }))).toEqual([400, 'INVALID_REQUEST']);
+    expect(await failure(await fetch(objects))).toEqual([405, 'INVALID_REQUEST']);
+    expect((await fetch(`${objects}/${empty.id}`, { method: 'DELETE' })).status).toBe(204);
+    expect((await fetch(`${objects}/${empty.id}`, { method: 'DELETE' })).status).toBe(404);
+    expect(temporaries(join(node.dir, 'objects'))).toEqual([]);
+  });
+});
+
+describe('the store', () => {
+  it('drops the least recently used object first and never a pinned one', async () => {
+    await using box = await openStore(30);
+    const [a, b, c] = [await put(box.store, '0123456789'), await put(box.store, '0123456789'), await put(box.store, '0123456789')];
+    box.store.get(a.id);
+    box.store.pin(b.id);
+    const d = await put(box.store, '01234');
+    expect(box.removed).toEqual([c.id]);
+    expect(box.store.list().map(({ id }) => id)).toEqual([b.id, a.id, d.id]);
+    box.store.pin(a.id);
+    box.store.pin(d.id);
+    await expect(put(box.store, '0123456789')).rejects.toMatchObject({ code: 'STORE_FULL' });
+    expect(box.store.usedBytes).toBe(25);
+    expect(() => box.store.delete(a.id)).toThrow(expect.objectContaining({ code: 'IN_USE' }));
+    box.store.unpin(a.id);
+    await put(box.store, '0123456789');
+    expect(box.store.has(a.id)).toBe(false);
+  });
+
+  it('has its objects again after a restart, without halves, and obeys a smaller quota', async () => {
+    await using box = await openStore();
+    const kept = await put(box.store, 'kept', 'kept.txt');
+    const half = await put(box.store, 'half');
+    await writeFile(join(box.dir, 'tmp', 'left-over'), 'x');
+    await writeFile(join(box.dir, 'data', 'orphan'), 'x');
+    await writeFile(join(box.dir, 'meta', `${half.id}.json`), '{"broken":');
+    const reopen = (quotaBytes: number) => ObjectStore.open({ dir: box.dir, node: 'here', quotaBytes, onAdded: () => {}, onRemoved: () => {} });
+    const again = await reopen(1024);
+    expect(again.list()).toEqual([{ id: kept.id, name: 'kept.txt', sizeBytes: 4, digest: sha256(Buffer.from('kept')), holders: ['here'] }]);
+    expect([temporaries(box.dir), readdirSync(join(box.dir, 'data')), readdirSync(join(box.dir, 'meta'))]).toEqual([[], [kept.id], [`${kept.id}.json`]]);
+    const small = await reopen(3);
+    expect(small.count).toBe(0);
+    await small.close();
+  });
+});
+
+describe('a fetch', () => {
+  const content = Buffer.from(Array.from({ length: 200_000 }, (_, i) => i % 251));
+  const whole: RequestListener = (_request, response) => void response.end(content);
+
+  async function fetching(box: OpenStore, object: ObjectRef, urls: Record<string, string>, signal = new AbortController().signal): Promise<number> {
+    const fetcher = new ObjectFetcher({ store: box.store, node: 'here', timeouts: { bodyMs: 300, headersMs: 1_000, connectMs: 500 } });
+    try {
+      return await fetcher.ensure(object, urls, signal);
+    } finally {
+      await fetcher.close();
+    }
+  }
+
+  it('goes on where a transfer broke', async () => {
+    await using holder = await fakeHolder((request, response) => {
+      const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
+      response.writeHead(from === 0 ? 200 : 206, { 'content-length': content.length - from, ...(from === 0 ? {} : { 'content-range': `bytes ${from}-${content.length - 1}/${content.length}` }) });
+      if (from > 0) response.end(content.subarray(from));
+      else response.write(content.subarray(0, 70_000), () => setTimeout(() => response.destroy(), 20));
+    });
+    await using box = await openStore();
+    expect(await fetching(box, reference('obj-a', content, ['h']), { h: holder.url })).toBe(content.length);
+    expect(holder.requests).toHaveLength(2);
+    expect(holder.requests[1]).toMatch(/bytes=\d{4,5}-$/);
+    expect(box.added).toEqual(['obj-a']);
+  });
+
+  it('asks the next holder when one is dead, frozen, has it not, or sends something else', async () => {
+    await using frozen = await fakeHolder(() => {});
+    await using without = await fakeHolder((_request, response) => response.writeHead(404).end('{}'));
+    await using wrong = await fakeHolder((_request, response) => response.end(Buffer.alloc(content.length)));
+    await using longer = await fakeHolder((_request, response) => response.end(Buffer.concat([content, content])));
+    await using good = await fakeHolder(whole);
+    await using box = await openStore();
+    const urls = { dead: 'http://127.0.0.1:9', frozen: frozen.url, without: without.url, wrong: wrong.url, longer: longer.url, good: good.url };
+    await fetching(box, reference('obj-b', content, Object.keys(urls)), urls);
+    expect(good.requests).toEqual(['/objects/obj-b']);
+    expect(box.store.list()[0]?.digest).toBe(sha256(content));
+    expect(temporaries(box.dir)).toEqual([]);
+  });
+
+  it('fails with OBJECT_CORRUPT when nobody has the right bytes, and keeps nothing', async () => {
+    await using wrong = await fakeHolder((_request, response) => response.end(Buffer.alloc(content.length)));
+    await using box = await openStore();
+    await expect(fetching(box, reference('obj-c', content, ['w']), { w: wrong.url })).rejects.toMatchObject({ code: 'OBJECT_CORRUPT', message: expect.stringContaining('"w"') });
+    expect([box.store.count, temporaries(box.dir)]).toEqual([0, []]);
+  });
+
+  it('happens once for all who ask at the same time', async () => {
+    await using holder = await fakeHolder((_request, response) => void setTimeout(() => response.end(content), 50));
+    await using box = await openStore();
+    const fetcher = new ObjectFetcher({ store: box.store, node: 'here' });
+    const leaver = new AbortController();
+    const object = reference('obj-d', content, ['h']);
+    const urls = { h: holder.url };
+    const left = fetcher.ensure(object, urls, leaver.signal);
+    const stayed = fetcher.ensure(object, urls, new AbortController().signal);
+    leaver.abort(new Error('left'));
+    await expect(left).rejects.toThrow('left');
+    expect(await stayed).toBe(0);
+    expect(holder.requests).toHaveLength(1);
+    await fetcher.close();
+  });
+
+  it('is refused when the store cannot take it, without asking anybody or dropping anything', async () => {
+    await using holder = await fakeHolder(whole);
+    await using box = await openStore(1_000);
+    await put(box.store, 'stays');
+    await expect(fetching(box, reference('obj-e', content, ['h', 'i']), { h: holder.url, i: holder.url })).rejects.toMatchObject({ code: 'STORE_FULL' });
+    expect(holder.requests).toHaveLength(0);
+    expect(box.removed).toEqual([]);
+    expect(temporaries(box.dir)).toEqual([]);
+  });
+});

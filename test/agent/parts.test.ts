@@ -1,0 +1,185 @@
+/** The small parts: frames, captured output, bundles, machine metrics. */
+import { readFileSync, readdirSync, symlinkSync } from 'node:fs';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { Packr } from 'msgpackr';
+import { create } from 'tar';
+import { describe, expect, it } from 'vitest';
+import { BundleCache, unpackBundle } from '../../src/agent/bundle-cache.ts';
+import { createNodeMetricsReader } from '../../src/agent/node-metrics.ts';
+import { OutputCapture } from '../../src/agent/output-capture.ts';
+import { FrameReader, decodeFrame } from '../../src/agent/sandbox-frames.ts';
+import { bundleOf, tempDir } from './harness.ts';
+
+describe('captured output', () => {
+  it('keeps head and tail of anything in any chunks and counts exactly what is missing', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 40 }), fc.array(fc.string({ unit: fc.constantFrom(...'abcdefghij'), maxLength: 30 }), { maxLength: 20 }), (maxBytes, chunks) => {
+        const capture = new OutputCapture(maxBytes);
+        for (const chunk of chunks) capture.push(Buffer.from(chunk));
+        const all = chunks.join('');
+        const { text, truncatedBytes } = capture.take();
+        expect(truncatedBytes).toBe(Math.max(0, all.length - maxBytes));
+        if (all.length <= maxBytes) expect(text).toBe(all);
+        else {
+          const head = Math.ceil(maxBytes / 2);
+          const tail = maxBytes - head;
+          expect(text.startsWith(all.slice(0, head))).toBe(true);
+          expect(text.endsWith(tail === 0 ? '' : all.slice(-tail))).toBe(true);
+        }
+        expect(capture.isEmpty).toBe(true);
+        expect(capture.take()).toEqual({ text: '', truncatedBytes: 0 });
+      }),
+    );
+  });
+});
+
+describe('frames', () => {
+  const packr = new Packr({ useRecords: false });
+  const framed = (value: unknown): Buffer => {
+    const body = packr.pack(value);
+    const head = Buffer.alloc(4);
+    head.writeUInt32BE(body.length);
+    return Buffer.concat([head, body]);
+  };
+
+  it('come out whole, however the bytes are cut', () => {
+    fc.assert(
+      fc.property(fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 6 }), fc.array(fc.integer({ min: 1, max: 300 }), { minLength: 1, maxLength: 10 }), (payloads, cuts) => {
+        const bytes = Buffer.concat(payloads.map((payload) => framed({ kind: 'done', seq: 1, ranMs: 0, contentType: '', payload: Buffer.from(payload), hasOutputs: false })));
+        const reader = new FrameReader(10_000);
+        const got: Buffer[] = [];
+        for (let at = 0, i = 0; at < bytes.length; i++) {
+          const length = cuts[i % cuts.length] ?? 1;
+          expect(reader.feed(Buffer.from(bytes.subarray(at, at + length)), (body) => {
+            const frame = decodeFrame(body);
+            if (frame?.kind === 'done') got.push(frame.payload);
+          })).toBe(true);
+          at += length;
+        }
+        expect(got.map((payload) => [...payload])).toEqual(payloads.map((payload) => [...payload]));
+      }),
+    );
+  });
+
+  it('that announce more than allowed are refused before anything is collected', () => {
+    expect(new FrameReader(10).feed(Buffer.from([0, 0, 0, 11]), () => {})).toBe(false);
+  });
+
+  it('that are garbage are no frames and harm nobody', () => {
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 100 }), (bytes) => {
+      const frame = decodeFrame(Buffer.from(bytes));
+      expect(frame === undefined || typeof frame.kind === 'string').toBe(true);
+    }));
+    for (const value of [null, 1, [], {}, { kind: 'done' }, { kind: 'done', seq: 1, ranMs: -1 }, { kind: 'done', seq: 1, ranMs: 1, payload: 'text', contentType: 'a', hasOutputs: false }, { kind: 'other', seq: 1, ranMs: 1 }]) {
+      expect(decodeFrame(packr.pack(value))).toBeUndefined();
+    }
+  });
+});
+
+describe('a bundle', () => {
+  async function packed(dir: string, entries: string[], options: object = {}): Promise<Buffer> {
+    const chunks: Buffer[] = [];
+    for await (const chunk of create({ gzip: true, cwd: dir, preservePaths: true, ...options }, entries)) chunks.push(chunk as Buffer);
+    return Buffer.concat(chunks);
+  }
+
+  it('is unpacked with folders and inner links', async () => {
+    await using from = await tempDir();
+    await using to = await tempDir();
+    await mkdir(join(from.path, 'lib'));
+    await writeFile(join(from.path, 'lib/a.mjs'), 'export {}');
+    symlinkSync('lib/a.mjs', join(from.path, 'link.mjs'));
+    expect(await unpackBundle(await packed(from.path, ['lib', 'link.mjs']), to.path)).toBe(9);
+    expect(readFileSync(join(to.path, 'link.mjs'), 'utf8')).toBe('export {}');
+  });
+
+  it('with paths or links that lead outside, or that is none at all, is refused before anything is written', async () => {
+    await using from = await tempDir();
+    await using to = await tempDir();
+    await mkdir(join(from.path, 'sub'));
+    await writeFile(join(from.path, 'outside'), 'x');
+    symlinkSync('/etc/hostname', join(from.path, 'absolute'));
+    symlinkSync('../../outside', join(from.path, 'sub', 'up'));
+    const bad = [
+      await packed(join(from.path, 'sub'), ['../outside']), await packed(from.path, [join(from.path, 'outside')]), await packed(from.path, ['absolute']), await packed(from.path, ['sub']),
+      Buffer.from('this is no archive'), Buffer.alloc(0),
+    ];
+    for (const [i, bytes] of bad.entries()) {
+      await expect(unpackBundle(bytes, to.path), `case ${i}`).rejects.toMatchObject({ code: 'FUNCTION_LOAD_FAILED' });
+      expect(await readdir(to.path)).toEqual([]);
+    }
+  });
+
+  it('is fetched once for all who need it, verified, and dropped only when nobody uses it', async () => {
+    await using from = await tempDir();
+    await using dir = await tempDir();
+    await writeFile(join(from.path, 'a'), Buffer.alloc(600));
+    const one = bundleOf(await packed(from.path, ['a']));
+    await writeFile(join(from.path, 'a'), Buffer.alloc(600, 1));
+    const two = bundleOf(await packed(from.path, ['a']));
+    const fetched: string[] = [];
+    const events: string[] = [];
+    const cache = await BundleCache.open({
+      dir: dir.path, maxBytes: 1_000,
+      fetch: async (digest) => {
+        fetched.push(digest);
+        return digest === one.digest ? one.bytes : two.bytes;
+      },
+      onAdded: (digest) => void events.push(`+${digest.slice(0, 4)}`), onRemoved: (digest) => void events.push(`-${digest.slice(0, 4)}`),
+    });
+    const [first, second] = await Promise.all([cache.acquire(one.digest), cache.acquire(one.digest)]);
+    expect(fetched).toEqual([one.digest]);
+    const other = await cache.acquire(two.digest);
+    expect(cache.list().sort()).toEqual([one.digest, two.digest].sort());
+    first.release();
+    first.release();
+    second.release();
+    other.release();
+    await expect(cache.acquire('0'.repeat(64))).rejects.toMatchObject({ code: 'OBJECT_CORRUPT' });
+    expect(events).toEqual([`+${one.digest.slice(0, 4)}`, `+${two.digest.slice(0, 4)}`]);
+    await cache.close();
+    expect(readdirSync(dir.path).filter((name) => name.startsWith('tmp-'))).toEqual([]);
+  });
+});
+
+describe('machine metrics', () => {
+  it('are shares and rates between two samples', async () => {
+    await using root = await tempDir();
+    const write = async (busy: number, sectors: number, rx: number, stallUs: number): Promise<void> => {
+      await mkdir(join(root.path, 'net'), { recursive: true });
+      await mkdir(join(root.path, 'pressure'), { recursive: true });
+      await writeFile(join(root.path, 'stat'), `cpu  ${busy} 0 0 1000 0 0 0 0 0 0\ncpu0 1 2 3\n`);
+      await writeFile(join(root.path, 'meminfo'), 'MemTotal:       1000 kB\nMemFree: 1 kB\nMemAvailable:    250 kB\n');
+      await writeFile(join(root.path, 'diskstats'), `   8       0 sda 1 0 ${sectors} 0 1 0 ${sectors * 2} 0 0 0 0\n   8       1 sda1 1 0 ${sectors} 0 1 0 ${sectors} 0 0 0 0\n`);
+      await writeFile(join(root.path, 'net/dev'), `Inter-|\n face |\n    lo: 999999 5 0 0 0 0 0 0 999999 5 0\n  eth0: ${rx} 10 0 0 0 0 0 0 ${rx * 2} 20 0 0\n`);
+      await writeFile(join(root.path, 'pressure/cpu'), `some avg10=0.00 avg60=0.00 avg300=0.00 total=${stallUs}\n`);
+    };
+    await write(0, 0, 0, 0);
+    const reader = createNodeMetricsReader(root.path);
+    expect(reader.sample()).toMatchObject({ memoryUtilisation: 0.75, memoryFreeMb: 250 / 1024, diskReadBytesPerS: 0 });
+    const startedAt = performance.now();
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    await write(1_000, 100, 5_000, 20_000);
+    const sample = reader.sample();
+    const seconds = (performance.now() - startedAt) / 1_000;
+    // The idle count stood still while busy went up by 1000.
+    expect(sample.cpuUtilisation).toBe(1);
+    expect(sample.diskReadBytesPerS / (51_200 / seconds)).toBeCloseTo(1, 0);
+    expect(sample.diskWriteBytesPerS).toBeCloseTo(2 * sample.diskReadBytesPerS, 5);
+    expect(sample.networkTxBytesPerS).toBeCloseTo(2 * sample.networkRxBytesPerS, 5);
+    expect(sample.cpuPressure).toBeGreaterThan(0);
+    expect(sample.ioPressure).toBe(0);
+    reader.close();
+  });
+
+  it('are there on this machine, and zeros where files are missing', () => {
+    const here = createNodeMetricsReader();
+    expect(here.sample().memoryFreeMb).toBeGreaterThan(1);
+    here.close();
+    const nowhere = createNodeMetricsReader('/nonexistent');
+    expect(Object.values(nowhere.sample()).every((value) => value === 0)).toBe(true);
+    nowhere.close();
+  });
+});
