@@ -52,8 +52,8 @@ interface Counters {
   packets: number;
 }
 
-/** Opens the files. `root` stands for /proc (tests). */
-export function createNodeMetricsReader(root = '/proc'): NodeMetricsReader {
+/** Opens the files. Tests give another `root` and another time. */
+export function createNodeMetricsReader(root = '/proc', nowMs: () => number = () => performance.now()): NodeMetricsReader {
   const descriptors = new Map<FileName, number>();
   for (const [name, path] of Object.entries(FILES) as [FileName, string][]) { // keys of a const object
     try {
@@ -82,7 +82,7 @@ export function createNodeMetricsReader(root = '/proc'): NodeMetricsReader {
   let last: MachineMetrics | undefined;
 
   const sample = (): MachineMetrics => {
-    const atMs = performance.now();
+    const atMs = nowMs();
     if (last !== undefined && before !== undefined && atMs - before.atMs < LEAST_GAP_MS) return last;
     const memory = read('memory');
     const totalKb = numberAfter(memory, 'MemTotal:');

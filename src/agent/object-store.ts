@@ -34,6 +34,8 @@ export interface ObjectStoreOptions {
 
 /** Objects in one store, so that its index and its snapshots stay small. */
 const MAX_OBJECTS = 100_000;
+/** Bytes that are collected before they are written. */
+const BATCH_BYTES = 1024 * 1024;
 const HASH_CHUNK_BYTES = 256 * 1024;
 const ID_PATTERN = /^[A-Za-z0-9._-]{1,128}$/;
 
@@ -77,7 +79,8 @@ export class ObjectStore {
   #pinnedBytes = 0;
   /** Bytes that writers have taken. */
   #reservedBytes = 0;
-  readonly #removals = new Set<Promise<void>>();
+  /** Files that are being removed, by id. */
+  readonly #removals = new Map<string, Promise<void>>();
 
   private constructor(options: ObjectStoreOptions) {
     this.#options = options;
@@ -246,7 +249,7 @@ export class ObjectStore {
 
   /** Waits for files that are being removed. */
   async close(): Promise<void> {
-    await Promise.all(this.#removals);
+    await Promise.all(this.#removals.values());
   }
 
   #reserve(bytes: number): void {
@@ -277,6 +280,8 @@ export class ObjectStore {
     const target = join(this.#data, id);
     const sidecar = join(this.#meta, `${id}.json`);
     const temporary = join(this.#tmp, `${id}.json`);
+    // An object that was dropped and comes again must not lose its file to its own removal.
+    await this.#removals.get(id);
     await writeFile(temporary, JSON.stringify({ name, sizeBytes, digest }));
     // The description first: a data file without one is dropped at the next start, the other way round as well.
     await rename(temporary, sidecar);
@@ -305,8 +310,10 @@ export class ObjectStore {
       () => {},
       () => {}, // what stays is dropped at the next start
     );
-    this.#removals.add(removal);
-    void removal.then(() => this.#removals.delete(removal));
+    this.#removals.set(entry.id, removal);
+    void removal.then(() => {
+      if (this.#removals.get(entry.id) === removal) this.#removals.delete(entry.id);
+    });
   }
 }
 
@@ -326,6 +333,11 @@ class StoreWriter implements ObjectWriter {
   #digest: string | undefined;
   #isOpen = true;
   #reservedBytes: number;
+  /** Hashed, not yet given to the disk. */
+  #batch: Uint8Array[] = [];
+  #batchBytes = 0;
+  #flushedBytes = 0;
+  #flushing: Promise<void> = Promise.resolve();
 
   constructor(host: WriterHost) {
     this.#host = host;
@@ -338,13 +350,38 @@ class StoreWriter implements ObjectWriter {
       this.#host.reserve(missing);
       this.#reservedBytes += missing;
     }
-    const at = this.writtenBytes;
     this.writtenBytes += chunk.length;
-    // The thread pool writes while this thread hashes.
-    const writing = writeFully(this.#host.handle, chunk, at);
     this.#hash.update(chunk);
+    this.#batch.push(chunk);
+    this.#batchBytes += chunk.length;
+    if (this.#batchBytes < BATCH_BYTES) return;
+    // One batch is on its way to the disk while the next one comes in: at most two are in memory.
+    await this.#flushing;
+    this.#flushing = this.#flush();
+    // It is awaited at the next batch or at the end; until then nobody would listen.
+    this.#flushing.catch(() => {});
+  }
+
+  /** Writes the batch in a few large pieces: one trip to the thread pool per network chunk would be the bottleneck. */
+  async #flush(): Promise<void> {
+    const batch = this.#batch;
+    let position = this.#flushedBytes;
+    this.#flushedBytes += this.#batchBytes;
+    this.#batch = [];
+    this.#batchBytes = 0;
     try {
-      await writing;
+      const { bytesWritten } = await this.#host.handle.writev(batch, position);
+      let skipped = bytesWritten;
+      position += bytesWritten;
+      for (const chunk of batch) {
+        if (skipped >= chunk.length) skipped -= chunk.length;
+        else {
+          // A short write, which a disk hardly ever does.
+          await writeFully(this.#host.handle, chunk.subarray(skipped), position);
+          position += chunk.length - skipped;
+          skipped = 0;
+        }
+      }
     } catch (cause) {
       const isFull = cause instanceof Error && 'code' in cause && (cause.code === 'ENOSPC' || cause.code === 'EDQUOT');
       throw new MetronomeError(isFull ? 'STORE_FULL' : 'INTERNAL', `The object store cannot write: ${cause instanceof Error ? cause.message : String(cause)}`, { component: 'agent', cause });
@@ -352,7 +389,9 @@ class StoreWriter implements ObjectWriter {
   }
 
   async restart(): Promise<void> {
-    this.writtenBytes = 0;
+    await this.#flushing;
+    this.#batch = [];
+    this.writtenBytes = this.#batchBytes = this.#flushedBytes = 0;
     this.#hash = createHash('sha256');
     this.#digest = undefined;
     await this.#host.handle.truncate(0);
@@ -364,6 +403,8 @@ class StoreWriter implements ObjectWriter {
 
   async commit(meta: { readonly id: string; readonly name: string }): Promise<StoredObject> {
     const digest = this.digest();
+    await this.#flushing;
+    if (this.#batchBytes > 0) await this.#flush();
     await this.#close();
     const object = await this.#host.enter({ ...meta, sizeBytes: this.writtenBytes, digest });
     this.#release();
@@ -372,6 +413,7 @@ class StoreWriter implements ObjectWriter {
 
   async abort(): Promise<void> {
     this.#release();
+    await this.#flushing.catch(() => {}); // why it is aborted is known already
     await this.#close();
     await rm(this.#host.path, { force: true });
   }

@@ -14,8 +14,6 @@ export interface CliIo {
   readonly outColor: boolean;
   /** Whether standard error is one. */
   readonly errColor: boolean;
-  /** Whether a person can answer questions. */
-  readonly isInteractive: boolean;
   /** All of standard input. */
   readStdin(): Promise<Uint8Array>;
 }
@@ -46,7 +44,6 @@ export function processIo(): CliIo {
     columns: process.stdout.isTTY ? process.stdout.columns : undefined,
     outColor: colourful(process.stdout),
     errColor: colourful(process.stderr),
-    isInteractive: process.stdin.isTTY && process.stderr.isTTY,
     async readStdin() {
       const chunks: Buffer[] = [];
       for await (const chunk of process.stdin as AsyncIterable<Buffer>) chunks.push(chunk);

@@ -58,6 +58,21 @@ export async function openObject(door: ObjectDoor, wanted: ObjectRef): Promise<{
   throw new MetronomeError('OBJECT_NOT_FOUND', `No ready node holds the object "${wanted.id}" (asked: ${order.map((node) => node.name).join(', ') || 'none'}).`);
 }
 
+/** A reference as JSON, or a bare id. INVALID_REQUEST for anything else. */
+export function parseReference(text: string): ObjectRef {
+  if (!text.trimStart().startsWith('{')) {
+    if (!/^[A-Za-z0-9._-]{1,128}$/.test(text)) throw new MetronomeError('INVALID_REQUEST', `"${text}" is neither the id nor the reference of an object.`);
+    return ObjectRef.fromPartial({ id: text });
+  }
+  try {
+    const reference = ObjectRef.fromJSON(JSON.parse(text));
+    if (reference.id === '') throw new Error('it has no id');
+    return reference;
+  } catch (cause) {
+    throw new MetronomeError('INVALID_REQUEST', `"${text}" is not the reference of an object: ${cause instanceof Error ? cause.message : String(cause)}. It must be the JSON that "metronome object put" prints.`, { cause });
+  }
+}
+
 async function readyNodes(door: ObjectDoor): Promise<Node[]> {
   const { nodes } = await door.client.listNodes({}, signalOf(door));
   return nodes.filter((node) => node.status === NodeStatus.READY && node.dataUrl !== '');

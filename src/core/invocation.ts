@@ -127,6 +127,8 @@ export class Invocation implements Timed {
   degreeData = 0;
   degreeInfrastructure = 0;
   decidedBy = '';
+  /** Why it was sent to its node at that time. */
+  placedBecause: Reason = 'arrived';
 
   /** Until when it may wait for locality, ms. */
   slackDeadlineMs = Infinity;
@@ -211,6 +213,7 @@ export function enterState(invocation: Invocation, to: number, event: Invocation
 export function assignNode(invocation: Invocation, event: InvocationEvent): void {
   if (!('node' in event)) return;
   invocation.node = event.node;
+  invocation.placedBecause = event.reason;
   invocation.target = -1;
   invocation.attempt++;
   invocation.started = false;

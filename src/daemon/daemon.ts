@@ -158,8 +158,8 @@ export async function startDaemon(options: { readonly config: Config; readonly l
       switch (event.kind) {
         case 'result': {
           if (!scheduler.result(event.id, event.node, event.result)) {
-            // Nobody waits for it any more; unless a restarted scheduler still has to take it back, the agent may forget it.
-            if (!scheduler.live.has(event.id)) links.command({ kind: 'acknowledge', node: event.node, id: event.id });
+            // Nobody waits for it any more: the agent may forget it, unless recovery has not decided on it yet.
+            if (!scheduler.live.has(event.id) && !recovery.keepResult(event.id, event.result)) links.command({ kind: 'acknowledge', node: event.node, id: event.id });
             return;
           }
           releaseSeen.add(scheduler.nowMs - event.result.releasedAtMs);
@@ -188,6 +188,9 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     }
 
     await registry.load();
+    // Before anybody can register: an agent's first snapshot must find what it is to decide on.
+    const resumed = await recovery.begin(store, config.nodes.lostAfterMs + RECOVERY_GRACE_MS);
+    if (resumed > 0) log.info({ invocations: resumed }, 'recovery.began');
     const version = (JSON.parse(readFileSync(packageFile(), 'utf8')) as { version: string }).version;
     const gateway = (config.scheduler.gateway === 'process' ? spawnGatewayProcess : spawnGatewayThread)({
       ...DEFAULT_GATEWAY_CONFIG, host: config.scheduler.host, grpcPort: config.scheduler.grpcPort, httpPort: config.scheduler.httpPort, maxPayloadBytes: config.limits.maxPayloadBytes, maxInputs: config.limits.maxInputs,
@@ -239,8 +242,6 @@ export async function startDaemon(options: { readonly config: Config; readonly l
       store.pruneEnded(REMEMBER_ENDED_MS, config.limits.rememberInvocations).then(() => store.pruneBundles(BUNDLE_GRACE_MS)).catch((error: unknown) => log.warn({ err: error }, 'store.prune.failed'));
     }, PRUNE_EVERY_MS);
     cleanUp.push(() => clearInterval(prune));
-    const resumed = await recovery.begin(store, config.nodes.lostAfterMs + RECOVERY_GRACE_MS);
-    if (resumed > 0) log.info({ invocations: resumed }, 'recovery.began');
     post({ kind: 'serving', serving: true });
     log.info({ grpcPort: ports.grpcPort, httpPort: ports.httpPort, policy: scheduler.policyName, functions: registry.functions.size }, 'scheduler.listening');
 

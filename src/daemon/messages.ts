@@ -60,7 +60,7 @@ export function toResponse(invocation: Invocation, cluster: ClusterView): Invoke
     phases: toPhases(invocation, invocation.endedAtMs),
     attempt: invocation.attempt,
     logs: result?.logs,
-    reason: invocation.reason,
+    reason: invocation.placedBecause,
     steps: [],
   };
 }

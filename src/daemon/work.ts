@@ -3,7 +3,7 @@
  * became of them: to a ticket of the gateway, to a workflow, to the store. Everything that lives ends here exactly once.
  */
 import { MetronomeError, type ErrorRecord } from '../core/errors.ts';
-import type { Invocation } from '../core/invocation.ts';
+import type { Invocation, RunResult } from '../core/invocation.ts';
 import type { GatewayMessage, LoopMessage, SettledItem, SubmitItem } from '../gateway/protocol.ts';
 import { createMachineHost, type HostedMachine } from '../../machines/host.ts';
 import { workflowMachine, type WorkflowEvent, type WorkflowLife, type WorkflowStateName } from '../../machines/workflow.ts';
@@ -312,11 +312,14 @@ export class Work {
     this.#beginDurable(row.id, requestOf(row), row.attempt);
   }
 
-  /** Takes back what an agent still runs. False: the agent does not run it. */
-  adopt(row: StoredInvocation, node: number): boolean {
+  /** Takes back what an agent still runs, or has ended and not been told that we know (`result`). False: the agent does not have it. */
+  adopt(row: StoredInvocation, node: number, result: RunResult | undefined): boolean {
     const item = requestOf(row);
     const cargo: Cargo = { ticket: -1, payload: NOTHING, contentType: '', traceparent: '', run: undefined, call: 0, step: '', durable: true, key: '' };
-    return this.#o.scheduler.adopt({ functionName: row.target, slaMs: item.slaMs, expiresAtMs: row.deadlineAtMs === 0 ? Infinity : row.deadlineAtMs, inputs: item.inputs, localityKey: '', policyName: '', id: row.id, cargo }, node, row.attempt) !== undefined;
+    const adopted = this.#o.scheduler.adopt({ functionName: row.target, slaMs: item.slaMs, expiresAtMs: row.deadlineAtMs === 0 ? Infinity : row.deadlineAtMs, inputs: item.inputs, localityKey: '', policyName: '', id: row.id, cargo }, node, row.attempt);
+    if (adopted === undefined) return false;
+    if (result !== undefined) this.#o.scheduler.result(row.id, node, result);
+    return true;
   }
 
   /** It may have run and must not run twice. */

@@ -1,6 +1,6 @@
 /**
  * Policy `metronome`: the paper's Algorithm 1, differentiated delay scheduling, with the repairs of
- * docs/decisions/algorithm-repairs.md. Lines are those of Algorithm 1. `strict` follows the print, faults and all.
+ * docs/decisions/002-algorithm-repairs.md. Lines are those of Algorithm 1. `strict` follows the print, faults and all.
  */
 import { MAX_ALSO, delayFor, delayForRoom, dispatchTo, type DecisionView, type Policy, type PolicyOptions } from './policy.ts';
 

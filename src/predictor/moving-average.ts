@@ -9,7 +9,7 @@ import { COLD, PACKAGES, WARM, ZYGOTE, type FunctionAccuracy, type Observation, 
 export interface MovingAverageOptions {
   /** Weight of a new value once there are many. @default 0.2, 0 < … ≤ 1 */
   readonly weight?: number;
-  /** Prior of a cold initialisation, ms. @default 600 */
+  /** Prior of a cold initialisation, ms. @default 300 */
   readonly coldMs?: number;
   /** Prior with packages present, ms. @default 120 */
   readonly packagesMs?: number;
@@ -54,7 +54,7 @@ class FunctionHistory {
 /** The moving-average predictor. Always answers at once. */
 export function createMovingAveragePredictor(options: MovingAverageOptions = {}): Predictor {
   const weight = options.weight ?? 0.2;
-  const priors = [0, options.coldMs ?? 600, options.packagesMs ?? 120, options.zygoteMs ?? 15, options.warmMs ?? 0.5];
+  const priors = [0, options.coldMs ?? 300, options.packagesMs ?? 120, options.zygoteMs ?? 15, options.warmMs ?? 0.5];
   const runPrior = options.runMs ?? 50;
   const bandwidthPrior = options.bytesPerMs ?? 125_000;
   const histories: (FunctionHistory | undefined)[] = [];

@@ -12,7 +12,7 @@ import { DeadlineHeap } from '../core/heap.ts';
 import { ARRIVING, CLASSIFIED, DELAYING, DISPATCHED, Invocation, isTerminal, type InputObject, type InvocationEvent, type InvocationHost, type RunResult } from '../core/invocation.ts';
 import { createRandom } from '../core/random.ts';
 import type { Reason } from '../core/reasons.ts';
-import { createDecision, type Candidates, type Decision, type DecisionView, type Policy } from '../policy/policy.ts';
+import { createDecision, dispatchTo, type Candidates, type Decision, type DecisionView, type Policy } from '../policy/policy.ts';
 import { createPolicies, isPolicyName, unknownPolicy } from '../policy/registry.ts';
 import { NO_TICKET, type Predictor } from '../predictor/predictor.ts';
 import { createCandidates, createClassifier, type Classifier } from './classify.ts';
@@ -466,8 +466,17 @@ export class Scheduler implements InvocationHost {
     this.#one.local[0] = 1;
     const ready = this.predictor.predict(waiter.functionIndex, waiter.inputBytes, this.#one, NO_TICKET);
     const asGood = !ready || this.#options.localityGain * (this.#one.meanMs[0] as number) <= waiter.targetMs;
-    if (mayRun && asGood) this.#dispatch(waiter, entry, this.#one, 0, { type: 'NODE_RELEASED', reason: node === waiter.target ? 'localNodeReleased' : 'otherLocalNodeReleased', node });
-    else this.#reconsider(waiter, { type: 'CLASSIFY', reason: mayRun ? 'localityLost' : 'concurrencyLimit' });
+    if (mayRun && asGood) {
+      const reason = node === waiter.target ? 'localNodeReleased' : 'otherLocalNodeReleased';
+      this.#recordDispatch(waiter, this.#one, 0, reason);
+      this.#dispatch(waiter, entry, this.#one, 0, { type: 'NODE_RELEASED', reason, node });
+    } else this.#reconsider(waiter, { type: 'CLASSIFY', reason: mayRun ? 'localityLost' : 'concurrencyLimit' });
+  }
+
+  /** A dispatch that followed from an earlier decision is a decision too: explain shows it with its outcome. */
+  #recordDispatch(invocation: Invocation, candidates: Candidates, row: number, reason: Reason): void {
+    dispatchTo(this.#decision, row, reason, invocation.slackDeadlineMs - this.nowMs);
+    this.decisions.record(invocation, invocation.decidedBy, this.nowMs, candidates, this.#decision, 0);
   }
 
   // ── results ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -728,10 +737,14 @@ export class Scheduler implements InvocationHost {
     for (let row = 0; row < candidates.count; row++) {
       if ((candidates.room[row] as number) > 0 && (best < 0 || (candidates.meanMs[row] as number) < (candidates.meanMs[best] as number))) best = row;
     }
-    if (best >= 0 && this.#viewOf(invocation, entry).mayRun) return this.#dispatch(invocation, entry, candidates, best, { type: 'SLACK_EXHAUSTED', reason: 'slackExhausted', node: candidates.node[best] as number });
+    if (best >= 0 && this.#viewOf(invocation, entry).mayRun) {
+      this.#recordDispatch(invocation, candidates, best, 'slackExhausted');
+      return this.#dispatch(invocation, entry, candidates, best, { type: 'SLACK_EXHAUSTED', reason: 'slackExhausted', node: candidates.node[best] as number });
+    }
     this.#leaveLines(invocation);
     invocation.machine!.send({ type: 'SLACK_EXHAUSTED', reason: 'slackExhausted', node: -1 });
-    this.lines.addForRoom(invocation, invocation.slackDeadlineMs);
+    if (best >= 0) this.lines.addForFunction(invocation); // there is room, but as many of it run as may
+    else this.lines.addForRoom(invocation, invocation.slackDeadlineMs);
     this.#arm(invocation, this.#waitLimitMs(invocation));
   }
 
@@ -770,7 +783,8 @@ export class Scheduler implements InvocationHost {
     this.#tick();
     const { cluster } = this;
     const truth = new Set(runningIds);
-    const missing = (cluster.running[node] as Invocation[]).filter((invocation) => !truth.has(invocation.id) && invocation.dispatchedAtMs < connectedAtMs);
+    // Equal times are from before: while its streams are broken the node gets nothing.
+    const missing = (cluster.running[node] as Invocation[]).filter((invocation) => !truth.has(invocation.id) && invocation.dispatchedAtMs <= connectedAtMs);
     const foreign = cluster.foreign[node] as Set<string>;
     for (const id of foreign) if (!truth.has(id)) foreign.delete(id);
     for (const id of truth) {

@@ -33,7 +33,6 @@ export async function run(args: readonly string[], options: RunOptions = {}): Pr
       columns: options.columns,
       outColor: options.colour ?? false,
       errColor: options.colour ?? false,
-      isInteractive: false,
       readStdin: async () => Buffer.from(options.stdin ?? ''),
     },
     signal: options.signal ?? new AbortController().signal,

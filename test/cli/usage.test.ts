@@ -82,7 +82,7 @@ describe('help', () => {
       if (command.commands.length === 0) paths.push(path);
       for (const child of command.commands) walk(child, [...path, child.name()]);
     };
-    walk(createProgram({ io: { out() {}, err() {}, env: {}, cwd: '/', columns: undefined, outColor: false, errColor: false, isInteractive: false, readStdin: async () => new Uint8Array() }, signal: new AbortController().signal, takeSignals() {} }), []);
+    walk(createProgram({ io: { out() {}, err() {}, env: {}, cwd: '/', columns: undefined, outColor: false, errColor: false, readStdin: async () => new Uint8Array() }, signal: new AbortController().signal, takeSignals() {} }), []);
     expect(paths.length).toBeGreaterThan(25);
     for (const path of paths) {
       const ran = await run([...path, '--help']);

@@ -54,6 +54,8 @@ export interface FakeNode {
   mostRunning: number;
   /** Executes that came while all slots were busy. */
   oversold: number;
+  /** It counted as lost, and the same process came back. */
+  wasLost: boolean;
 }
 
 /** How a cluster is made. */
@@ -193,7 +195,7 @@ export function createCluster<P extends Predictor = ReturnType<typeof createFake
     /** A new node that registers now; ready after two hops. */
     addNode(slots: number, name = `n${nodes.length}`): FakeNode {
       const node: FakeNode = {
-        name, index: nodes.length, epoch: 1, slots, runs: new Map(), unacknowledged: new Map(), stream: 0, isAlive: true, isConnected: true, isSilent: false, refusals: 0, mostRunning: 0, oversold: 0,
+        name, index: nodes.length, epoch: 1, slots, runs: new Map(), unacknowledged: new Map(), stream: 0, isAlive: true, isConnected: true, isSilent: false, refusals: 0, mostRunning: 0, oversold: 0, wasLost: false,
       };
       nodes.push(node);
       register(node);
@@ -224,7 +226,7 @@ export function createCluster<P extends Predictor = ReturnType<typeof createFake
       if (restart) {
         cluster.kill(node, false);
         node.epoch++;
-      }
+      } else node.wasLost = true;
       node.isAlive = true;
       node.isSilent = false;
       register(node);

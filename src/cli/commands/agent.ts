@@ -39,7 +39,7 @@ export function agentCommand(app: CliApp): Command {
           objectQuotaBytes: agent.objectQuotaBytes,
           maxResultBytes: limits.maxResultBytes,
           logBytes: agent.logBytes,
-          log: log.child({ node: agent.name }),
+          log,
         });
         return {
           listening: { name: running.name, grpcAddress: running.grpcAddress, dataUrl: running.dataUrl },

@@ -11,7 +11,7 @@ import { formatBytes } from '../../core/units.ts';
 import { ObjectRef } from '../../rpc/gen/metronome/v1/common.ts';
 import { withExamples } from '../arguments.ts';
 import { withSession } from '../context.ts';
-import { openObject, putFile } from '../objects.ts';
+import { openObject, parseReference, putFile } from '../objects.ts';
 import type { CliApp } from '../program.ts';
 
 export function objectCommand(app: CliApp): Command {
@@ -66,19 +66,4 @@ export function objectCommand(app: CliApp): Command {
         }))),
     'metronome object get "$REFERENCE" --out part.log'));
   return group;
-}
-
-/** A reference as JSON, or a bare id. INVALID_REQUEST for anything else. */
-export function parseReference(text: string): ObjectRef {
-  if (!text.trimStart().startsWith('{')) {
-    if (!/^[A-Za-z0-9._-]{1,128}$/.test(text)) throw new MetronomeError('INVALID_REQUEST', `"${text}" is neither the id nor the reference of an object.`);
-    return ObjectRef.fromPartial({ id: text });
-  }
-  try {
-    const reference = ObjectRef.fromJSON(JSON.parse(text));
-    if (reference.id === '') throw new Error('it has no id');
-    return reference;
-  } catch (cause) {
-    throw new MetronomeError('INVALID_REQUEST', `"${text}" is not the reference of an object: ${cause instanceof Error ? cause.message : String(cause)}. It must be the JSON that "metronome object put" prints.`, { cause });
-  }
 }

@@ -124,7 +124,7 @@ async function tellAndDemo(app: CliApp, printer: Printer, command: Command, opti
   else {
     printer.text([
       '',
-      bold(`Metronome is up: ${config.up.nodes} nodes with ${config.up.slots} slots each, policy ${config.scheduler.policy}.`),
+      bold(`Metronome is up: ${config.up.nodes} ${config.up.nodes === 1 ? 'node' : 'nodes'} with ${config.up.slots} ${config.up.slots === 1 ? 'slot' : 'slots'} each, policy ${config.scheduler.policy}.`),
       `  gRPC  ${grpcAddress}`,
       `  HTTP  ${httpUrl}`,
       `  data  ${dir.path}${dir.isTemporary ? ' (removed at the end)' : ''}`,

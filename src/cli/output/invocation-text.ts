@@ -15,8 +15,10 @@ export function waitedFor(phases: Phases | undefined): string {
 export function summaryLine(response: InvokeResponse): string {
   const { phases, steps } = response;
   const parts: string[] = [];
-  if (steps.length > 0) parts.push(`${steps.length} steps on ${new Set(steps.map((step) => step.node)).size} nodes`);
-  else if (response.node !== '') parts.push(response.node);
+  if (steps.length > 0) {
+    const nodes = new Set(steps.map((step) => step.node)).size;
+    parts.push(`${steps.length} ${steps.length === 1 ? 'step' : 'steps'} on ${nodes} ${nodes === 1 ? 'node' : 'nodes'}`);
+  } else if (response.node !== '') parts.push(response.node);
   const locality = localityText(response.locality);
   if (locality !== '') parts.push(locality);
   if (phases !== undefined) {

@@ -7,7 +7,7 @@ import { GENERATED } from './markdown.ts';
 export function cliPage(): string {
   let text = '';
   const io: CliIo = {
-    out: (part) => void (text += String(part)), err: () => {}, env: {}, cwd: '/', columns: 100, outColor: false, errColor: false, isInteractive: false,
+    out: (part) => void (text += String(part)), err: () => {}, env: {}, cwd: '/', columns: 100, outColor: false, errColor: false,
     readStdin: async () => new Uint8Array(),
   };
   const program = createProgram({ io, signal: new AbortController().signal, takeSignals: () => {} });
