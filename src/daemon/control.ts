@@ -13,7 +13,7 @@ import type { Links } from './links.ts';
 import { toDecision, toNode, toPlan, toTransition } from './messages.ts';
 import type { Recent } from './recent.ts';
 import type { Registry } from './registry.ts';
-import type { Cargo, Work } from './work.ts';
+import type { Work } from './work.ts';
 
 /** What the control plane works on. */
 export interface ControlOptions {
@@ -126,7 +126,7 @@ export function createControl(o: ControlOptions): Handlers {
       return {
         invocation,
         decisions: scheduler.decisions.of(record).map((decision) => toDecision(decision, cluster, o.localityThreshold)),
-        transitions: o.transitions.of(record).map((transition) => toTransition(transition, cluster)),
+        transitions: o.transitions.of(record.id).map((transition) => toTransition(transition, cluster)),
       };
     },
     plan({ request }) {
@@ -206,12 +206,14 @@ const WATCH_BATCH = 2_048;
 /** Streams of transitions for watchers: nothing is done while nobody watches. */
 export class Watchers {
   readonly #ring: TransitionRing;
+  readonly #work: Work;
   readonly #scheduler: Scheduler;
   readonly #post: (message: LoopMessage) => void;
   readonly #watchers = new Map<number, { request: WatchInvocationsRequest; next: number; missed: number }>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(ring: TransitionRing, scheduler: Scheduler, post: (message: LoopMessage) => void) {
+  constructor(ring: TransitionRing, work: Work, scheduler: Scheduler, post: (message: LoopMessage) => void) {
+    this.#work = work;
     this.#ring = ring;
     this.#scheduler = scheduler;
     this.#post = post;
@@ -235,7 +237,7 @@ export class Watchers {
       watcher.next = next;
       watcher.missed += missed;
       const { invocationId, function: name } = watcher.request;
-      const wanted = records.filter((record) => (invocationId === '' || record.invocation.id === invocationId || (record.invocation.cargo as Cargo | undefined)?.run?.id === invocationId) && (name === '' || record.invocation.functionName === name));
+      const wanted = records.filter((record) => (invocationId === '' || record.id === invocationId || this.#work.runOf(record.id) === invocationId) && (name === '' || record.functionName === name));
       if (wanted.length > 0 || missed > 0) this.#post({ kind: 'transitions', call, transitions: wanted.map((record) => toTransition(record, this.#scheduler.cluster)), missed: watcher.missed });
     }
   }

@@ -199,7 +199,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     cleanUp.push(() => gateway.kill());
     post = (message) => gateway.line.post(message);
     const control = createControl({ scheduler, registry, work, store, links, transitions, stateAge, releaseSeen, nowMs, startedAtMs, version, localityThreshold: config.delay.localityThreshold, pushIntervalMs: config.nodes.pushIntervalMs });
-    const watchers = new Watchers(transitions, scheduler, (message) => post(message));
+    const watchers = new Watchers(transitions, work, scheduler, (message) => post(message));
 
     const answer = async (call: number, method: ControlMethod, request: unknown): Promise<void> => {
       try {

@@ -99,8 +99,8 @@ export function toInvocation(invocation: Invocation, cluster: ClusterView, nowMs
 /** One transition. */
 export function toTransition(record: TransitionRecord, cluster: ClusterView): Transition {
   return {
-    invocationId: record.invocation.id,
-    function: record.invocation.functionName,
+    invocationId: record.id,
+    function: record.functionName,
     from: record.from as InvocationState, // same numbers
     to: record.to as InvocationState,
     event: record.event,

@@ -404,6 +404,12 @@ export class Work {
     return this.#message(found, withResult);
   }
 
+  /** The workflow run that an invocation is a step of; '' if it is none. */
+  runOf(id: string): string {
+    const found = this.#o.scheduler.live.get(id) ?? this.remembered.get(id);
+    return found !== undefined && 'host' in found ? ((found.cargo as Cargo).run?.id ?? '') : '';
+  }
+
   #message(found: Invocation | InvocationMessage, withResult: boolean): InvocationMessage {
     if (!('host' in found)) return withResult ? found : { ...found, response: undefined };
     const cargo = found.cargo as Cargo; // all invocations here carry it

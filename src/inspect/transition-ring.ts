@@ -1,10 +1,14 @@
-/** The last transitions of all invocations, in a preallocated ring. Writing one is a handful of stores; readers follow by number and learn what they missed. */
+/**
+ * The last transitions of all invocations, in a preallocated ring. Writing one is a handful of stores; readers follow by number and learn
+ * what they missed. The ring holds names and numbers, never the invocation itself: that would keep thousands of ended ones alive for the collector.
+ */
 import type { Invocation, InvocationEvent } from '../core/invocation.ts';
 import type { Reason } from '../core/reasons.ts';
 
 /** One transition as it was. */
 export interface TransitionRecord {
-  readonly invocation: Invocation;
+  readonly id: string;
+  readonly functionName: string;
   readonly from: number;
   readonly to: number;
   readonly event: InvocationEvent['type'];
@@ -18,7 +22,8 @@ export interface TransitionRecord {
 export class TransitionRing {
   readonly #size: number;
   #next = 0;
-  readonly #invocation: (Invocation | undefined)[];
+  readonly #id: string[];
+  readonly #functionName: string[];
   readonly #event: InvocationEvent['type'][];
   readonly #reason: Reason[];
   readonly #delayingFor: string[];
@@ -29,7 +34,8 @@ export class TransitionRing {
   /** A ring of `size` transitions, 1 to 2^22. */
   constructor(size: number) {
     this.#size = size;
-    this.#invocation = new Array<Invocation | undefined>(size).fill(undefined);
+    this.#id = new Array<string>(size).fill('');
+    this.#functionName = new Array<string>(size).fill('');
     this.#event = new Array<InvocationEvent['type']>(size).fill('PREDICTED');
     this.#reason = new Array<Reason>(size).fill('arrived');
     this.#delayingFor = new Array<string>(size).fill('');
@@ -45,7 +51,8 @@ export class TransitionRing {
 
   record(invocation: Invocation, from: number, to: number, event: InvocationEvent): void {
     const at = this.#next++ % this.#size;
-    this.#invocation[at] = invocation;
+    this.#id[at] = invocation.id;
+    this.#functionName[at] = invocation.functionName;
     this.#event[at] = event.type;
     this.#reason[at] = event.reason;
     this.#delayingFor[at] = invocation.delayingFor;
@@ -66,15 +73,16 @@ export class TransitionRing {
   }
 
   /** Transitions still remembered of one invocation, oldest first. Scans the ring. */
-  of(invocation: Invocation): TransitionRecord[] {
+  of(id: string): TransitionRecord[] {
     const found: TransitionRecord[] = [];
-    for (let i = Math.max(0, this.#next - this.#size); i < this.#next; i++) if (this.#invocation[i % this.#size] === invocation) found.push(this.#read(i % this.#size));
+    for (let i = Math.max(0, this.#next - this.#size); i < this.#next; i++) if (this.#id[i % this.#size] === id) found.push(this.#read(i % this.#size));
     return found;
   }
 
   #read(at: number): TransitionRecord {
     return {
-      invocation: this.#invocation[at] as Invocation,
+      id: this.#id[at] as string,
+      functionName: this.#functionName[at] as string,
       from: this.#states[at * 2] as number,
       to: this.#states[at * 2 + 1] as number,
       event: this.#event[at] as InvocationEvent['type'],

@@ -56,32 +56,46 @@ export function createClassifier(cluster: ClusterView, objects: ObjectDirectory,
     for (let i = 0; i < touched.length; i++) onNode[touched[i] as number] = 0;
     touched.length = 0;
   };
-  const fill = (invocation: Invocation, entry: FunctionEntry, node: number, nowMs: number, out: Candidates, row: number, keyNode: number, known: boolean): void => {
-    const room = cluster.room(node, nowMs);
-    const state = entry.startState(node, room > 0);
-    const held = onNode[node] as number;
+  /** Fills rows for the nodes from … to − 1 and returns how many. One flat loop over hoisted arrays: it is what a decision costs at a thousand nodes. */
+  const fill = (invocation: Invocation, entry: FunctionEntry, from: number, to: number, onlyReady: boolean, nowMs: number, out: Candidates, keyNode: number, known: boolean): number => {
+    const { status, slots, used, refusesUntilMs } = cluster;
+    const { idle, busy, zygotes, packages } = entry;
+    const { inputBytes } = invocation;
+    const { node: nodes, startState, missingBytes, local, degree, degreeData, degreeInfrastructure, room: rooms, load, kinds } = out;
     const coldMs = initialiseMs[COLD] as number;
-    const savedInitMs = Math.max(0, coldMs - (initialiseMs[state] as number));
-    let savedTransferMs = 0, totalMs = coldMs;
-    if (invocation.inputBytes > 0) {
-      const bandwidth = predictor.bytesPerMs(node);
-      savedTransferMs = held / bandwidth;
-      totalMs += invocation.inputBytes / bandwidth;
+    let row = 0;
+    for (let node = from; node < to; node++) {
+      const isReady = status[node] === READY;
+      if (onlyReady && !isReady) continue;
+      const slotCount = slots[node] as number, usedCount = used[node] as number;
+      const room = !isReady || (refusesUntilMs[node] as number) > nowMs ? 0 : slotCount - usedCount;
+      const idleCount = idle[node] as number;
+      const hasPackages = packages[node] === 1;
+      // On a full node a busy sandbox counts as warm: the slot that frees is likely its own, and whoever waits is checked again then.
+      const state = idleCount > 0 || (room <= 0 && (busy[node] as number) > 0) ? WARM : zygotes[node] === 1 ? ZYGOTE : hasPackages ? PACKAGES : COLD;
+      const savedInitMs = coldMs - (initialiseMs[state] as number);
+      let held = 0, savedTransferMs = 0, totalMs = coldMs;
+      if (inputBytes > 0) {
+        held = onNode[node] as number;
+        const bandwidth = predictor.bytesPerMs(node);
+        savedTransferMs = held / bandwidth;
+        totalMs += inputBytes / bandwidth;
+      }
+      const byData = totalMs > 0 ? savedTransferMs / totalMs : 0;
+      const byInfrastructure = totalMs > 0 && savedInitMs > 0 ? savedInitMs / totalMs : 0;
+      nodes[row] = node;
+      startState[row] = state;
+      missingBytes[row] = inputBytes - held;
+      rooms[row] = room;
+      load[row] = slotCount > 0 ? usedCount / slotCount : 1;
+      degree[row] = byData + byInfrastructure;
+      degreeData[row] = byData;
+      degreeInfrastructure[row] = byInfrastructure;
+      local[row] = (known && byData + byInfrastructure >= localityThreshold) || node === keyNode ? 1 : 0;
+      kinds[row] = (held > 0 ? HAS_DATA : 0) | (idleCount > 0 ? IS_WARM : 0) | (hasPackages || state === ZYGOTE ? HAS_PACKAGES : 0);
+      row++;
     }
-    const degreeData = totalMs > 0 ? savedTransferMs / totalMs : 0;
-    const degreeInfrastructure = totalMs > 0 ? savedInitMs / totalMs : 0;
-    const degree = degreeData + degreeInfrastructure;
-    const slots = cluster.slots[node] as number;
-    out.node[row] = node;
-    out.startState[row] = state;
-    out.missingBytes[row] = invocation.inputBytes - held;
-    out.room[row] = room;
-    out.load[row] = slots > 0 ? (cluster.used[node] as number) / slots : 1;
-    out.degree[row] = degree;
-    out.degreeData[row] = degreeData;
-    out.degreeInfrastructure[row] = degreeInfrastructure;
-    out.local[row] = (known && degree >= localityThreshold) || node === keyNode ? 1 : 0;
-    out.kinds[row] = (held > 0 ? HAS_DATA : 0) | ((entry.idle[node] as number) > 0 ? IS_WARM : 0) | (state === ZYGOTE || state === PACKAGES || entry.packages[node] === 1 ? HAS_PACKAGES : 0);
+    return row;
   };
   const keyNodeOf = (invocation: Invocation, entry: FunctionEntry): number => (invocation.localityKey === '' ? -1 : (entry.keyNodes.get(invocation.localityKey) ?? -1));
 
@@ -91,19 +105,12 @@ export function createClassifier(cluster: ClusterView, objects: ObjectDirectory,
       const keyNode = keyNodeOf(invocation, entry);
       // Without history and without inputs nothing is known that could make a node local.
       const known = invocation.inputs.length > 0 || predictor.observations(entry.index) > 0;
-      const { status } = cluster;
-      let row = 0;
-      for (let node = 0; node < cluster.count; node++) {
-        if (status[node] !== READY) continue;
-        fill(invocation, entry, node, nowMs, out, row++, keyNode, known);
-      }
-      out.count = row;
+      out.count = fill(invocation, entry, 0, cluster.count, true, nowMs, out, keyNode, known);
       clean();
     },
     classifyOne(invocation, entry, node, nowMs, out) {
       prepare(invocation, entry);
-      fill(invocation, entry, node, nowMs, out, 0, keyNodeOf(invocation, entry), true);
-      out.count = 1;
+      out.count = fill(invocation, entry, node, node + 1, false, nowMs, out, keyNodeOf(invocation, entry), true);
       clean();
     },
   };

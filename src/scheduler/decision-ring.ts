@@ -46,7 +46,8 @@ const COLUMNS = 10;
 export class DecisionRing {
   readonly #size: number;
   #next = 0;
-  readonly #invocation: (Invocation | undefined)[];
+  /** Serial numbers, not invocations: the ring must not keep thousands of ended ones alive. */
+  readonly #seq: Float64Array;
   readonly #policy: string[];
   readonly #action: Uint8Array;
   readonly #reason: Reason[];
@@ -60,7 +61,7 @@ export class DecisionRing {
   /** A ring of `size` decisions, 1 to 2^20. */
   constructor(size: number) {
     this.#size = size;
-    this.#invocation = new Array<Invocation | undefined>(size).fill(undefined);
+    this.#seq = new Float64Array(size).fill(-1);
     this.#policy = new Array<string>(size).fill('');
     this.#reason = new Array<Reason>(size).fill('arrived');
     this.#action = new Uint8Array(size);
@@ -80,7 +81,7 @@ export class DecisionRing {
   /** Records a decision. O(min(candidates, 16)) writes and one scan when there are more. */
   record(invocation: Invocation, policy: string, nowMs: number, candidates: Candidates, decision: Decision, targetWaitMs: number): void {
     const at = this.#next++ % this.#size;
-    this.#invocation[at] = invocation;
+    this.#seq[at] = invocation.seq;
     this.#policy[at] = policy;
     this.#reason[at] = decision.reason;
     this.#action[at] = decision.action === 'dispatch' ? 1 : 2;
@@ -125,7 +126,7 @@ export class DecisionRing {
     const found: DecisionRecord[] = [];
     for (let i = Math.max(0, this.#next - this.#size); i < this.#next; i++) {
       const at = i % this.#size;
-      if (this.#invocation[at] === invocation) found.push(this.#read(at, invocation));
+      if (this.#seq[at] === invocation.seq) found.push(this.#read(at, invocation));
     }
     return found;
   }

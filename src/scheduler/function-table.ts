@@ -1,5 +1,4 @@
 /** The functions as the scheduler needs them: limits, and where each is warm, has a zygote or has its packages. */
-import { COLD, PACKAGES, WARM, ZYGOTE } from '../predictor/predictor.ts';
 
 /** What the scheduler must know of a deployed function. */
 export interface FunctionSettings {
@@ -43,16 +42,6 @@ export class FunctionEntry {
     this.busy = new Int16Array(maxNodes);
     this.zygotes = new Uint8Array(maxNodes);
     this.packages = new Uint8Array(maxNodes);
-  }
-
-  /**
-   * What a sandbox on this node would start from. On a full node a busy sandbox counts as warm: the slot
-   * that frees is likely its own, and whoever waits is checked again then.
-   */
-  startState(node: number, hasRoom: boolean): number {
-    if ((this.idle[node] as number) > 0 || (!hasRoom && (this.busy[node] as number) > 0)) return WARM;
-    if (this.zygotes[node] === 1) return ZYGOTE;
-    return this.packages[node] === 1 ? PACKAGES : COLD;
   }
 
   /** Remembers the node that served a locality key; the oldest key is forgotten beyond 1 024. */

@@ -54,7 +54,7 @@ export function playScene(): string {
     const text = explanationText({
       invocation: toInvocation(third, scheduler.cluster, clock.nowMs(), { runId: '', step: '' }, false),
       decisions: scheduler.decisions.of(third).map((decision) => toDecision(decision, scheduler.cluster, THRESHOLD)),
-      transitions: transitions.of(third).map((transition) => toTransition(transition, scheduler.cluster)),
+      transitions: transitions.of(third.id).map((transition) => toTransition(transition, scheduler.cluster)),
     }, undefined);
     return text.slice(text.indexOf('1. ')).trimEnd();
   } finally {

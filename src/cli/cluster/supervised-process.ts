@@ -46,7 +46,7 @@ export interface SupervisedProcess {
   readonly failed: Promise<MetronomeError>;
 }
 
-/** A life shorter than this is a quick death. */
+/** Who dies sooner than this after it listened died quickly. */
 export const QUICK_DEATH_MS = 10_000;
 /** So many quick deaths in a row and it is given up. */
 export const MAX_QUICK_DEATHS = 5;
@@ -67,7 +67,6 @@ export function superviseProcess(options: SupervisedOptions): SupervisedProcess 
   const { promise: failed, resolve: fail } = Promise.withResolvers<MetronomeError>();
 
   const launch = (): Promise<Listening> => {
-    const startedAt = performance.now();
     const log = openSync(options.logFile, 'a', 0o600);
     const started = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN_FILE, ...options.args(listening)], {
       cwd: options.cwd,
@@ -79,7 +78,7 @@ export function superviseProcess(options: SupervisedOptions): SupervisedProcess 
     child = started;
     const { promise: ready, resolve: nowReady, reject: notReady } = Promise.withResolvers<Listening>();
     let ownError: MetronomeError | undefined;
-    let isReady = false;
+    let readyAt: number | undefined;
     const timer = setTimeout(() => {
       ownError = new MetronomeError('UNAVAILABLE', `${name} did not listen within ${START_TIMEOUT_MS / 1_000} s.`);
       killGroup(started);
@@ -90,7 +89,7 @@ export function superviseProcess(options: SupervisedOptions): SupervisedProcess 
       createInterface({ input: started.stdout }).on('line', (line) => {
         const message = parseMessage(line);
         if (message?.event === 'listening') {
-          isReady = true;
+          readyAt = performance.now();
           listening = message;
           clearTimeout(timer);
           options.onListening?.(message);
@@ -106,10 +105,9 @@ export function superviseProcess(options: SupervisedOptions): SupervisedProcess 
         clearTimeout(timer);
         child = undefined;
         gone();
-        const livedMs = performance.now() - startedAt;
-        if (!isReady) return void explain(ownError, how).then(notReady);
+        if (readyAt === undefined) return void explain(ownError, how).then(notReady);
         if (stopping) return;
-        quickDeaths = livedMs < QUICK_DEATH_MS ? quickDeaths + 1 : 1;
+        quickDeaths = performance.now() - readyAt < QUICK_DEATH_MS ? quickDeaths + 1 : 1;
         died(ownError, how);
       };
       started.once('error', (error) => onEnd(`it could not be started: ${error.message}`));
