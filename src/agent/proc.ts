@@ -51,7 +51,7 @@ function childrenOf(pid: number): number[] {
   return children;
 }
 
-/** Processes whose environment holds a text, for example a marker of ours. Reads all of /proc: for start and end only. */
+/** Processes whose environment holds a text, for example a marker of ours. Reads all of /proc: for starts and ends only. */
 export function processesWithEnvironment(marker: string): number[] {
   const found: number[] = [];
   for (const entry of readdirSync('/proc')) {

@@ -14,7 +14,9 @@ import type { Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { MetronomeError } from '../core/errors.ts';
+import { createMachineHost } from '../../machines/host.ts';
+import { sandboxMachine, type SandboxContext, type SandboxEvent, type SandboxStateName, type SandboxStopCause } from '../../machines/sandbox.ts';
+import { MetronomeError, type ErrorCode } from '../core/errors.ts';
 import type { AgentLog } from './agent-options.ts';
 import { OutputCapture } from './output-capture.ts';
 import { RssProbe, descendantsOf, isRunning, killNow, processesWithEnvironment, startTimeOf } from './proc.ts';
@@ -144,8 +146,13 @@ class ProcessSandboxDriver implements SandboxDriver {
   }
 }
 
-/** starting → idle ⇄ busy → dead; dead from the kill or the exit on. */
-type State = 'starting' | 'idle' | 'busy' | 'dead';
+/** The lives of all sandboxes of this process (machines/sandbox.ts). */
+const lives = createMachineHost<SandboxContext, SandboxEvent>(sandboxMachine, 'table');
+
+/** Why a sandbox is ended, in the words of its machine. */
+const STOP_CAUSES: Partial<Record<ErrorCode, SandboxStopCause>> = {
+  CANCELLED: 'cancelled', FUNCTION_TIMEOUT: 'timedOut', DEADLINE_EXCEEDED: 'timedOut', MEMORY_EXCEEDED: 'memoryExceeded', FUNCTION_LOAD_FAILED: 'startFailed', SANDBOX_FAILED: 'protocolBroke', DRAINING: 'draining',
+};
 
 interface Pending<T> {
   readonly resolve: (value: T) => void;
@@ -163,7 +170,12 @@ class ProcessSandbox implements Sandbox {
   readonly #stdout: OutputCapture;
   readonly #stderr: OutputCapture;
   readonly #limitBytes: number;
-  #state: State = 'starting';
+  #state: SandboxStateName = 'starting';
+  readonly #life = lives.start({
+    entered: (state) => {
+      this.#state = state;
+    },
+  });
   #child: ChildProcess | undefined;
   #control: Socket | undefined;
   #probe: RssProbe | undefined;
@@ -174,6 +186,8 @@ class ProcessSandbox implements Sandbox {
   #loadTimer: NodeJS.Timeout | undefined;
   #giveUpTimer: NodeJS.Timeout | undefined;
   #isBuried = false;
+  /** It was killed while it started or ran. */
+  #wasAtWork = false;
   #onGone: () => void = () => {};
 
   constructor(driver: ProcessSandboxDriver, spec: SandboxSpec) {
@@ -195,12 +209,17 @@ class ProcessSandbox implements Sandbox {
     else driver.options.python().then((path) => this.#spawn(path), (error: unknown) => this.#bury(MetronomeError.from(error)));
   }
 
+  /** From the kill or the exit on. */
+  get #isDead(): boolean {
+    return this.#state === 'stopping' || this.#state === 'gone';
+  }
+
   get isAlive(): boolean {
-    return this.#state !== 'dead';
+    return !this.#isDead;
   }
 
   #spawn(runtime: string): void {
-    if (this.#state === 'dead') return this.#bury(undefined); // killed while the interpreter was looked for
+    if (this.#isDead) return this.#bury(undefined); // killed while the interpreter was looked for
     const { functionName, bundleDir, handler, memoryMb, maxResultBytes } = this.#spec;
     const workDir = join(this.dir, 'work');
     const [command, args] = this.#driver.command(this.#spec, runtime);
@@ -232,7 +251,7 @@ class ProcessSandbox implements Sandbox {
     control.on('error', () => {}); // EPIPE, ECONNRESET: the exit follows and says why
     control.on('close', () => {
       // Normally the process ended; if it did not, the function closed the descriptor and will never answer.
-      if (this.#state !== 'dead') setTimeout(() => this.#state !== 'dead' && this.#protocolBroken('closed its control channel'), DRAIN_MS);
+      if (!this.#isDead) setTimeout(() => !this.#isDead && this.#protocolBroken('closed its control channel'), DRAIN_MS);
     });
     const [file, exportName] = handler.split('#');
     this.#send({ kind: 'init', file: join(bundleDir, file ?? ''), exportName: exportName ?? 'handler', bundleDir, functionName, memoryMb, maxResultBytes });
@@ -281,14 +300,14 @@ class ProcessSandbox implements Sandbox {
         reject(this.#reason ?? new MetronomeError('SANDBOX_FAILED', 'The sandbox ended before the run began.', { component: 'agent' }));
         return;
       }
-      this.#state = 'busy';
+      this.#life.send({ type: 'INVOKED' });
       this.#running = { resolve, reject };
       this.#send({ kind: 'run', seq: ++this.#seq, ...run });
     });
   }
 
   #onFrame(body: Buffer): void {
-    if (this.#state === 'dead') return;
+    if (this.#isDead) return;
     const frame = decodeFrame(body);
     if (frame === undefined) return this.#protocolBroken('sent something that is no frame');
     if (frame.kind === 'ready' || frame.kind === 'loadFailed') {
@@ -304,7 +323,7 @@ class ProcessSandbox implements Sandbox {
     if (this.#state !== 'starting') return;
     clearTimeout(this.#loadTimer);
     if (frame.kind === 'ready') {
-      this.#state = 'idle';
+      this.#life.send({ type: 'READY' });
       this.#starting?.resolve();
       this.#starting = undefined;
       return;
@@ -324,7 +343,7 @@ class ProcessSandbox implements Sandbox {
       void this.kill(memoryExceeded(this.#spec.functionName, this.#spec.memoryMb, 'in the handler'));
       return;
     }
-    this.#state = 'idle';
+    this.#life.send({ type: 'RETURNED', reusable: true });
     this.#running = undefined;
     const { ranMs } = frame;
     switch (frame.kind) {
@@ -351,7 +370,7 @@ class ProcessSandbox implements Sandbox {
 
   /** Looks at the memory; ends a busy sandbox that is over its limit, and an idle one too. */
   look(includingIdle: boolean): void {
-    if (this.#probe === undefined || this.#state === 'dead' || (this.#state === 'idle' && !includingIdle)) return;
+    if (this.#probe === undefined || this.#isDead || (this.#state === 'idle' && !includingIdle)) return;
     this.rssBytes = this.#probe.sampleBytes();
     if (this.rssBytes <= this.#limitBytes) return;
     const { functionName, memoryMb } = this.#spec;
@@ -359,12 +378,13 @@ class ProcessSandbox implements Sandbox {
   }
 
   kill(reason: MetronomeError): Promise<void> {
-    if (this.#state === 'dead') return this.gone;
-    this.#state = 'dead';
+    if (this.#isDead) return this.gone;
+    this.#wasAtWork = this.#state !== 'idle';
+    this.#life.send({ type: 'STOPPED', cause: STOP_CAUSES[reason.code] ?? 'evicted' });
     this.#reason = reason;
     clearTimeout(this.#loadTimer);
     const pid = this.#child?.pid;
-    // Without a process yet, #spawn finds the state dead and buries it.
+    // Without a process yet, #spawn finds it dead and buries it.
     if (pid === undefined) return this.gone;
     for (const child of descendantsOf(pid)) killNow(child);
     killNow(-pid);
@@ -375,19 +395,22 @@ class ProcessSandbox implements Sandbox {
 
   #onExit(code: number | null, signal: NodeJS.Signals | null): void {
     const before = this.#state;
-    this.#state = 'dead';
+    const wasKilled = this.#isDead;
+    this.#life.send({ type: 'EXITED', exitCode: code ?? undefined, signal: signal ?? '' });
     const child = this.#child as ChildProcess; // it exited
     killNow(-(child.pid as number));
+    // Children that left its session have lost their parent by now: only the marker finds them. Idle ones that are evicted in order are not worth a look at all processes.
+    if (!wasKilled || this.#wasAtWork) for (const pid of processesWithEnvironment(`METRONOME_SANDBOX=${this.dir}\0`)) killNow(pid);
     const bury = (): void => {
       clearTimeout(timer);
-      this.#bury(before === 'dead' ? undefined : this.#exitError(before, code, signal));
+      this.#bury(wasKilled ? undefined : this.#exitError(before, code, signal));
     };
     // 'close' comes when the output was read to its end; somebody who kept the pipes open must not hold us up.
     const timer = setTimeout(bury, DRAIN_MS);
     child.once('close', bury);
   }
 
-  #exitError(before: State, code: number | null, signal: NodeJS.Signals | null): MetronomeError {
+  #exitError(before: SandboxStateName, code: number | null, signal: NodeJS.Signals | null): MetronomeError {
     const { functionName, memoryMb } = this.#spec;
     const stderr = this.#stderr.peek().text;
     const how = signal === null ? `exit code ${code}` : `signal ${signal}`;
@@ -405,7 +428,8 @@ class ProcessSandbox implements Sandbox {
   #bury(error: MetronomeError | undefined): void {
     if (this.#isBuried) return;
     this.#isBuried = true;
-    this.#state = 'dead';
+    // A process that could not start, or that was given up, never exits.
+    if (this.#state !== 'gone') this.#life.send({ type: 'EXITED', exitCode: undefined, signal: '' });
     clearTimeout(this.#loadTimer);
     clearTimeout(this.#giveUpTimer);
     const reason = this.#reason ?? error ?? new MetronomeError('SANDBOX_FAILED', 'The sandbox ended.', { component: 'agent' });

@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { MetronomeError } from '../core/errors.ts';
 import { fromStatus } from '../rpc/status.ts';
+import type { CliApp, CommandFactory } from './app.ts';
 import { agentCommand } from './commands/agent.ts';
 import { completionCommand } from './commands/completion.ts';
 import { configCommand } from './commands/config.ts';
@@ -22,17 +23,6 @@ import type { CliContext } from './context.ts';
 import { exitCodeOf, reportError } from './output/error-report.ts';
 import { OUTPUT_FORMATS, type OutputFormat } from './output/printer.ts';
 import { programVersion } from './project.ts';
-
-/** Makes one command; `onExit` is told the exit code when it is not 0. */
-export type CommandFactory = (app: CliApp) => Command;
-
-/** What commands are made with. */
-export interface CliApp extends CliContext {
-  /** Wraps an action: what it returns becomes the exit code. */
-  action<Args extends readonly unknown[]>(run: (...args: Args) => Promise<number | void> | number | void): (...args: Args) => Promise<void>;
-  /** The root, for what needs to know all commands. */
-  root(): Command;
-}
 
 const FACTORIES: readonly CommandFactory[] = [
   upCommand, schedulerCommand, agentCommand,

@@ -32,6 +32,7 @@ export const REASONS = {
   // going back
   targetLost: 'The node it waited for is gone, stale or draining.',
   localityLost: 'What made the node local is gone.',
+  localityGained: 'Its function became warm on another node; it was classified again.',
   rejectedByNode: 'The node refused it.',
   nodeLost: 'The node was lost during the run.',
   retried: 'A further attempt after a failure of the platform.',

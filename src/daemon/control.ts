@@ -28,6 +28,8 @@ export interface ControlOptions {
   readonly nowMs: () => number;
   readonly startedAtMs: number;
   readonly version: string;
+  /** State of the model's machine. */
+  readonly modelState: () => string;
   readonly localityThreshold: number;
   readonly pushIntervalMs: number;
 }
@@ -191,6 +193,7 @@ export function createControl(o: ControlOptions): Handlers {
       const accuracy = scheduler.predictor.accuracy();
       return {
         predictor: scheduler.predictor.name,
+        state: o.modelState(),
         observations: accuracy.reduce((sum, row) => sum + row.observations, 0),
         functions: accuracy.map((row) => ({ function: scheduler.functions.entries[row.functionIndex]?.settings.name ?? '', observations: row.observations, medianError: row.medianError, p95Error: row.p95Error })),
       };

@@ -4,6 +4,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createMachineHost } from '../../machines/host.ts';
+import { modelMachine, type ModelContext, type ModelEvent } from '../../machines/model.ts';
 import type { Config } from '../config/schema.ts';
 import { createSystemClock } from '../core/clock.ts';
 import { MetronomeError } from '../core/errors.ts';
@@ -198,7 +200,9 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     });
     cleanUp.push(() => gateway.kill());
     post = (message) => gateway.line.post(message);
-    const control = createControl({ scheduler, registry, work, store, links, transitions, stateAge, releaseSeen, nowMs, startedAtMs, version, localityThreshold: config.delay.localityThreshold, pushIntervalMs: config.nodes.pushIntervalMs });
+    // Without a forest nothing happens to the model: it is cold, and moving averages answer.
+    const model = createMachineHost<ModelContext, ModelEvent>(modelMachine, config.scheduler.engine).start({ entered: (state) => log.info({ state }, 'model.changed') });
+    const control = createControl({ modelState: () => String(model.getSnapshot().value), scheduler, registry, work, store, links, transitions, stateAge, releaseSeen, nowMs, startedAtMs, version, localityThreshold: config.delay.localityThreshold, pushIntervalMs: config.nodes.pushIntervalMs });
     const watchers = new Watchers(transitions, work, scheduler, (message) => post(message));
 
     const answer = async (call: number, method: ControlMethod, request: unknown): Promise<void> => {

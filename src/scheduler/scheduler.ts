@@ -715,7 +715,7 @@ export class Scheduler implements InvocationHost {
     const entry = this.functions.entries[invocation.functionIndex] as FunctionEntry;
     const candidates = this.#candidates;
     if (this.cluster.status[invocation.target] !== READY) return this.#reconsider(invocation, { type: 'TARGET_LOST', reason: 'targetLost' });
-    if (entry.generation !== invocation.seenGeneration) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityLost' });
+    if (entry.generation !== invocation.seenGeneration) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityGained' });
     this.#classifier.classify(invocation, entry, this.nowMs, candidates);
     if (this.predictor.predict(entry.index, invocation.inputBytes, candidates, NO_TICKET)) {
       for (let row = 0; row < candidates.count; row++) {

@@ -81,7 +81,7 @@ describe('the documents', () => {
 
 describe('commands in the documents', () => {
   const context: CliContext = {
-    io: { out() {}, err() {}, env: {}, cwd: ROOT, columns: undefined, outColor: false, errColor: false, isInteractive: false, readStdin: async () => new Uint8Array() },
+    io: { out() {}, err() {}, env: {}, cwd: ROOT, columns: undefined, outColor: false, errColor: false, readStdin: async () => new Uint8Array() },
     signal: new AbortController().signal,
     takeSignals() {},
   };

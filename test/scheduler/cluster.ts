@@ -7,7 +7,7 @@ import { createVirtualClock, type VirtualClock } from '../../src/core/clock.ts';
 import type { ErrorCode } from '../../src/core/errors.ts';
 import { INVOCATION_STATES, type Invocation, type InvocationEvent, type RunResult } from '../../src/core/invocation.ts';
 import type { Predictor } from '../../src/predictor/predictor.ts';
-import { createNodeTable, NODE_ROW, RECEIVED_AT } from '../../src/scheduler/cluster-view.ts';
+import { createNodeTable, LOST, NODE_ROW, RECEIVED_AT } from '../../src/scheduler/cluster-view.ts';
 import type { FunctionSettings } from '../../src/scheduler/function-table.ts';
 import { Scheduler, type SchedulerOptions, type Submission } from '../../src/scheduler/scheduler.ts';
 import { createFakePredictor } from './fake-predictor.ts';
@@ -54,7 +54,7 @@ export interface FakeNode {
   mostRunning: number;
   /** Executes that came while all slots were busy. */
   oversold: number;
-  /** It counted as lost, and the same process came back. */
+  /** It counted as lost while its process lived. */
   wasLost: boolean;
 }
 
@@ -116,6 +116,7 @@ export function createCluster<P extends Predictor = ReturnType<typeof createFake
         ends.set(invocation.id, (ends.get(invocation.id) ?? 0) + 1);
       },
       nodeChanged(node, status) {
+        if (status === LOST && nodes[node]?.isAlive === true) nodes[node].wasLost = true;
         if (traces) trace.push(`${clock.nowMs() - 1_000_000} node ${node} is ${status}`);
       },
     },
@@ -226,7 +227,7 @@ export function createCluster<P extends Predictor = ReturnType<typeof createFake
       if (restart) {
         cluster.kill(node, false);
         node.epoch++;
-      } else node.wasLost = true;
+      }
       node.isAlive = true;
       node.isSilent = false;
       register(node);

@@ -8,7 +8,7 @@ import { LOST } from '../../src/scheduler/cluster-view.ts';
 import { createCluster, resultOf, type Cluster, type FakeNode } from './cluster.ts';
 import { breaches, leftovers } from './invariants.ts';
 
-const SEEDS = 2200;
+const SEEDS = 120;
 const STEPS = 150;
 const MONITOR_MS = 100;
 const MAX_WAIT_MS = 20_000;
@@ -123,14 +123,13 @@ function aboutProblems({ cluster, problems }: Story): string[] {
 describe.each(['metronome', 'round-robin', 'naive-locality'])('with policy %s, whatever happens', (policy) => {
   it('every accepted invocation ends once, no slot is oversold, nothing waits in vain and nothing is left', () => {
     let accepted = 0, oversold = 0;
-    const seeds = replayed === undefined ? Array.from({ length: policy === 'metronome' ? SEEDS : SEEDS / 4 }, (_, i) => i + 1800) : [Number(replayed)];
+    const seeds = replayed === undefined ? Array.from({ length: policy === 'metronome' ? SEEDS : SEEDS / 4 }, (_, i) => i) : [Number(replayed)];
     for (const seed of seeds) {
       const story = tell(seed, 'table', policy);
       if (story.problems.length > 0) expect.fail(`${story.problems.slice(0, 5).join('\n')}\n${replayed === undefined ? '' : aboutProblems(story).join('\n')}`);
       accepted += story.accepted;
       // A node that counted as lost and comes back may still run, or run once more, what was begun elsewhere meanwhile; it refuses what is too much.
       for (const node of story.cluster.nodes) if (!node.wasLost) oversold += node.oversold;
-      if (story.cluster.nodes.some((node) => node.oversold > 0 && !node.wasLost)) { const bad = story.cluster.nodes.find((node) => node.oversold > 0 && !node.wasLost)!; const at = story.cluster.trace.findIndex((l) => l.includes('OVERSOLD ' + bad.name + ' ')); const n = bad.index; console.log(seed, bad.slots, story.cluster.trace.slice(Math.max(0, at - 600), at + 3).filter((l) => l.includes(`node ${n} `)||l.includes('OVERS')).slice(-30).join('\n')); }//DEBUG
     }
     if (replayed === undefined) expect(accepted).toBeGreaterThan(seeds.length * 100);
     expect(oversold).toBe(0);

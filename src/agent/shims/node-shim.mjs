@@ -31,6 +31,8 @@ const { parse, stringify } = JSON;
 
 // Made here, while the start is paid anyway.
 const outputs = [process.stdout, process.stderr];
+// Written at once, as to a terminal: what a handler prints in one go would otherwise pile up in its own memory and be counted against its limit.
+for (const stream of outputs) stream._handle?.setBlocking?.(true);
 const control = new Socket({ fd: 3, readable: true, writable: true });
 // The agent is gone: so is this sandbox, with the children that it started.
 const end = () => {

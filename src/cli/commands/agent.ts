@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { withExamples } from '../arguments.ts';
 import { addConfigFlags, configFlags } from '../config-flags.ts';
 import { globalsOf, loadCliConfig } from '../context.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 import { runService } from '../run-service.ts';
 
 const MIB = 1024 ** 2;

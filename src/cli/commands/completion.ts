@@ -1,7 +1,7 @@
 /** `metronome completion`: scripts that complete commands and options in a shell. Made from the tree of commands. */
 import { Command } from 'commander';
 import { withExamples } from '../arguments.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 
 const SHELLS = ['bash', 'zsh', 'fish'] as const;
 

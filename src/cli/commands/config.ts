@@ -5,7 +5,7 @@ import { manifestJsonSchema } from '../../config/manifest.ts';
 import { configJsonSchema } from '../../config/schema.ts';
 import { withExamples } from '../arguments.ts';
 import { loadCliConfig, printerOf } from '../context.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 
 export function configCommand(app: CliApp): Command {
   const group = new Command('config').description('look at the configuration');

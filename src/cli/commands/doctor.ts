@@ -12,7 +12,7 @@ import { createClient } from '../../rpc/client.ts';
 import { withExamples } from '../arguments.ts';
 import { loadCliConfig, printerOf, schedulerAddress } from '../context.ts';
 import { paint } from '../io.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 
 /** One finding. */
 interface Check {

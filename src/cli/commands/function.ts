@@ -8,7 +8,7 @@ import { withSession, type CliContext } from '../context.ts';
 import { deploy, type Deployed } from '../deploy.ts';
 import type { Column } from '../output/table.ts';
 import { ageText, timeText } from '../output/words.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 
 export function functionCommand(app: CliApp): Command {
   const group = new Command('function').alias('fn').description('deploy and manage functions');

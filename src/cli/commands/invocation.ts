@@ -12,7 +12,7 @@ import { errorText, exitCodeOf } from '../output/error-report.ts';
 import { STEP_COLUMNS, byArrival, invocationColumns, invocationJson, phasesText } from '../output/invocation-text.ts';
 import { oneLine, renderTable } from '../output/table.ts';
 import { STATE_WORDS, ageText, clockText, isOver, localityText, parseState, stateWord, timeText } from '../output/words.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 
 const MAX_WAIT_MS = 60_000;
 

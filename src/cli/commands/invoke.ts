@@ -10,7 +10,7 @@ import { exitCodeOf, reportError } from '../output/error-report.ts';
 import { STEP_COLUMNS, byArrival, responseJson, summaryLine } from '../output/invocation-text.ts';
 import { renderTable } from '../output/table.ts';
 import { msCell, percent } from '../output/words.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 
 const MAX_COUNT = 1_000_000;
 const MAX_CONCURRENCY = 4_096;

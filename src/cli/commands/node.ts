@@ -6,7 +6,7 @@ import { wholeNumber, withExamples } from '../arguments.ts';
 import { withSession } from '../context.ts';
 import type { Column } from '../output/table.ts';
 import { msCell, percent, statusWord } from '../output/words.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 
 export function nodeCommand(app: CliApp): Command {
   const group = new Command('node').description('look at and manage nodes');

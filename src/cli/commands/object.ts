@@ -12,7 +12,7 @@ import { ObjectRef } from '../../rpc/gen/metronome/v1/common.ts';
 import { withExamples } from '../arguments.ts';
 import { withSession } from '../context.ts';
 import { openObject, parseReference, putFile } from '../objects.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 
 export function objectCommand(app: CliApp): Command {
   const group = new Command('object').description('put files into the cluster and get objects out');

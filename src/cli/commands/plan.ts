@@ -5,7 +5,7 @@ import { collect, duration, withExamples } from '../arguments.ts';
 import { withSession } from '../context.ts';
 import { readInputs } from '../inputs.ts';
 import { candidateTable, decisionSentence } from '../output/explain-text.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 
 export function planCommand(app: CliApp): Command {
   const command = new Command('plan')

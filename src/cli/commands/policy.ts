@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { withExamples } from '../arguments.ts';
 import { withSession } from '../context.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 
 export function policyCommand(app: CliApp): Command {
   const group = new Command('policy').description('look at and switch the scheduling policy');

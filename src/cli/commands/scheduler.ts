@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { withExamples } from '../arguments.ts';
 import { addConfigFlags, configFlags } from '../config-flags.ts';
 import { loadCliConfig } from '../context.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 import { runService } from '../run-service.ts';
 
 export function schedulerCommand(app: CliApp): Command {

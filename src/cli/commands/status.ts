@@ -5,7 +5,7 @@ import { NodeStatus } from '../../rpc/gen/metronome/v1/node.ts';
 import { withExamples } from '../arguments.ts';
 import { withSession } from '../context.ts';
 import { ageText } from '../output/words.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 
 export function statusCommand(app: CliApp): Command {
   return withExamples(new Command('status').description('how the scheduler is doing').action(app.action(async (_options: object, command: Command) =>

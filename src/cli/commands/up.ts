@@ -13,7 +13,7 @@ import { runDemo } from '../demo.ts';
 import { paint } from '../io.ts';
 import { reportError } from '../output/error-report.ts';
 import type { Printer } from '../output/printer.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 import { calledAs } from '../project.ts';
 
 /** A terminal and npm both pass a Ctrl-C on; what comes so soon after the first is the same one. */

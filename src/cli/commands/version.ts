@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { withExamples } from '../arguments.ts';
 import { printerOf } from '../context.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 import { programVersion } from '../project.ts';
 
 export function versionCommand(app: CliApp): Command {

@@ -6,7 +6,7 @@ import { withExamples } from '../arguments.ts';
 import { withSession } from '../context.ts';
 import type { Column } from '../output/table.ts';
 import { ageText, timeText } from '../output/words.ts';
-import type { CliApp } from '../program.ts';
+import type { CliApp } from '../app.ts';
 import { applyCommand } from './function.ts';
 
 export function workflowCommand(app: CliApp): Command {

@@ -103,6 +103,8 @@ export interface GetModelStatusResponse {
   observations: number;
   /** Per function. */
   functions: FunctionAccuracy[];
+  /** State of the model's machine (machines/model.ts): cold while moving averages answer alone. */
+  state: string;
 }
 
 /** How good the model was for one function lately. */
@@ -986,7 +988,7 @@ export const GetModelStatusRequest: MessageFns<GetModelStatusRequest> = {
 };
 
 function createBaseGetModelStatusResponse(): GetModelStatusResponse {
-  return { predictor: "", observations: 0, functions: [] };
+  return { predictor: "", observations: 0, functions: [], state: "" };
 }
 
 export const GetModelStatusResponse: MessageFns<GetModelStatusResponse> = {
@@ -999,6 +1001,9 @@ export const GetModelStatusResponse: MessageFns<GetModelStatusResponse> = {
     }
     for (const v of message.functions) {
       FunctionAccuracy.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.state !== "") {
+      writer.uint32(34).string(message.state);
     }
     return writer;
   },
@@ -1040,6 +1045,14 @@ export const GetModelStatusResponse: MessageFns<GetModelStatusResponse> = {
             message.functions.push(FunctionAccuracy.decode(reader, reader.uint32()));
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1059,6 +1072,7 @@ export const GetModelStatusResponse: MessageFns<GetModelStatusResponse> = {
       functions: globalThis.Array.isArray(object?.functions)
         ? object.functions.map((e: any) => FunctionAccuracy.fromJSON(e))
         : [],
+      state: isSet(object.state) ? globalThis.String(object.state) : "",
     };
   },
 
@@ -1073,6 +1087,9 @@ export const GetModelStatusResponse: MessageFns<GetModelStatusResponse> = {
     if (message.functions?.length) {
       obj.functions = message.functions.map((e) => FunctionAccuracy.toJSON(e));
     }
+    if (message.state !== "") {
+      obj.state = message.state;
+    }
     return obj;
   },
 
@@ -1084,6 +1101,7 @@ export const GetModelStatusResponse: MessageFns<GetModelStatusResponse> = {
     message.predictor = object.predictor ?? "";
     message.observations = object.observations ?? 0;
     message.functions = object.functions?.map((e) => FunctionAccuracy.fromPartial(e)) || [];
+    message.state = object.state ?? "";
     return message;
   },
 };
