@@ -8,6 +8,8 @@ import { packFunction } from '../src/config/bundle.ts';
 import { loadManifest } from '../src/config/manifest.ts';
 import { createClient, type SchedulerClient } from '../src/rpc/client.ts';
 
+const WARM_UP_INVOCATIONS = 5_000;
+
 /** A cluster with its client. */
 export interface BenchCluster {
   readonly cluster: Cluster;
@@ -47,11 +49,11 @@ export async function openBenchCluster(nodes: number, slots: number, progress: (
   };
 }
 
-/** Runs the no-op function until every slot of the cluster has a warm sandbox. */
+/** Runs a function until every slot of the cluster has a warm sandbox and all processes have compiled what they run. */
 export async function warmUp(client: SchedulerClient, slots: number, functionName: string): Promise<void> {
   const { nodes } = await client.listNodes({});
   for (const { name } of nodes) await client.prewarmNode({ name, function: functionName, count: Math.ceil(slots / nodes.length) });
-  const stream = client.openInvokeStream({ maxInFlight: slots });
-  for (let round = 0; round < 50; round++) await Promise.all(Array.from({ length: slots }, () => stream.invoke({ function: functionName })));
+  const stream = client.openInvokeStream({ maxInFlight: 64 });
+  for (let round = 0; round < WARM_UP_INVOCATIONS / 100; round++) await Promise.all(Array.from({ length: 100 }, () => stream.invoke({ function: functionName })));
   await stream.close();
 }

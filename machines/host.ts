@@ -22,8 +22,12 @@ export interface MachineHost<I, E extends EventObject> {
 
 /** A host for `machine` on `engine`. Compiling happens here, once; it throws on what cannot be compiled. */
 export function createMachineHost<I, E extends EventObject>(machine: AnyStateMachine, engine: Engine): MachineHost<I, E> {
-  // It hears of every end and must not think about it: an interpreted machine here would cost more than the children.
-  const parent = createActor(fromTransition((state: undefined) => state, undefined));
+  // It hears of every end and must not think about it: an interpreted machine here would cost more than the children. But a
+  // child that threw in a guard or action broke an invariant: thrown on, it becomes an uncaught exception.
+  const parent = createActor(fromTransition((state: undefined, event: EventObject & { readonly error?: unknown }) => {
+    if (event.error !== undefined) throw event.error;
+    return state;
+  }, undefined));
   parent.start();
   const logic: AnyActorLogic = engine === 'table' ? compileMachine<I, object, E>(machine) : machine;
   return {

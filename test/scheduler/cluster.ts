@@ -76,11 +76,12 @@ export function resultOf(more: Partial<RunResult> & { readonly code?: ErrorCode 
   };
 }
 
-export function createCluster<P extends Predictor = ReturnType<typeof createFakePredictor>>(options: ClusterOptions & { readonly predictor?: P } = {}) {
+/** Makes it; its nodes are ready. `predictor` of the result is the fake one, which only works when none is given. */
+export function createCluster(options: ClusterOptions = {}) {
   const clock: VirtualClock = createVirtualClock(1_000_000);
   const nodeTable = createNodeTable(options.maxNodes ?? 64);
   const table = new Float64Array(nodeTable);
-  const predictor = (options.predictor ?? createFakePredictor()) as P; // P is the fake one when none is given
+  const predictor = createFakePredictor();
   const trace: string[] = [];
   const settled: Invocation[] = [];
   const ends = new Map<string, number>();
@@ -93,7 +94,7 @@ export function createCluster<P extends Predictor = ReturnType<typeof createFake
   const scheduler: Scheduler = new Scheduler({
     clock, seed: options.seed ?? 1, engine: options.engine ?? ('table' satisfies Engine), policy: options.policy ?? 'metronome', localityGain: 0.85, safetyMargin: 0.1, strict: options.strict ?? false,
     localityThreshold: options.localityThreshold ?? 0.1, monitorIntervalMs: options.monitorIntervalMs ?? 100, staleAfterMs: 150, lostAfterMs: 1_000, maxLive: options.maxLive ?? 100_000,
-    maxNodes: options.maxNodes ?? 64, maxObjects: 1_000, maxWaitMs: options.maxWaitMs ?? 600_000, rememberDecisions: 1_024, idPrefix: 'i', nodeTable, predictor,
+    maxNodes: options.maxNodes ?? 64, maxObjects: 1_000, maxWaitMs: options.maxWaitMs ?? 600_000, rememberDecisions: 1_024, idPrefix: 'i', nodeTable, predictor: options.predictor ?? predictor,
     transport: {
       execute(invocation, index) {
         sent.push({ kind: 'execute', id: invocation.id, node: index, atMs: clock.nowMs() });
