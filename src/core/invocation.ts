@@ -140,6 +140,9 @@ export class Invocation implements Timed {
   lineNodes: number[] | undefined = undefined;
   /** T of the target when it began to wait, ms. */
   targetMs = 0;
+  /** What a sandbox on the target would have started from then, and the input bytes that the target lacked. */
+  targetStartState = 0;
+  targetMissingBytes = 0;
   /** The function's warmth generation that its last decision saw. */
   seenGeneration = 0;
   /** Place in its node's list of running invocations. */

@@ -396,6 +396,8 @@ export class Scheduler implements InvocationHost {
     }
     invocation.slackDeadlineMs = Math.min(decision.deadlineMs, this.#waitLimitMs(invocation));
     invocation.targetMs = candidates.meanMs[decision.row] as number;
+    invocation.targetStartState = candidates.startState[decision.row] as number;
+    invocation.targetMissingBytes = candidates.missingBytes[decision.row] as number;
     const nodes = [node];
     for (let i = 0; i < decision.alsoCount; i++) nodes.push(candidates.node[decision.also[i] as number] as number);
     this.lines.addForNodes(invocation, nodes);
@@ -465,7 +467,9 @@ export class Scheduler implements InvocationHost {
     this.#classifier.classifyOne(waiter, entry, node, this.nowMs, this.#one);
     this.#one.local[0] = 1;
     const ready = this.predictor.predict(waiter.functionIndex, waiter.inputBytes, this.#one, NO_TICKET);
-    const asGood = !ready || this.#options.localityGain * (this.#one.meanMs[0] as number) <= waiter.targetMs;
+    // The target with all it had is what was waited for, even if runs are expected to take longer by now: everywhere.
+    const asItWas = node === waiter.target && (this.#one.startState[0] as number) >= waiter.targetStartState && (this.#one.missingBytes[0] as number) <= waiter.targetMissingBytes;
+    const asGood = asItWas || !ready || this.#options.localityGain * (this.#one.meanMs[0] as number) <= waiter.targetMs;
     if (mayRun && asGood) {
       const reason = node === waiter.target ? 'localNodeReleased' : 'otherLocalNodeReleased';
       this.#recordDispatch(waiter, this.#one, 0, reason);

@@ -51,9 +51,10 @@ describe('policy metronome', () => {
     expect(response.phases?.delayedMs).toBeGreaterThan(0);
 
     const { decisions, transitions } = await cluster.client.explain({ invocationId: response.invocationId });
-    const [delay] = decisions;
-    console.log(JSON.stringify(decisions,null,1), JSON.stringify(transitions), response.reason);
-    expect(decisions).toHaveLength(1);
+    const [delay, dispatch] = decisions;
+    expect(decisions).toHaveLength(2);
+    expect(dispatch).toMatchObject({ action: DecisionAction.DISPATCH, node, reason: 'localNodeReleased' });
+    expect(dispatch?.measuredMs).toBeGreaterThan(0);
     expect(delay).toMatchObject({ policy: 'metronome', action: DecisionAction.DELAY, node, reason: 'waitForLocalNode', candidatesInAll: 2 });
     const candidates = Object.fromEntries((delay?.candidates ?? []).map((candidate) => [candidate.node, candidate]));
     expect(candidates[node]).toMatchObject({ locality: { class: LocalityClass.LOCAL }, room: 0, startState: StartState.WARM });
