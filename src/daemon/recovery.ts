@@ -29,7 +29,10 @@ export class Recovery {
       else if (row.kind === 'workflow') {
         if (row.idempotent) fresh.push(row);
         else this.#work.interrupt(row);
-      } else this.#sent.set(row.id, row);
+      } else {
+        this.#sent.set(row.id, row);
+        this.#work.recovering.add(row.id);
+      }
     }
     for (const row of fresh) this.#work.resume(row);
     this.#timer = setTimeout(() => this.#giveUp(), graceMs);
@@ -41,6 +44,7 @@ export class Recovery {
     for (const row of [...this.#sent.values()]) {
       if (row.node !== name) continue;
       this.#sent.delete(row.id);
+      this.#work.recovering.delete(row.id);
       const result = this.#early.get(row.id);
       this.#early.delete(row.id);
       if (row.nodeEpoch !== epoch) this.#lost(row);
@@ -62,6 +66,7 @@ export class Recovery {
   #giveUp(): void {
     for (const row of this.#sent.values()) this.#lost(row);
     this.#sent.clear();
+    this.#work.recovering.clear();
     this.#early.clear();
   }
 

@@ -92,6 +92,8 @@ export class Work {
   readonly #o: WorkOptions;
   readonly #tickets = new Map<number, string>();
   readonly #keys = new Map<string, Keyed>();
+  /** Asynchronous invocations of a former life on which recovery has not decided yet. */
+  readonly recovering = new Set<string>();
   readonly #waiting = new Map<string, Set<() => void>>();
   readonly #workflowMachines;
   #settled: SettledItem[] = [];
@@ -434,7 +436,7 @@ export class Work {
 
   /** Resolves when it ended, or after `waitMs`. */
   async waitForEnd(id: string, waitMs: number): Promise<void> {
-    if (waitMs <= 0 || !this.#isAlive(id)) return;
+    if (waitMs <= 0 || (!this.#isAlive(id) && !this.recovering.has(id))) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     const waiting = this.#waiting.get(id) ?? new Set();
     this.#waiting.set(id, waiting);

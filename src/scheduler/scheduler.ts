@@ -503,8 +503,8 @@ export class Scheduler implements InvocationHost {
     }
     const entry = this.functions.entries[invocation.functionIndex] as FunctionEntry;
     const failed = result.error !== undefined;
-    this.#freeSlot(invocation, entry);
-    if (entry.settings.reuse && (!failed || result.error?.code === 'FUNCTION_FAILED')) this.#gainWarm(entry, node, 1);
+    const wasBusy = this.#freeSlot(invocation, entry);
+    if (wasBusy && entry.settings.reuse && (!failed || result.error?.code === 'FUNCTION_FAILED')) this.#gainWarm(entry, node, 1);
     if (!failed) {
       this.predictor.observe({
         functionIndex: invocation.functionIndex, node, startState: result.startState, inputBytes: invocation.inputBytes, fetchedBytes: result.fetchedBytes,
@@ -558,7 +558,8 @@ export class Scheduler implements InvocationHost {
     else this.#classifyAndDecide(invocation, entry);
   }
 
-  #freeSlot(invocation: Invocation, entry: FunctionEntry): void {
+  /** Takes the invocation off its node. True if its sandbox counted as busy; if not, the agent's own count came first. */
+  #freeSlot(invocation: Invocation, entry: FunctionEntry): boolean {
     const { cluster } = this;
     const { node } = invocation;
     cluster.used[node] = Math.max(0, (cluster.used[node] as number) - 1);
@@ -570,7 +571,9 @@ export class Scheduler implements InvocationHost {
     }
     invocation.runPlace = -1;
     entry.running--;
-    if ((entry.busy[node] as number) > 0) entry.busy[node] = (entry.busy[node] as number) - 1;
+    const busy = entry.busy[node] as number;
+    if (busy > 0) entry.busy[node] = busy - 1;
+    return busy > 0;
   }
 
   #afterRelease(entry: FunctionEntry, node: number): void {

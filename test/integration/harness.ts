@@ -145,7 +145,6 @@ export interface ProcessCluster extends Access {
   readonly cluster: RealCluster;
   readonly httpUrl: string;
   schedulerPid(): number;
-  /** SIGKILL for the scheduler's process; resolves when a new one answers. */
   close(): Promise<void>;
 }
 
