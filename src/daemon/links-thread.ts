@@ -6,7 +6,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { credentials, type ClientDuplexStream, type ClientReadableStream, type ServiceError } from '@grpc/grpc-js';
 import { MetronomeError, isErrorCode } from '../core/errors.ts';
 import type { RunResult } from '../core/invocation.ts';
-import { AgentServiceClient, type DispatchCommand, type DispatchRequest, type DispatchResponse, type NodeMetrics, type Result, type WatchStateResponse } from '../rpc/gen/metronome/v1/agent.ts';
+import { AgentServiceClient, type DispatchCommand, type DispatchEvent, type DispatchRequest, type DispatchResponse, type NodeMetrics, type Result, type WatchStateResponse } from '../rpc/gen/metronome/v1/agent.ts';
 import type { FunctionMessage as DeployedFunction } from '../rpc/gen/metronome/v1/function.ts';
 import { fromErrorDetail, fromStatus } from '../rpc/status.ts';
 import { METRIC_NAMES, NODE_ROW, RECEIVED_AT, SENT_AT } from '../scheduler/cluster-view.ts';
@@ -60,6 +60,8 @@ class Link {
   #backlog: DispatchCommand[] = [];
   #flushing = false;
   #blocked = false;
+  /** Results that came before the snapshot of this connection; undefined: the snapshot is there. */
+  #early: DispatchEvent[] | undefined;
   readonly #defined = new Map<string, string>();
 
   constructor(node: number, address: string, epoch: number, intervalMs: number) {
@@ -79,6 +81,7 @@ class Link {
     this.#defined.clear();
     this.#sequence = 0;
     this.#blocked = false;
+    this.#early = [];
     this.#connectedAtMs = nowMs();
     // The dispatch stream first: then the snapshot is the truth about everything sent on earlier streams.
     const dispatch = this.#client.dispatch();
@@ -86,7 +89,7 @@ class Link {
     const broken = (error: unknown): void => {
       if (this.#dispatch === dispatch) this.#broken(error);
     };
-    dispatch.on('data', (message: DispatchResponse) => this.#onEvents(message));
+    dispatch.on('data', (message: DispatchResponse) => this.#onEvents(message.events));
     dispatch.on('error', broken);
     dispatch.on('end', () => broken(undefined));
     dispatch.on('drain', () => {
@@ -169,9 +172,11 @@ class Link {
     }
   }
 
-  #onEvents(message: DispatchResponse): void {
+  #onEvents(events: readonly DispatchEvent[]): void {
     const { node } = this;
-    for (const event of message.events) {
+    // The agent repeats what was not acknowledged, and its snapshot counts that as running: the snapshot first, or its slots would stay taken for good.
+    if (this.#early !== undefined) return void this.#early.push(...events);
+    for (const event of events) {
       const id = event.invocationId;
       if (event.result !== undefined) report({ kind: 'result', node, id, result: toRunResult(event.result) });
       else if (event.started !== undefined) report({ kind: 'started', node, id, startState: event.started.startState });
@@ -207,6 +212,9 @@ class Link {
       this.#retryMs = FIRST_RETRY_MS;
       this.#refusals = 0;
       report({ kind: 'snapshot', node: this.node, epoch: message.epoch, slots: message.slots, running: message.running, connectedAtMs: this.#connectedAtMs, change });
+      const early = this.#early ?? [];
+      this.#early = undefined;
+      this.#onEvents(early);
     } else if (message.warm.length + message.zygotes.length + message.packageSetsAdded.length + message.packageSetsRemoved.length + message.objectsAdded.length + message.objectsRemoved.length > 0) {
       report({ kind: 'delta', node: this.node, change });
     }
