@@ -160,10 +160,12 @@ export async function startDaemon(options: { readonly config: Config; readonly l
       switch (event.kind) {
         case 'result': {
           if (!scheduler.result(event.id, event.node, event.result)) {
-            // Nobody waits for it any more: the agent may forget it, unless recovery has not decided on it yet.
-            if (!scheduler.live.has(event.id) && !recovery.keepResult(event.id, event.result)) links.command({ kind: 'acknowledge', node: event.node, id: event.id });
+            // Nobody waits for it any more: the agent may forget it, unless its end is not stored yet.
+            if (!work.storing.has(event.id)) links.command({ kind: 'acknowledge', node: event.node, id: event.id });
             return;
           }
+          // An attempt that is followed by another one; of the last one the agent is told when its end is stored.
+          if (scheduler.live.has(event.id)) links.command({ kind: 'acknowledge', node: event.node, id: event.id });
           releaseSeen.add(scheduler.nowMs - event.result.releasedAtMs);
           return;
         }

@@ -60,7 +60,7 @@ class Link {
   #backlog: DispatchCommand[] = [];
   #flushing = false;
   #blocked = false;
-  /** Results that came before the snapshot of this connection; undefined: the snapshot is there. */
+  /** What came before the snapshot of this connection, at most what the agent keeps; undefined: the snapshot is there. */
   #early: DispatchEvent[] | undefined;
   readonly #defined = new Map<string, string>();
 

@@ -3,15 +3,12 @@
  * its agent's truth: still there → taken back; same agent process but not there → it never arrived, run it; agent gone or
  * restarted → run it again if that is harmless, otherwise report it as interrupted. Nothing runs twice that must not.
  */
-import type { RunResult } from '../core/invocation.ts';
 import type { Store, StoredInvocation } from '../store/store.ts';
 import type { Work } from './work.ts';
 
 export class Recovery {
   readonly #work: Work;
   readonly #sent = new Map<string, StoredInvocation>();
-  /** Results that came before the snapshot of their node; agents send what was not acknowledged first. */
-  readonly #early = new Map<string, RunResult>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(work: Work) {
@@ -45,18 +42,9 @@ export class Recovery {
       if (row.node !== name) continue;
       this.#sent.delete(row.id);
       this.#work.recovering.delete(row.id);
-      const result = this.#early.get(row.id);
-      this.#early.delete(row.id);
       if (row.nodeEpoch !== epoch) this.#lost(row);
-      else if (!this.#work.adopt(row, node, result)) this.#work.resume(row);
+      else if (!this.#work.adopt(row, node)) this.#work.resume(row);
     }
-  }
-
-  /** A result came for nobody who lives. True: it belongs to what is being recovered and must not be acknowledged yet. */
-  keepResult(id: string, result: RunResult): boolean {
-    if (!this.#sent.has(id)) return false;
-    this.#early.set(id, result);
-    return true;
   }
 
   stop(): void {
@@ -67,7 +55,6 @@ export class Recovery {
     for (const row of this.#sent.values()) this.#lost(row);
     this.#sent.clear();
     this.#work.recovering.clear();
-    this.#early.clear();
   }
 
   #lost(row: StoredInvocation): void {

@@ -3,7 +3,7 @@
  * became of them: to a ticket of the gateway, to a workflow, to the store. Everything that lives ends here exactly once.
  */
 import { MetronomeError, type ErrorRecord } from '../core/errors.ts';
-import type { Invocation, RunResult } from '../core/invocation.ts';
+import type { Invocation } from '../core/invocation.ts';
 import type { GatewayMessage, LoopMessage, SettledItem, SubmitItem } from '../gateway/protocol.ts';
 import { createMachineHost, type HostedMachine } from '../../machines/host.ts';
 import { workflowMachine, type WorkflowEvent, type WorkflowLife, type WorkflowStateName } from '../../machines/workflow.ts';
@@ -94,6 +94,8 @@ export class Work {
   readonly #keys = new Map<string, Keyed>();
   /** Asynchronous invocations of a former life on which recovery has not decided yet. */
   readonly recovering = new Set<string>();
+  /** Asynchronous invocations that ended and whose end is on its way to the store: their agents must keep the results until then. */
+  readonly storing = new Set<string>();
   readonly #waiting = new Map<string, Set<() => void>>();
   readonly #workflowMachines;
   #settled: SettledItem[] = [];
@@ -306,7 +308,9 @@ export class Work {
   }
 
   #storeEnd(id: string, message: InvocationMessage, then: () => void): void {
-    this.#o.store.endInvocation(id, Uint8Array.from(InvocationMessage.encode(message).finish()), this.#o.nowMs()).then(then, (error: unknown) => this.#o.log.error({ err: error, id }, 'store.endInvocation.failed'));
+    this.storing.add(id);
+    const stored = this.#o.store.endInvocation(id, Uint8Array.from(InvocationMessage.encode(message).finish()), this.#o.nowMs());
+    stored.finally(() => this.storing.delete(id)).then(then, (error: unknown) => this.#o.log.error({ err: error, id }, 'store.endInvocation.failed'));
   }
 
   /** Takes up again what was accepted before a restart; its next attempt is the one after `row.attempt`. */
@@ -314,14 +318,11 @@ export class Work {
     this.#beginDurable(row.id, requestOf(row), row.attempt);
   }
 
-  /** Takes back what an agent still runs, or has ended and not been told that we know (`result`). False: the agent does not have it. */
-  adopt(row: StoredInvocation, node: number, result: RunResult | undefined): boolean {
+  /** Takes back what an agent still runs, or has ended and tells again after its snapshot. False: the agent does not have it. */
+  adopt(row: StoredInvocation, node: number): boolean {
     const item = requestOf(row);
     const cargo: Cargo = { ticket: -1, payload: NOTHING, contentType: '', traceparent: '', run: undefined, call: 0, step: '', durable: true, key: '' };
-    const adopted = this.#o.scheduler.adopt({ functionName: row.target, slaMs: item.slaMs, expiresAtMs: row.deadlineAtMs === 0 ? Infinity : row.deadlineAtMs, inputs: item.inputs, localityKey: '', policyName: '', id: row.id, cargo }, node, row.attempt);
-    if (adopted === undefined) return false;
-    if (result !== undefined) this.#o.scheduler.result(row.id, node, result);
-    return true;
+    return this.#o.scheduler.adopt({ functionName: row.target, slaMs: item.slaMs, expiresAtMs: row.deadlineAtMs === 0 ? Infinity : row.deadlineAtMs, inputs: item.inputs, localityKey: '', policyName: '', id: row.id, cargo }, node, row.attempt) !== undefined;
   }
 
   /** It may have run and must not run twice. */

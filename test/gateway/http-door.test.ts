@@ -227,7 +227,8 @@ describe('looking at things', () => {
 
   it('says what there is when asked for something else', async () => {
     const answer = await get('/nothing');
-    expect(answer.json).toMatchObject({ error: { code: 'INVALID_REQUEST', message: expect.stringContaining('/nothing') } });
+    expect(answer.status).toBe(404);
+    expect(answer.json).toMatchObject({ error: { code: 'ROUTE_NOT_FOUND', message: expect.stringContaining('/nothing') } });
   });
 
   it('is alive always and ready only while serving', async () => {

@@ -75,8 +75,8 @@ describe('log-analysis', () => {
       expect(phases?.ranMs).toBeGreaterThan(0);
       const { decisions } = await cluster.client.explain({ invocationId: id });
       const missing = decisions.at(-1)?.candidates.find((candidate) => candidate.node === node)?.missingBytes ?? -1;
-      // What the last decision knew to be missing is what was fetched; less if another invocation had fetched it meanwhile.
-      if (phases?.fetchedBytes !== 0) expect(phases?.fetchedBytes).toBe(missing);
+      // What the last decision knew to be missing is what was fetched; less if another invocation had fetched some of it meanwhile.
+      expect(phases?.fetchedBytes).toBeLessThanOrEqual(missing);
       if ((locality?.data ?? 0) > 0) local++;
       else expect(missing).toBeGreaterThan(0);
     }
