@@ -158,7 +158,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   });
   teardown.push(async () => {
     executor.refuse(new MetronomeError('DRAINING', `The agent "${name}" is shutting down.`));
-    executor.cancelAll(new MetronomeError('CANCELLED', `The agent "${name}" was stopped.`, { component: 'agent' }));
+    executor.cancelAll(new MetronomeError('NODE_LOST', `The agent "${name}" was stopped.`, { component: 'agent' }));
     await executor.whenIdle();
   });
 
@@ -199,7 +199,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
     registration?.stop();
     const untilMs = performance.now() + graceMs;
     await within(executor.whenIdle(), graceMs);
-    executor.cancelAll(new MetronomeError('CANCELLED', `The agent "${name}" was stopped before the invocation ended.`, { component: 'agent' }));
+    executor.cancelAll(new MetronomeError('NODE_LOST', `The agent "${name}" was stopped before the invocation ended.`, { component: 'agent' }));
     await executor.whenIdle();
     if (dispatch.isOpen) await within(dispatch.whenAcknowledged(), Math.max(LAST_WORDS_MS, untilMs - performance.now()));
   };

@@ -167,7 +167,7 @@ export class DispatchHub implements EventSink {
   }
 
   #enqueue(event: DispatchEvent): void {
-    if (this.#queue.length >= MAX_QUEUE) this.#queue.splice(0, MAX_QUEUE / 2, ...this.#queue.slice(0, MAX_QUEUE / 2).filter(({ result }) => result !== undefined));
+    if (this.#queue.length >= MAX_QUEUE) this.#queue.splice(0, MAX_QUEUE / 2, ...this.#queue.slice(0, MAX_QUEUE / 2).filter(({ result, rejected }) => result !== undefined || rejected !== undefined));
     // Only results: they are in the kept ones and come again with the next stream.
     if (this.#queue.length >= 2 * MAX_QUEUE) this.#queue.shift();
     this.#queue.push(event);

@@ -74,7 +74,7 @@ export interface InvocationHost {
   readonly observer: TransitionObserver;
 }
 
-/** Rejections in a row after which an invocation fails instead of trying on. */
+/** Rejections for other causes than lack of room after which an invocation fails instead of trying on. */
 export const MAX_REJECTIONS = 32;
 
 export class Invocation implements Timed {
@@ -249,7 +249,7 @@ export function releaseNode(invocation: Invocation, event: InvocationEvent): voi
   if (event.type === 'REJECTED') {
     // A refusal is no attempt: nothing ran.
     invocation.attempt--;
-    invocation.rejections++;
+    if (!isForLackOfRoom(event.error)) invocation.rejections++;
   }
 }
 
@@ -303,10 +303,15 @@ export function endedByTime(invocation: Invocation, event: InvocationEvent): boo
 
 const PLATFORM_FAULTS = new Set(['NODE_LOST', 'SANDBOX_FAILED', 'OBJECT_CORRUPT', 'UNAVAILABLE', 'STORE_FULL', 'NODE_FULL']);
 
+/** A full or draining node says nothing about the invocation: it waits on, bounded by its own limits. */
+function isForLackOfRoom(error: ErrorRecord): boolean {
+  return error.code === 'NODE_FULL' || error.code === 'DRAINING';
+}
+
 /** It may be tried again: idempotent, attempts left, nobody wants it to end, and the failure was not the function's. */
 export function mayRunAgain(invocation: Invocation, event: InvocationEvent): boolean {
   if (invocation.cancelError !== undefined) return false;
-  if (event.type === 'REJECTED') return invocation.rejections < MAX_REJECTIONS;
+  if (event.type === 'REJECTED') return isForLackOfRoom(event.error) || invocation.rejections < MAX_REJECTIONS;
   const failure = event.type === 'RESULT' ? event.result.error : 'error' in event ? event.error : undefined;
   if (failure === undefined || !PLATFORM_FAULTS.has(failure.code)) return false;
   return invocation.idempotent && invocation.attempt < invocation.maxAttempts;

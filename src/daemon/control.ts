@@ -47,8 +47,11 @@ export function createControl(o: ControlOptions): Handlers {
   };
   const found = async (id: string, withResult: boolean): Promise<InvocationMessage> => {
     const here = work.find(id, withResult);
-    if (here !== undefined) return here;
+    // Large results are not kept in memory; those of accepted work stand in the store.
+    const isWhole = !withResult || here?.response === undefined || here.response.payload.length > 0;
+    if (here !== undefined && isWhole) return here;
     const row = await store.getInvocation(id);
+    if (row === undefined && here !== undefined) return here;
     if (row === undefined) throw new MetronomeError('INVOCATION_NOT_FOUND', `The invocation "${id}" is unknown or no longer remembered (limits.rememberInvocations).`, { component: 'scheduler', invocationId: id });
     if (row.status === 'ended') return InvocationMessage.decode(row.outcome);
     return InvocationMessage.fromPartial({ id, function: row.target, state: INVOCATION_STATES.indexOf('arriving') as InvocationMessage['state'], reason: 'arrived', arrivedAtUnixMs: row.acceptedAtMs });

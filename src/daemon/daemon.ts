@@ -15,7 +15,7 @@ import { DEFAULT_GATEWAY_CONFIG } from '../gateway/gateway-config.ts';
 import { spawnGatewayProcess, spawnGatewayThread } from '../gateway/spawn-gateway.ts';
 import { TransitionRing } from '../inspect/transition-ring.ts';
 import { createMovingAveragePredictor } from '../predictor/moving-average.ts';
-import { createNodeTable } from '../scheduler/cluster-view.ts';
+import { LOST, createNodeTable } from '../scheduler/cluster-view.ts';
 import { Scheduler } from '../scheduler/scheduler.ts';
 import { openSqliteStore } from '../store/sqlite-store.ts';
 import { createControl, Watchers } from './control.ts';
@@ -70,6 +70,8 @@ export async function startDaemon(options: { readonly config: Config; readonly l
   try {
     const nodeTable = createNodeTable(config.limits.maxNodes);
     const transitions = new TransitionRing(Math.max(1_024, config.limits.rememberDecisions * TRANSITIONS_PER_DECISION));
+    /** Connection of each node's last snapshot. */
+    const connections = new Int32Array(config.limits.maxNodes);
     const stateAge = new Recent(), releaseSeen = new Recent();
     const { promise: failed, resolve: fail } = Promise.withResolvers<MetronomeError>();
     let post: (message: LoopMessage) => void = () => {};
@@ -84,14 +86,18 @@ export async function startDaemon(options: { readonly config: Config; readonly l
           const sentAtMs = scheduler.cluster.sentAtMs(node);
           if (sentAtMs > 0) stateAge.add(scheduler.nowMs - sentAtMs);
           if ((invocation.cargo as Cargo).durable) sendDurable(invocation, node);
-          else send(invocation, node);
+          else send(invocation, node, connections[node] as number);
         },
         cancel: (invocation, node) => links.command({ kind: 'cancel', node, id: invocation.id }),
       },
       observer: {
         transitioned: (invocation, from, to, event) => transitions.record(invocation, from, to, event),
         settled: (invocation) => work.settled(invocation),
-        nodeChanged: (node, status) => log.info({ node: scheduler.cluster.name(node), status }, 'node.changed'),
+        nodeChanged(node, status) {
+          // Its streams may stand although it was silent for too long: broken, they make it register again, with a snapshot.
+          if (status === LOST) links.disconnect(node);
+          log.info({ node: scheduler.cluster.name(node), status }, 'node.changed');
+        },
       },
     });
     cleanUp.push(() => scheduler.stop());
@@ -109,7 +115,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     const recovery = new Recovery(work);
     cleanUp.push(() => recovery.stop());
 
-    function send(invocation: Invocation, node: number): void {
+    function send(invocation: Invocation, node: number, connection: number): void {
       const cargo = invocation.cargo as Cargo; // all invocations here carry it
       const definition = registry.functions.get(invocation.functionName);
       const holderUrls: Record<string, string> = {};
@@ -124,6 +130,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
       links.command({
         kind: 'execute',
         node,
+        connection,
         execute: {
           invocationId: invocation.id, attempt: invocation.attempt, function: invocation.functionName, version: definition?.version ?? '', payload: cargo.payload as Buffer, contentType: cargo.contentType,
           inputs, holderUrls, deadlineUnixMs: Number.isFinite(invocation.expiresAtMs) ? invocation.expiresAtMs : 0, traceparent: cargo.traceparent,
@@ -134,15 +141,16 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     /** What must survive a restart is sent only after the store knows where it went. */
     function sendDurable(invocation: Invocation, node: number): void {
       const { attempt } = invocation;
+      const connection = connections[node] as number;
+      const isStillThere = (): boolean => scheduler.live.get(invocation.id) === invocation && invocation.node === node && invocation.attempt === attempt;
       store.markDispatched(invocation.id, scheduler.cluster.name(node), scheduler.cluster.info[node]?.epoch ?? 0, attempt).then(
         (noted) => {
-          const stillThere = scheduler.live.get(invocation.id) === invocation && invocation.node === node && invocation.attempt === attempt;
-          if (noted && stillThere && invocation.cancelError === undefined) send(invocation, node);
-          else if (stillThere) scheduler.rejected(invocation.id, node, invocation.cancelError ?? { code: 'INTERNAL', message: 'It ended before it was sent.', component: 'scheduler', invocationId: invocation.id });
+          if (noted && isStillThere() && invocation.cancelError === undefined) send(invocation, node, connection);
+          else if (isStillThere()) scheduler.rejected(invocation.id, node, invocation.cancelError ?? { code: 'INTERNAL', message: 'It ended before it was sent.', component: 'scheduler', invocationId: invocation.id });
         },
         (error: unknown) => {
           log.error({ err: error, id: invocation.id }, 'store.markDispatched.failed');
-          scheduler.rejected(invocation.id, node, MetronomeError.from(error).toRecord());
+          if (isStillThere()) scheduler.rejected(invocation.id, node, MetronomeError.from(error).toRecord());
         },
       );
     }
@@ -179,7 +187,9 @@ export async function startDaemon(options: { readonly config: Config; readonly l
           for (const entry of scheduler.functions.entries) entry.forgetNode(event.node);
           scheduler.objects.removeNode(event.node);
           applyChange(event.node, event.change);
-          scheduler.nodeSnapshot(event.node, event.slots, event.running, event.connectedAtMs);
+          // What was decided before this snapshot and is not in it will not be sent any more: the link refuses it.
+          connections[event.node] = event.connection;
+          scheduler.nodeSnapshot(event.node, event.slots, event.running, Infinity);
           recovery.nodeReported(scheduler.cluster.name(event.node), event.node, event.epoch);
           return;
         case 'disconnected':
@@ -261,8 +271,9 @@ export async function startDaemon(options: { readonly config: Config; readonly l
       while (work.inHand > 0 && nowMs() < until) await new Promise((resolve) => setTimeout(resolve, 20));
       if (work.inHand > 0) log.warn({ inHand: work.inHand }, 'scheduler.drain.cutOff');
       for (const invocation of [...scheduler.live.values()]) {
-        // What is durable goes on after the restart; the others' callers learn that it is over.
-        if (!(invocation.cargo as Cargo).durable) work.cancel(invocation.id, 'The scheduler shut down.');
+        // What is durable goes on after the restart, runs of workflows included; the others' callers learn that it is over.
+        const { durable, run } = invocation.cargo as Cargo;
+        if (!durable && run?.durable !== true) work.cancel(run?.id ?? invocation.id, 'The scheduler shut down.');
       }
       post({ kind: 'stop', graceMs: 1_000 });
       await Promise.race([gateway.exited, new Promise((resolve) => setTimeout(resolve, 3_000).unref())]);

@@ -12,7 +12,8 @@ export type ExecuteCommand = Omit<Execute, 'definition'>;
 
 /** One command for one node. */
 export type LinkCommand =
-  | { readonly kind: 'execute'; readonly node: number; readonly execute: ExecuteCommand }
+  /** `connection`: that of the node's last snapshot when it was decided; on a later one it is not sent, for the snapshot counts it as missing. */
+  | { readonly kind: 'execute'; readonly node: number; readonly connection: number; readonly execute: ExecuteCommand }
   | { readonly kind: 'cancel'; readonly node: number; readonly id: string }
   | { readonly kind: 'acknowledge'; readonly node: number; readonly id: string };
 
@@ -38,7 +39,7 @@ export interface LocalityChange {
 
 /** One fact about one node. */
 export type LinkEvent =
-  | { readonly kind: 'snapshot'; readonly node: number; readonly epoch: number; readonly slots: number; readonly running: readonly string[]; readonly connectedAtMs: number; readonly change: LocalityChange }
+  | { readonly kind: 'snapshot'; readonly node: number; readonly epoch: number; readonly slots: number; readonly running: readonly string[]; readonly connection: number; readonly change: LocalityChange }
   | { readonly kind: 'delta'; readonly node: number; readonly change: LocalityChange }
   | { readonly kind: 'started'; readonly node: number; readonly id: string; readonly startState: number }
   | { readonly kind: 'result'; readonly node: number; readonly id: string; readonly result: RunResult }

@@ -8,6 +8,7 @@ import { MetronomeError, isErrorCode } from '../core/errors.ts';
 import type { RunResult } from '../core/invocation.ts';
 import { AgentServiceClient, type DispatchCommand, type DispatchEvent, type DispatchRequest, type DispatchResponse, type NodeMetrics, type Result, type WatchStateResponse } from '../rpc/gen/metronome/v1/agent.ts';
 import type { FunctionMessage as DeployedFunction } from '../rpc/gen/metronome/v1/function.ts';
+import { MAX_BATCH_BYTES, MAX_BATCH_ITEMS } from '../rpc/limits.ts';
 import { fromErrorDetail, fromStatus } from '../rpc/status.ts';
 import { METRIC_NAMES, NODE_ROW, RECEIVED_AT, SENT_AT } from '../scheduler/cluster-view.ts';
 import type { LinkEvent, LinksData, LinksRequest } from './links-protocol.ts';
@@ -26,6 +27,7 @@ const { nodeTable } = workerData as LinksData;
 const table = new Float64Array(nodeTable);
 const definitions = new Map<string, DeployedFunction>();
 const links = new Map<number, Link>();
+let connections = 0;
 const nowMs = (): number => performance.timeOrigin + performance.now();
 
 let outgoing: LinkEvent[] = [];
@@ -52,7 +54,8 @@ class Link {
   #dispatch: ClientDuplexStream<DispatchRequest, DispatchResponse> | undefined;
   #state: ClientReadableStream<WatchStateResponse> | undefined;
   #sequence = 0;
-  #connectedAtMs = 0;
+  /** Number of the present connection, unique in this thread. */
+  #connection = 0;
   #retryMs = FIRST_RETRY_MS;
   #retry: NodeJS.Timeout | undefined;
   #refusals = 0;
@@ -82,7 +85,7 @@ class Link {
     this.#sequence = 0;
     this.#blocked = false;
     this.#early = [];
-    this.#connectedAtMs = nowMs();
+    this.#connection = ++connections;
     // The dispatch stream first: then the snapshot is the truth about everything sent on earlier streams.
     const dispatch = this.#client.dispatch();
     this.#dispatch = dispatch;
@@ -140,6 +143,11 @@ class Link {
     this.#tearDown();
   }
 
+  /** Sends an execution unless it was decided on the truth of another connection. */
+  execute(command: DispatchCommand, connection: number): void {
+    if (connection === this.#connection) this.send(command);
+  }
+
   send(command: DispatchCommand): void {
     if (this.#dispatch === undefined) return; // see #tearDown
     const { execute } = command;
@@ -166,8 +174,11 @@ class Link {
 
   #flush(): void {
     while (this.#dispatch !== undefined && !this.#blocked && this.#backlog.length > 0) {
-      const commands = this.#backlog.length <= 1_024 ? this.#backlog : this.#backlog.slice(0, 1_024);
-      this.#backlog = this.#backlog.length <= 1_024 ? [] : this.#backlog.slice(1_024);
+      // A message over the receiver's limit would break the stream, and with it all other work of the node.
+      let count = 0;
+      for (let bytes = 0; count < this.#backlog.length && count < MAX_BATCH_ITEMS && (count === 0 || bytes < MAX_BATCH_BYTES); count++) bytes += this.#backlog[count]?.execute?.payload.length ?? 0;
+      const commands = this.#backlog.slice(0, count);
+      this.#backlog = this.#backlog.slice(count);
       this.#blocked = !this.#dispatch.write({ commands });
     }
   }
@@ -211,7 +222,7 @@ class Link {
     if (message.snapshot) {
       this.#retryMs = FIRST_RETRY_MS;
       this.#refusals = 0;
-      report({ kind: 'snapshot', node: this.node, epoch: message.epoch, slots: message.slots, running: message.running, connectedAtMs: this.#connectedAtMs, change });
+      report({ kind: 'snapshot', node: this.node, epoch: message.epoch, slots: message.slots, running: message.running, connection: this.#connection, change });
       const early = this.#early ?? [];
       this.#early = undefined;
       this.#onEvents(early);
@@ -263,7 +274,7 @@ port.on('message', (request: LinksRequest) => {
         if (link === undefined) continue;
         if (item.kind === 'execute') {
           const { payload } = item.execute;
-          link.send({ execute: { ...item.execute, payload: Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength), definition: undefined } });
+          link.execute({ execute: { ...item.execute, payload: Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength), definition: undefined } }, item.connection);
         } else if (item.kind === 'cancel') link.send({ cancel: item.id });
         else link.send({ acknowledge: item.id });
       }

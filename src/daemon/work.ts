@@ -23,7 +23,9 @@ export interface Cargo {
   readonly contentType: string;
   readonly traceparent: string;
   /** Step of this run, as this call. */
-  readonly run: Run | undefined;
+  run: Run | undefined;
+  /** Id of that run, which stays when the run is forgotten; '': none. */
+  readonly runId: string;
   readonly call: number;
   readonly step: string;
   /** Accepted asynchronously: its end is stored before it is acknowledged. */
@@ -75,6 +77,7 @@ export interface WorkOptions {
   readonly log: { warn(fields: object, event: string): void; error(fields: object, event: string): void };
 }
 
+const STORE_RETRY_MS = 1_000;
 const MAX_KEYS = 10_000;
 const KEY_WINDOW_MS = 3_600_000;
 /** Results up to this size are remembered with their invocation, bytes. */
@@ -129,13 +132,16 @@ export class Work {
     if (item.idempotencyKey !== '') {
       key = `${item.target}\n${item.idempotencyKey}`;
       const known = this.#keys.get(key);
-      if (known !== undefined && this.#o.nowMs() - known.atMs < KEY_WINDOW_MS) {
+      if (known !== undefined && (known.settled === undefined || this.#o.nowMs() - known.atMs < KEY_WINDOW_MS)) {
         if (known.settled !== undefined) this.#settle({ ...known.settled, ticket: item.ticket });
         else known.tickets.push(item.ticket);
         return;
       }
+      this.#keys.delete(key);
       this.#keys.set(key, { atMs: this.#o.nowMs(), tickets: [], id: '', settled: undefined });
-      if (this.#keys.size > MAX_KEYS) for (const oldest of this.#keys.keys()) {
+      // Only settled ones go: others wait for those in flight, and these are bounded by what may live.
+      if (this.#keys.size > MAX_KEYS) for (const [oldest, { settled }] of this.#keys) {
+        if (settled === undefined) continue;
         this.#keys.delete(oldest);
         break;
       }
@@ -161,7 +167,7 @@ export class Work {
     const expiresAtMs = item.deadlineAtMs === 0 ? Infinity : item.deadlineAtMs;
     if (registry.workflows.has(item.target)) return this.#beginRun(item, owner, id).id;
     if (!registry.functions.has(item.target)) throw registry.unknown(item.target);
-    const cargo: Cargo = { ticket: owner.ticket, payload: item.payload, contentType: item.contentType, traceparent: item.traceparent, run: undefined, call: 0, step: '', durable: owner.durable, key: owner.key };
+    const cargo: Cargo = { ticket: owner.ticket, payload: item.payload, contentType: item.contentType, traceparent: item.traceparent, run: undefined, runId: '', call: 0, step: '', durable: owner.durable, key: owner.key };
     return scheduler.submit({
       functionName: item.target, slaMs: item.slaMs, expiresAtMs, inputs: item.inputs, localityKey: item.localityKey, policyName: item.policy, cargo,
       ...(id === undefined ? {} : { id, attempt }), ...(owner.durable ? { patient: true } : {}),
@@ -175,7 +181,7 @@ export class Work {
     const spec = registry.workflows.get(item.target)?.spec;
     if (spec === undefined) throw registry.unknown(item.target);
     if (scheduler.isDraining && !owner.durable) throw new MetronomeError('DRAINING', 'The scheduler is shutting down and takes no new work.', { component: 'scheduler' });
-    if (this.runs.size >= maxWorkflowRuns) throw new MetronomeError('QUEUE_FULL', `${this.runs.size} workflow runs live already (limits.maxWorkflowRuns).`, { component: 'scheduler', retryAfterMs: 1_000 });
+    if (!owner.durable && this.runs.size >= maxWorkflowRuns) throw new MetronomeError('QUEUE_FULL', `${this.runs.size} workflow runs live already (limits.maxWorkflowRuns).`, { component: 'scheduler', retryAfterMs: 1_000 });
     if (!owner.durable && !scheduler.cluster.hasHope()) throw new MetronomeError('NO_NODES', 'No node is ready. `metronome node list` shows what the scheduler knows.', { component: 'scheduler', retryAfterMs: 1_000 });
     const arrivedAtMs = nowMs();
     const id = givenId ?? `${this.#o.idPrefix}w${(this.#runCount++).toString(36).padStart(5, '0')}`;
@@ -197,13 +203,22 @@ export class Work {
     };
     this.runs.set(id, run);
     run.expiry = setTimeout(() => this.#cancelRun(run, { code: 'DEADLINE_EXCEEDED', message: `The workflow "${spec.name}" did not end in time.`, component: 'scheduler', invocationId: id }), Math.max(0, deadlineAtMs - arrivedAtMs));
-    if (owner.durable) void this.#o.store.markDispatched(id, '', 0, 1).catch((error: unknown) => this.#o.log.error({ err: error, id }, 'store.markDispatched.failed'));
-    run.workflow.start();
+    if (!owner.durable) run.workflow.start();
+    else {
+      // Noted before anything runs: after a crash a run that may have begun is not simply begun again.
+      this.#o.store.markDispatched(id, 'steps', 0, 1).then(
+        (noted) => noted && run.workflow.start(),
+        (error: unknown) => {
+          this.#o.log.error({ err: error, id }, 'store.markDispatched.failed');
+          this.#cancelRun(run, MetronomeError.from(error).toRecord());
+        },
+      );
+    }
     return run;
   }
 
   #callStep(run: Run, call: StepCall, item: Pick<SubmitItem, 'localityKey' | 'policy' | 'traceparent'>): void {
-    const cargo: Cargo = { ticket: -1, payload: call.payload, contentType: call.contentType, traceparent: item.traceparent, run, call: call.call, step: call.label, durable: false, key: '' };
+    const cargo: Cargo = { ticket: -1, payload: call.payload, contentType: call.contentType, traceparent: item.traceparent, run, runId: run.id, call: call.call, step: call.label, durable: false, key: '' };
     try {
       const { id } = this.#o.scheduler.submit({
         functionName: call.function, slaMs: call.slaMs, expiresAtMs: call.deadlineAtMs === 0 ? Infinity : call.deadlineAtMs, inputs: call.inputs,
@@ -242,7 +257,7 @@ export class Work {
     } else if (error !== undefined) message.error = toErrorDetail({ ...error, invocationId: run.id });
     this.#deliver(run.ticket, run.key, message.response, error === undefined ? undefined : { ...error, invocationId: run.id });
     if (run.durable) this.#storeEnd(run.id, message, () => {});
-    if (message.response !== undefined) message.response = { ...message.response, steps: [] };
+    if (message.response !== undefined) message.response = { ...message.response, steps: [], ...(message.response.payload.length > REMEMBERED_RESULT_BYTES ? { payload: Buffer.alloc(0) } : {}) };
     this.#remember(run.id, message);
   }
 
@@ -271,6 +286,7 @@ export class Work {
     const kind = registry.kindOf(item.target);
     if (scheduler.isDraining) throw new MetronomeError('DRAINING', 'The scheduler is shutting down and takes no new work.', { component: 'scheduler' });
     if (scheduler.live.size + this.#accepting >= this.#o.maxLive) throw new MetronomeError('QUEUE_FULL', `${scheduler.live.size} invocations live already (limits.maxLive); try again later.`, { component: 'scheduler', retryAfterMs: 1_000 });
+    if (kind === 'workflow' && this.runs.size + this.#accepting >= this.#o.maxWorkflowRuns) throw new MetronomeError('QUEUE_FULL', `${this.runs.size} workflow runs live already (limits.maxWorkflowRuns).`, { component: 'scheduler', retryAfterMs: 1_000 });
     const id = `${this.#o.idPrefix}a${(this.#asyncCount++).toString(36).padStart(5, '0')}`;
     const idempotent = kind === 'function' ? registry.functions.get(item.target)?.spec?.idempotent === true : (registry.workflows.get(item.target)?.spec?.steps.every((step) => registry.functions.get(step.function)?.spec?.idempotent === true) ?? false);
     const request = InvokeRequest.encode(InvokeRequest.fromPartial({
@@ -309,8 +325,22 @@ export class Work {
 
   #storeEnd(id: string, message: InvocationMessage, then: () => void): void {
     this.storing.add(id);
-    const stored = this.#o.store.endInvocation(id, Uint8Array.from(InvocationMessage.encode(message).finish()), this.#o.nowMs());
-    stored.finally(() => this.storing.delete(id)).then(then, (error: unknown) => this.#o.log.error({ err: error, id }, 'store.endInvocation.failed'));
+    const bytes = Uint8Array.from(InvocationMessage.encode(message).finish());
+    const endedAtMs = this.#o.nowMs();
+    const attempt = (): void => {
+      this.#o.store.endInvocation(id, bytes, endedAtMs).then(
+        () => {
+          this.storing.delete(id);
+          then();
+        },
+        (error: unknown) => {
+          this.#o.log.error({ err: error, id }, 'store.endInvocation.failed');
+          // A disk that is full may have room again; until then the agent keeps the result.
+          if (MetronomeError.from(error).code !== 'DRAINING') setTimeout(attempt, STORE_RETRY_MS).unref();
+        },
+      );
+    };
+    attempt();
   }
 
   /** Takes up again what was accepted before a restart; its next attempt is the one after `row.attempt`. */
@@ -321,7 +351,7 @@ export class Work {
   /** Takes back what an agent still runs, or has ended and tells again after its snapshot. False: the agent does not have it. */
   adopt(row: StoredInvocation, node: number): boolean {
     const item = requestOf(row);
-    const cargo: Cargo = { ticket: -1, payload: NOTHING, contentType: '', traceparent: '', run: undefined, call: 0, step: '', durable: true, key: '' };
+    const cargo: Cargo = { ticket: -1, payload: NOTHING, contentType: '', traceparent: '', run: undefined, runId: '', call: 0, step: '', durable: true, key: '' };
     return this.#o.scheduler.adopt({ functionName: row.target, slaMs: item.slaMs, expiresAtMs: row.deadlineAtMs === 0 ? Infinity : row.deadlineAtMs, inputs: item.inputs, localityKey: '', policyName: '', id: row.id, cargo }, node, row.attempt) !== undefined;
   }
 
@@ -342,6 +372,8 @@ export class Work {
     const { run } = cargo;
     if (run !== undefined) {
       run.calls.delete(cargo.call);
+      // Remembered steps must not keep the whole run with all its payloads.
+      cargo.run = undefined;
       run.ended.push(toInvocation(invocation, scheduler.cluster, invocation.endedAtMs, { runId: run.id, step: cargo.step }, false));
       // Not now: the scheduler is in the middle of an event, and the run submits its next calls.
       queueMicrotask(() => {
@@ -410,13 +442,13 @@ export class Work {
   /** The workflow run that an invocation is a step of; '' if it is none. */
   runOf(id: string): string {
     const found = this.#o.scheduler.live.get(id) ?? this.remembered.get(id);
-    return found !== undefined && 'host' in found ? ((found.cargo as Cargo).run?.id ?? '') : '';
+    return found !== undefined && 'host' in found ? (found.cargo as Cargo).runId : '';
   }
 
   #message(found: Invocation | InvocationMessage, withResult: boolean): InvocationMessage {
     if (!('host' in found)) return withResult ? found : { ...found, response: undefined };
     const cargo = found.cargo as Cargo; // all invocations here carry it
-    return toInvocation(found, this.#o.scheduler.cluster, this.#o.nowMs(), { runId: cargo.run?.id ?? '', step: cargo.step }, withResult);
+    return toInvocation(found, this.#o.scheduler.cluster, this.#o.nowMs(), { runId: cargo.runId, step: cargo.step }, withResult);
   }
 
   /** Newest first. */

@@ -50,6 +50,8 @@ export class ClusterView {
   readonly used: Int32Array;
   /** After a refusal the node gets nothing until then, or until its next state. */
   readonly refusesUntilMs: Float64Array;
+  /** Refusals since its last result: each doubles the pause. */
+  readonly refusals: Uint8Array;
   readonly running: Invocation[][] = [];
   /** Ids that run on the node but are not known here (work of a former scheduler). */
   readonly foreign: Set<string>[] = [];
@@ -68,6 +70,7 @@ export class ClusterView {
     this.slots = new Int32Array(maxNodes);
     this.used = new Int32Array(maxNodes);
     this.refusesUntilMs = new Float64Array(maxNodes);
+    this.refusals = new Uint8Array(maxNodes);
     this.repairs = new Int32Array(maxNodes);
     this.draining = new Uint8Array(maxNodes);
     this.connected = new Uint8Array(maxNodes);

@@ -504,6 +504,7 @@ export class Scheduler implements InvocationHost {
     const entry = this.functions.entries[invocation.functionIndex] as FunctionEntry;
     const failed = result.error !== undefined;
     const wasBusy = this.#freeSlot(invocation, entry);
+    this.cluster.refusals[node] = 0;
     if (wasBusy && entry.settings.reuse && (!failed || result.error?.code === 'FUNCTION_FAILED')) this.#gainWarm(entry, node, 1);
     if (!failed) {
       this.predictor.observe({
@@ -530,11 +531,16 @@ export class Scheduler implements InvocationHost {
     this.counters.rejected++;
     const entry = this.functions.entries[invocation.functionIndex] as FunctionEntry;
     this.#freeSlot(invocation, entry);
-    this.cluster.refusesUntilMs[node] = now + REFUSAL_PAUSE_MS;
+    // Each further refusal doubles the pause; a result ends it. A node that drains by its own wish gets nothing more.
+    const refusals = Math.min(5, this.cluster.refusals[node] as number);
+    this.cluster.refusals[node] = refusals + 1;
+    const pauseMs = REFUSAL_PAUSE_MS * 2 ** refusals;
+    this.cluster.refusesUntilMs[node] = now + pauseMs;
+    if (error.code === 'DRAINING') this.#nodes[node]?.send({ type: 'DRAIN' });
     if (this.#leaveNode(invocation, { type: 'REJECTED', reason: 'rejectedByNode', error })) this.#decideAgain(invocation, entry);
     this.#nextTurns(entry);
     // The pause ends without an event of its own when no state comes in between.
-    this.#clock.setTimer(now + REFUSAL_PAUSE_MS, () => {
+    this.#clock.setTimer(now + pauseMs, () => {
       if (this.#stopped) return;
       this.#tick();
       this.#nodeReleased(node);
@@ -807,6 +813,8 @@ export class Scheduler implements InvocationHost {
     }
     cluster.slots[node] = slots;
     cluster.connected[node] = 1;
+    // A wish to cancel that was told on broken streams was lost with them.
+    for (const invocation of cluster.running[node] as Invocation[]) if (invocation.cancelError !== undefined && truth.has(invocation.id)) this.#transport.cancel(invocation, node);
     const again: Invocation[] = [];
     for (const invocation of missing) {
       this.counters.slotRepairs++;
@@ -943,10 +951,13 @@ export class Scheduler implements InvocationHost {
   /** Looks for silence, three times per staleness interval. */
   #watchNodes(): void {
     const everyMs = Math.max(10, this.#options.staleAfterMs / 3);
+    let expectedMs = this.nowMs + everyMs;
     const look = (): void => {
       if (this.#stopped) return;
       const now = this.#tick();
-      for (let node = 0; node < this.cluster.count; node++) {
+      // So late, it was we who slept: what the nodes said meanwhile is still to be read.
+      const overslept = now > expectedMs + 2 * everyMs;
+      for (let node = 0; node < this.cluster.count && !overslept; node++) {
         const heardMs = this.cluster.receivedAtMs(node);
         if (heardMs === 0) continue;
         const status = this.cluster.status[node];
@@ -956,9 +967,10 @@ export class Scheduler implements InvocationHost {
         else if (silentMs <= this.#options.staleAfterMs && status === STALE && this.cluster.connected[node] === 1) this.nodeHeard(node);
       }
       this.#rearm();
-      this.#watch = this.#clock.setTimer(now + everyMs, look);
+      expectedMs = now + everyMs;
+      this.#watch = this.#clock.setTimer(expectedMs, look);
     };
-    this.#watch = this.#clock.setTimer(this.nowMs + everyMs, look);
+    this.#watch = this.#clock.setTimer(expectedMs, look);
   }
 
   // ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────

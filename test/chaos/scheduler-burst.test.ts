@@ -8,7 +8,7 @@ import { InvocationState } from '../../src/rpc/gen/metronome/v1/invoke.ts';
 import { NodeStatus } from '../../src/rpc/gen/metronome/v1/node.ts';
 import { PATIENCE, TOOL, linesOf, openGate, openProcessCluster, type ProcessCluster } from '../integration/harness.ts';
 
-const EACH = 150;
+const EACH = 100;
 const KILLS = 3;
 let cluster: ProcessCluster;
 
@@ -19,22 +19,13 @@ beforeAll(async () => {
 }, 60_000);
 afterAll(() => cluster.close(), 60_000);
 
-/** SIGKILL for the scheduler; resolves when the next one answers. */
-async function killScheduler(meanwhile: () => unknown = () => {}): Promise<void> {
-  const pid = cluster.schedulerPid();
-  process.kill(pid, 'SIGKILL');
-  await meanwhile();
-  await vi.waitFor(() => expect(cluster.schedulerPid()).not.toBe(pid), PATIENCE);
-  await vi.waitFor(() => cluster.client.getStatus({}, { timeoutMs: 1_000 }), { timeout: 20_000, interval: 50 });
-}
-
 describe('a scheduler that is killed', () => {
   it('fails its synchronous callers, and their runs hold no slot afterwards, whether they end before, during or after the restart', async () => {
     const during = cluster.scratch(), after = cluster.scratch(), log = cluster.scratch();
     const calls = [cluster.call('once', { gate: during, log }), cluster.call('again', { gate: during, log }), cluster.call('once', { gate: after, log })];
     const outcomes = Promise.allSettled(calls);
     await vi.waitFor(() => expect(linesOf(log)).toHaveLength(3), PATIENCE);
-    await killScheduler(() => openGate(during));
+    await cluster.killScheduler(() => openGate(during));
     for (const outcome of await outcomes) expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'UNAVAILABLE' } });
     const used = async (): Promise<number> => Object.values(await cluster.nodes()).reduce((sum, { slotsUsed }) => sum + slotsUsed, 0);
     await vi.waitFor(async () => expect([Object.values(await cluster.nodes()).filter(({ status }) => status === NodeStatus.READY).length, await used()]).toEqual([2, 1]), PATIENCE);
@@ -62,13 +53,14 @@ describe('a scheduler that is killed in a burst', () => {
       }));
       // Some have run, some run, some wait, some are on their way in.
       await vi.waitFor(() => expect(linesOf(log).length).toBeGreaterThan(before + 20 * (kill + 1)), PATIENCE);
-      await killScheduler(() => burst);
+      await cluster.killScheduler(() => burst);
     }
     expect(receipts.size).toBeGreaterThan(KILLS * 20);
+    const ends = await Promise.all([...receipts].map(async ([id, name]) => ({ id, name, invocation: await cluster.ended(id) })));
+    const counts = runs();
     const outcomes: Record<string, number> = {};
-    for (const [id, name] of receipts) {
-      const { state, error } = await cluster.ended(id);
-      const ran = runs().get(id) ?? 0;
+    for (const { id, name, invocation: { state, error } } of ends) {
+      const ran = counts.get(id) ?? 0;
       const outcome = state === InvocationState.COMPLETED ? 'completed' : (error?.code ?? 'none');
       outcomes[`${name} ${outcome}`] = (outcomes[`${name} ${outcome}`] ?? 0) + 1;
       if (outcome === 'completed') expect({ id, ran: name === 'once' ? ran : Math.min(1, ran) }).toEqual({ id, ran: 1 });

@@ -17,14 +17,6 @@ beforeAll(async () => {
 }, 60_000);
 afterAll(() => cluster.close(), 60_000);
 
-/** SIGKILL for the scheduler; resolves when the next one answers. */
-async function killScheduler(): Promise<void> {
-  const pid = cluster.schedulerPid();
-  process.kill(pid, 'SIGKILL');
-  await vi.waitFor(() => expect(cluster.schedulerPid()).not.toBe(pid), PATIENCE);
-  await vi.waitFor(() => cluster.client.getStatus({}, { timeoutMs: 1_000 }), { timeout: 20_000, interval: 50 });
-}
-
 const runsOf = (log: string): Map<string, number> => {
   const runs = new Map<string, number>();
   for (const line of linesOf(log)) {
@@ -41,7 +33,7 @@ describe('a scheduler that is killed', () => {
     // Two run (one slot on each of two nodes), the others wait for room.
     for (let i = 0; i < 8; i++) ids.push(await cluster.callAsync(i % 2 === 0 ? 'once' : 'again', { log, gate, value: i }, SPREAD));
     await vi.waitFor(() => expect(linesOf(log).length).toBe(2), PATIENCE);
-    await killScheduler();
+    await cluster.killScheduler();
     openGate(gate);
     for (const [i, id] of ids.entries()) {
       const invocation = await cluster.ended(id);
@@ -57,7 +49,7 @@ describe('a scheduler that is killed', () => {
     const log = cluster.scratch();
     const ids = [await cluster.callAsync('once', { log, op: 'sleep', value: 400 }, SPREAD), await cluster.callAsync('once', { log, op: 'sleep', value: 450 }, SPREAD)];
     await vi.waitFor(() => expect(linesOf(log).length).toBe(2), PATIENCE);
-    await killScheduler();
+    await cluster.killScheduler();
     for (const id of ids) expect((await cluster.ended(id)).state).toBe(InvocationState.COMPLETED);
     for (const id of ids) expect(runsOf(log).get(id)).toBe(1);
     await cluster.quiet();
@@ -66,7 +58,7 @@ describe('a scheduler that is killed', () => {
   it('still knows its functions, what ended before, and the idempotency keys of accepted work', async () => {
     const before = await cluster.callAsync('again', { value: 'kept' }, { idempotencyKey: 'key-1' });
     await cluster.ended(before);
-    await killScheduler();
+    await cluster.killScheduler();
     expect((await cluster.client.listFunctions({})).functions.map(({ spec }) => spec?.name)).toEqual(['again', 'once']);
     const found = await cluster.look(before);
     expect(found.state).toBe(InvocationState.COMPLETED);
@@ -82,7 +74,7 @@ describe('a scheduler that is killed', () => {
     await vi.waitFor(() => expect(linesOf(log).length).toBe(2), PATIENCE);
     const [, ...agents] = cluster.cluster.pids;
     for (const pid of agents) process.kill(pid, 'SIGKILL');
-    await killScheduler();
+    await cluster.killScheduler();
     openGate(gate);
     const interrupted = await cluster.ended(once);
     expect(interrupted.error).toMatchObject({ code: 'INTERRUPTED' });
