@@ -78,6 +78,21 @@ describe('an agent that is killed', () => {
     await cluster.quiet();
   }, 60_000);
 
+  it('or only sleeps for longer than it may be silent, is lost and comes back by itself', async () => {
+    const { pid } = cluster.agentProcesses.get('node-1') ?? { pid: 0 };
+    process.kill(pid, 'SIGSTOP');
+    try {
+      await cluster.untilStatus('node-1', NodeStatus.LOST);
+    } finally {
+      process.kill(pid, 'SIGCONT');
+    }
+    await cluster.untilStatus('node-1', NodeStatus.READY);
+    await cluster.client.drainNode({ name: 'node-2', drain: true });
+    expect((await cluster.call('once', {})).node).toBe('node-1');
+    await cluster.client.drainNode({ name: 'node-2', drain: false });
+    await cluster.quiet();
+  }, 60_000);
+
   it('and comes back under its name gets work again', async () => {
     await cluster.killAgent('node-1');
     await cluster.untilStatus('node-1', NodeStatus.LOST);

@@ -50,6 +50,8 @@ export interface FakeNode {
   isSilent: boolean;
   /** The next so many executes are refused. */
   refusals: number;
+  /** Why it refuses. */
+  refusalCode: 'NODE_FULL' | 'INTERNAL' | 'DRAINING';
   /** Most that ever ran at once. */
   mostRunning: number;
   /** Executes that came while all slots were busy. */
@@ -135,12 +137,13 @@ export function createCluster(options: ClusterOptions = {}) {
     if (kept !== undefined && kept.attempt >= attempt) return deliver(node, id);
     node.unacknowledged.delete(id);
     if (node.refusals > 0 || node.runs.size >= node.slots) {
-      if (node.refusals > 0) node.refusals--;
+      const refused = node.refusals > 0;
+      if (refused) node.refusals--;
       else {
         node.oversold++;
         trace.push(`${clock.nowMs() - 1_000_000} OVERSOLD ${node.name} with ${id}`);
       }
-      onStream(node, () => scheduler.rejected(id, node.index, { code: 'NODE_FULL', message: 'No slot.' }));
+      onStream(node, () => scheduler.rejected(id, node.index, { code: refused ? node.refusalCode : 'NODE_FULL', message: 'No slot.' }));
       return;
     }
     starts.set(id, (starts.get(id) ?? 0) + 1);
@@ -197,7 +200,7 @@ export function createCluster(options: ClusterOptions = {}) {
     /** A new node that registers now; ready after two hops. */
     addNode(slots: number, name = `n${nodes.length}`): FakeNode {
       const node: FakeNode = {
-        name, index: nodes.length, epoch: 1, slots, runs: new Map(), unacknowledged: new Map(), stream: 0, isAlive: true, isConnected: true, isSilent: false, refusals: 0, mostRunning: 0, oversold: 0, wasLost: false,
+        name, index: nodes.length, epoch: 1, slots, runs: new Map(), unacknowledged: new Map(), stream: 0, isAlive: true, isConnected: true, isSilent: false, refusals: 0, refusalCode: 'NODE_FULL', mostRunning: 0, oversold: 0, wasLost: false,
       };
       nodes.push(node);
       register(node);

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import type { Engine } from '../../machines/host.ts';
 import type { MetronomeError } from '../../src/core/errors.ts';
 import { MAX_REJECTIONS, type Invocation } from '../../src/core/invocation.ts';
-import { LOST, READY, STALE } from '../../src/scheduler/cluster-view.ts';
+import { DRAINING, LOST, READY, STALE } from '../../src/scheduler/cluster-view.ts';
 import { HOP_MS, PUSH_MS, createCluster, resultOf, type Cluster, type ClusterOptions } from './cluster.ts';
 
 describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) => {
@@ -310,6 +310,18 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
       cluster.advance(102);
       expect(limited.reason).toBe('concurrencyLimit');
       expect(cluster.state(free)).toBe('dispatched');
+    });
+
+    it('that are reached when the slack ends keep the waiter waiting for its turn, not for room', () => {
+      const { cluster } = busyLocal(1_000, { concurrency: 2 });
+      const waiter = cluster.submit();
+      expect(waiter.delayingFor).toBe('locality');
+      // Another one takes the last turn before the slack of the first ends: it has no time to wait.
+      expect(cluster.submit('f', 1_000, { slaMs: 100 })).toMatchObject({ node: 1, reason: 'slackExhausted' });
+      cluster.advance(300);
+      expect(waiter).toMatchObject({ delayingFor: 'capacity', reason: 'slackExhausted' });
+      cluster.deploy('f', { concurrency: 3 });
+      expect(cluster.state(waiter)).toBe('dispatched');
     });
 
     it('that are raised or lifted let the waiting go at once', () => {
@@ -718,21 +730,46 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
       cluster.nodes[0]!.refusals = 1;
       const invocation = cluster.submit('once', 30);
       cluster.advance(2 * HOP_MS);
-      expect(invocation).toMatchObject({ node: 1, attempt: 1, rejections: 1 });
+      expect(invocation).toMatchObject({ node: 1, attempt: 1, rejections: 0 });
       const waiter = cluster.submit('once', 10);
       expect(waiter.reason).toBe('noRoom');
       cluster.advance(50);
       expect(waiter.node).toBeGreaterThanOrEqual(0);
     });
 
-    it('in a row end in an error instead of going on for ever', () => {
+    it('for lack of room, however many, do not end it: it runs once there is room', () => {
+      const cluster = make({ slots: [1] });
+      cluster.deploy();
+      cluster.nodes[0]!.refusals = 40;
+      const invocation = cluster.submit();
+      cluster.advance(90_000);
+      expect(cluster.state(invocation)).toBe('completed');
+      expect(cluster.scheduler.counters.rejected).toBe(40);
+    });
+
+    it('of a draining node make it get nothing more', () => {
+      const cluster = make({ slots: [1, 1] });
+      cluster.deploy();
+      cluster.nodes[0]!.refusals = 1_000;
+      cluster.nodes[0]!.refusalCode = 'DRAINING';
+      for (let i = 0; i < 4; i++) {
+        const invocation = cluster.submit();
+        cluster.advance(1_000);
+        expect(invocation.node).toBe(1);
+      }
+      expect(cluster.scheduler.cluster.status[0]).toBe(DRAINING);
+      expect(cluster.scheduler.counters.rejected).toBe(1);
+    });
+
+    it('for other causes end in an error instead of going on for ever', () => {
       const cluster = make({ slots: [1] });
       cluster.deploy();
       cluster.nodes[0]!.refusals = 1_000;
+      cluster.nodes[0]!.refusalCode = 'INTERNAL';
       const invocation = cluster.submit();
       cluster.advance(60_000);
       expect(cluster.state(invocation)).toBe('failed');
-      expect(invocation).toMatchObject({ rejections: MAX_REJECTIONS, error: expect.objectContaining({ code: 'NODE_FULL' }) });
+      expect(invocation).toMatchObject({ rejections: MAX_REJECTIONS, error: expect.objectContaining({ code: 'INTERNAL' }) });
     });
   });
 
