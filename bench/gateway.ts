@@ -35,7 +35,7 @@ export const gatewayBench: Bench = {
           const restMs = dueMs - performance.now();
           if (restMs > 0) await new Promise((resolve) => setTimeout(resolve, restMs));
           sent++;
-          calls.push(client.invoke({ function: 'noop' }, { timeoutMs: 30_000 }).then(
+          calls.push(client.invoke({ function: 'noop' }).then(
             ({ phases }) => {
               added.push(performance.now() - dueMs - (phases?.ranMs ?? 0));
               if (phases?.startState === 4) warm++;

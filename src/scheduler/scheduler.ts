@@ -869,7 +869,9 @@ export class Scheduler implements InvocationHost {
   /** Sandboxes of a function on a node, as the agent counts them. */
   setWarm(functionName: string, version: string, node: number, idle: number, busy: number): void {
     const entry = this.functions.get(functionName);
-    if (entry === undefined || entry.settings.version !== version) return;
+    if (entry === undefined) return;
+    // Without a version the node has nothing of the function at all; of another version: nothing that could be used.
+    if (version !== entry.settings.version && (version !== '' || idle + busy > 0)) return;
     const gained = idle - (entry.idle[node] as number);
     entry.idle[node] = idle;
     entry.busy[node] = busy;

@@ -150,12 +150,12 @@ describe('an agent that ends', () => {
     await draining;
   });
 
-  it('cancels what is left when the grace is over', async () => {
+  it('ends what is left when the grace is over, as lost with the node: it may be retried elsewhere', async () => {
     await using node = await testAgent();
     const id = node.client.send({ definition: await defineFunction('hello.mjs#hangs') });
     await node.client.startOf(id);
     await node.agent.drain(50);
-    expect((await node.client.resultOf(id)).error?.code).toBe('CANCELLED');
+    expect((await node.client.resultOf(id)).error?.code).toBe('NODE_LOST');
   });
 
   it('stops at once without leaving a process, a port or a sandbox directory', async () => {

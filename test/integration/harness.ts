@@ -91,7 +91,7 @@ export async function openCluster(options: ClusterOptions = {}): Promise<TestClu
   const dir = await mkdtemp(join(tmpdir(), 'metronome-it-'));
   const { config } = loadConfig({
     cwd: dir,
-    flags: { 'scheduler.grpcPort': 0, 'scheduler.httpPort': 0, 'scheduler.dataDir': join(dir, 'scheduler'), 'scheduler.logLevel': 'silent', ...options.config },
+    flags: { 'scheduler.grpcPort': 0, 'scheduler.httpPort': 0, 'scheduler.dataDir': join(dir, 'scheduler'), 'scheduler.logLevel': 'silent', 'nodes.staleAfter': '1s', ...options.config },
   });
   const daemon = await startDaemon({ config, log: silent });
   const client = createClient({ address: daemon.grpcAddress, channelOptions: { 'grpc.use_local_subchannel_pool': 1 } });

@@ -1,10 +1,10 @@
 /** Delay scheduling on a real system: two nodes with one slot each, and functions that are slow to initialise. */
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { LocalityClass, StartState } from '../../src/rpc/gen/metronome/v1/common.ts';
 import { DecisionAction } from '../../src/rpc/gen/metronome/v1/inspect.ts';
 import { InvocationState } from '../../src/rpc/gen/metronome/v1/invoke.ts';
 import { NodeStatus } from '../../src/rpc/gen/metronome/v1/node.ts';
-import { TOOL, failure, openCluster, openGate, type TestCluster } from './harness.ts';
+import { PATIENCE, TOOL, failure, openCluster, openGate, type TestCluster } from './harness.ts';
 
 /** A start that is worth waiting for. */
 const INITIALISE_MS = 400;
@@ -105,6 +105,16 @@ describe('policy metronome', () => {
     await cluster.client.drainNode({ name: node, drain: false });
     await cluster.untilStatus(node, NodeStatus.READY);
     await failure(cluster.client.drainNode({ name: 'node-9', drain: true }), 'NODE_NOT_FOUND');
+  });
+
+  it('forgets that a node was warm when its sandbox has outlived its keep-alive', async () => {
+    await cluster.deploy('fades', TOOL, { keepAliveMs: 300 });
+    const { node } = await cluster.call('fades');
+    const warmth = async (): Promise<unknown> => (await cluster.nodes())[node]?.warm.find((each) => each.function === 'fades');
+    const startState = async (): Promise<StartState | undefined> => (await cluster.client.plan({ request: { function: 'fades' } })).decision?.candidates.find((candidate) => candidate.node === node)?.startState;
+    await vi.waitFor(async () => expect(await warmth()).toBeUndefined(), PATIENCE);
+    expect(await startState()).toBe(StartState.PACKAGES);
+    expect((await cluster.call('fades')).phases?.startState).not.toBe(StartState.WARM);
   });
 
   it('takes the node that served a locality key last as local, although nothing else is known', async () => {

@@ -826,6 +826,20 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
       expect(cluster.sent.filter(({ kind }) => kind === 'cancel')).toHaveLength(1);
     });
 
+    it('told on broken streams is told again when they stand', () => {
+      const cluster = make({ slots: [1] });
+      cluster.deploy();
+      const invocation = cluster.submit('f', 5_000);
+      cluster.advance(10);
+      cluster.nodes[0]!.isConnected = false; // broken, and the scheduler does not know it yet
+      cluster.scheduler.cancel(invocation.id);
+      cluster.disconnect(cluster.nodes[0]!);
+      cluster.reconnect(cluster.nodes[0]!);
+      cluster.advance(4 * HOP_MS);
+      expect(cluster.state(invocation)).toBe('cancelled');
+      expect(cluster.nodes[0]!.runs.size).toBe(0);
+    });
+
     it('by cancel, while its node is lost, is the end: no further attempt', () => {
       const cluster = make({ slots: [1, 1] });
       cluster.deploy();
