@@ -270,6 +270,8 @@ describe('a caller that gives up', () => {
     await cluster.delaying('single', 2);
     controller.abort();
     await failure(second, 'CANCELLED');
+    // The caller knows at once, the scheduler a moment later.
+    expect((await cluster.ended(waiting?.id ?? '')).state).toBe(InvocationState.CANCELLED);
     openGate(gate);
     expect(echoOf(await third).value).toBe(3);
     await first;
