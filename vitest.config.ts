@@ -6,8 +6,6 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     pool: 'forks',
     maxWorkers: 2,
-    // Real processes on a shared machine: in CI a failure must repeat itself to count. Vitest names what needed it.
-    retry: process.env['CI'] === undefined ? 0 : 2,
     testTimeout: 30_000,
     hookTimeout: 30_000,
     // npm starts Vitest with the lockfile's Node; its children must get the same one.
