@@ -1,7 +1,7 @@
 /**
  * The agent of a node: runs functions in sandboxes, keeps objects, and tells the scheduler about both. This file puts the
  * parts together and takes them apart again; executor.ts is the centre. The contract of handlers stands at the top of
- * shims/node-shim.mjs and shims/python-shim.py.
+ * sandbox/shims/node-shim.mjs and sandbox/shims/python-shim.py.
  *
  * dataDir: epoch, metronome.lock, bundles/<digest>, sandboxes/<id> (gone after stop), objects/.
  */
@@ -14,18 +14,18 @@ import { unaryHandler } from '../rpc/handlers.ts';
 import { createRpcServer, formatAddress, rpcService, type RpcServer } from '../rpc/server.ts';
 import { lockDirectory } from '../store/directory-lock.ts';
 import type { AgentOptions } from './agent-options.ts';
-import { BundleCache } from './bundle-cache.ts';
-import { startDataServer } from './data-server.ts';
+import { BundleCache } from './packages/bundle-cache.ts';
+import { startDataServer } from './objects/data-server.ts';
 import { DispatchHub } from './dispatch-hub.ts';
 import { nextEpoch } from './epoch.ts';
 import { Executor } from './executor.ts';
 import { createNodeMetricsReader } from './node-metrics.ts';
-import { ObjectFetcher } from './object-fetch.ts';
-import { ObjectStore } from './object-store.ts';
-import { createProcessSandboxDriver } from './process-sandbox.ts';
-import { createPythonLookup } from './python-interpreter.ts';
+import { ObjectFetcher } from './objects/object-fetch.ts';
+import { ObjectStore } from './objects/object-store.ts';
+import { createProcessSandboxDriver } from './sandbox/process-sandbox.ts';
+import { createPythonLookup } from './sandbox/python-interpreter.ts';
 import { startRegistration, type Registration } from './registration.ts';
-import { SandboxPool } from './sandbox-pool.ts';
+import { SandboxPool } from './sandbox/sandbox-pool.ts';
 import { StateHub } from './state-hub.ts';
 
 export type { AgentLog, AgentOptions } from './agent-options.ts';

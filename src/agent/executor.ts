@@ -15,11 +15,12 @@ import { StartState, type ObjectRef } from '../rpc/gen/metronome/v1/common.ts';
 import type { FunctionMessage } from '../rpc/gen/metronome/v1/function.ts';
 import { toErrorDetail } from '../rpc/status.ts';
 import type { AgentLog } from './agent-options.ts';
-import type { BundleCache, BundleLease } from './bundle-cache.ts';
-import { untilAborted, type ObjectFetcher } from './object-fetch.ts';
-import type { ObjectStore } from './object-store.ts';
-import type { Sandbox, SandboxInput, SandboxOutcome } from './sandbox-driver.ts';
-import type { Deployed, SandboxLease, SandboxPool } from './sandbox-pool.ts';
+import type { BundleCache } from './packages/bundle-cache.ts';
+import { untilAborted, type ObjectFetcher } from './objects/object-fetch.ts';
+import type { ObjectStore } from './objects/object-store.ts';
+import type { ProgramLease } from './program.ts';
+import type { Sandbox, SandboxInput, SandboxOutcome } from './sandbox/sandbox-driver.ts';
+import type { Deployed, SandboxLease, SandboxPool } from './sandbox/sandbox-pool.ts';
 
 /** Where events go. */
 export interface EventSink {
@@ -258,7 +259,7 @@ export class Executor {
     const { bundles, pool } = this.#options;
     const startedAt = performance.now();
     const digest = lease.deployed.bundleDigest;
-    let bundle: BundleLease | undefined = bundles.tryAcquire(digest);
+    let bundle: ProgramLease | undefined = bundles.tryAcquire(digest);
     measured.startState = bundle === undefined ? StartState.COLD : StartState.PACKAGES;
     if (bundle === undefined) {
       const coming = bundles.acquire(digest);

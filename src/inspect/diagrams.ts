@@ -22,7 +22,7 @@ export const MACHINES: readonly { readonly machine: AnyStateMachine; readonly su
 ];
 
 /** Where the pages are, of the project's own source tree. */
-export const DIAGRAMS_DIR = fileURLToPath(new URL('../../docs/machines/', import.meta.url));
+export const DIAGRAMS_DIR = fileURLToPath(new URL('../../docs/machines', import.meta.url));
 
 /** Writes the pages that are out of date or missing into `dir`; with `check` it writes nothing. Returns their file names. */
 export function writeDiagrams({ check, dir = DIAGRAMS_DIR }: { readonly check: boolean; readonly dir?: string }): string[] {

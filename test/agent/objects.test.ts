@@ -8,8 +8,8 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import { ObjectFetcher } from '../../src/agent/object-fetch.ts';
-import { ObjectStore } from '../../src/agent/object-store.ts';
+import { ObjectFetcher } from '../../src/agent/objects/object-fetch.ts';
+import { ObjectStore } from '../../src/agent/objects/object-store.ts';
 import type { ObjectRef } from '../../src/rpc/gen/metronome/v1/common.ts';
 import { defineFunction, json, putObject, tempDir, testAgent } from './harness.ts';
 

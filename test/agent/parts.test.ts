@@ -6,10 +6,10 @@ import fc from 'fast-check';
 import { Packr } from 'msgpackr';
 import { create } from 'tar';
 import { describe, expect, it } from 'vitest';
-import { BundleCache, unpackBundle } from '../../src/agent/bundle-cache.ts';
+import { BundleCache, unpackBundle } from '../../src/agent/packages/bundle-cache.ts';
 import { createNodeMetricsReader } from '../../src/agent/node-metrics.ts';
-import { OutputCapture } from '../../src/agent/output-capture.ts';
-import { FrameReader, decodeFrame } from '../../src/agent/sandbox-frames.ts';
+import { OutputCapture } from '../../src/agent/sandbox/output-capture.ts';
+import { FrameReader, decodeFrame } from '../../src/agent/sandbox/sandbox-frames.ts';
 import { bundleOf, tempDir } from './harness.ts';
 
 describe('captured output', () => {

@@ -9,7 +9,7 @@ import { handlerFile } from '../../src/config/bounds.ts';
 import { loadManifest } from '../../src/config/manifest.ts';
 
 /** The folder of the applications. */
-export const APPS = fileURLToPath(new URL('../../apps/', import.meta.url));
+export const APPS = fileURLToPath(new URL('../../apps', import.meta.url));
 
 /** An input object as a handler sees it. */
 export interface Input {

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, vi } from 'vitest';
 import { startAgent, type RunningAgent } from '../../src/agent/agent.ts';
-import { processesWithEnvironment } from '../../src/agent/proc.ts';
+import { processesWithEnvironment } from '../../src/agent/sandbox/proc.ts';
 import { startCluster, type Cluster as RealCluster } from '../../src/cli/cluster/cluster.ts';
 import { packFunction } from '../../src/config/bundle.ts';
 import { loadConfig } from '../../src/config/load.ts';

@@ -1,7 +1,7 @@
 /** The embedded cluster: a scheduler and some agents, each a process, on loopback. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { killNow, processesWithEnvironment } from '../../agent/proc.ts';
+import { killNow, processesWithEnvironment } from '../../agent/sandbox/proc.ts';
 import { MetronomeError } from '../../core/errors.ts';
 import { createClient } from '../../rpc/client.ts';
 import { NodeStatus } from '../../rpc/gen/metronome/v1/node.ts';

@@ -5,10 +5,10 @@
  * Rules: the sandbox that was used last is used first; an idle one goes after its keep-alive, when memory is needed (least
  * recently used first), when its function has a newer version, or when told to. Work is never killed to make room.
  */
-import { MetronomeError } from '../core/errors.ts';
-import type { WarmState } from '../rpc/gen/metronome/v1/agent.ts';
-import type { FunctionMessage, FunctionSpec } from '../rpc/gen/metronome/v1/function.ts';
-import type { BundleLease } from './bundle-cache.ts';
+import { MetronomeError } from '../../core/errors.ts';
+import type { WarmState } from '../../rpc/gen/metronome/v1/agent.ts';
+import type { FunctionMessage, FunctionSpec } from '../../rpc/gen/metronome/v1/function.ts';
+import type { ProgramLease } from '../program.ts';
 import type { Sandbox, SandboxDriver } from './sandbox-driver.ts';
 
 /** A deployed function whose spec is there. */
@@ -58,7 +58,7 @@ export class SandboxPool {
   /** The newest version of each function that was seen, and older ones while they still run. */
   readonly #versions = new Map<string, Version>();
   readonly #newest = new Map<string, Version>();
-  readonly #bundles = new Map<Sandbox, BundleLease>();
+  readonly #bundles = new Map<Sandbox, ProgramLease>();
   readonly #all = new Set<Sandbox>();
   #usedMb = 0;
   #idleCount = 0;
@@ -101,14 +101,17 @@ export class SandboxPool {
   }
 
   /** Makes the sandbox of a lease that is not warm. Resolves when the handler is loaded; `release` is due either way. */
-  start(lease: SandboxLease, bundle: BundleLease): Promise<void> {
+  start(lease: SandboxLease, bundle: ProgramLease): Promise<void> {
     const { spec } = lease.deployed;
     const sandbox = this.#options.driver.create({
       functionName: spec.name,
       runtime: spec.runtime === 'python3' ? 'python3' : 'node',
       bundleDir: bundle.dir,
+      layer: bundle.layer,
       handler: spec.handler,
       memoryMb: spec.memoryMb,
+      cpu: spec.cpu,
+      network: true,
       env: spec.env,
       maxResultBytes: this.#options.maxResultBytes,
       logBytes: this.#options.logBytes,
@@ -142,7 +145,7 @@ export class SandboxPool {
   }
 
   /** Makes idle sandboxes until `count` are there, as far as memory allows. Returns how many there are. */
-  async prewarm(deployed: Deployed, count: number, bundle: () => Promise<BundleLease>): Promise<number> {
+  async prewarm(deployed: Deployed, count: number, bundle: () => Promise<ProgramLease>): Promise<number> {
     const version = this.#versionOf(deployed);
     const leases: SandboxLease[] = [];
     for (let missing = count - version.idle.length; missing > 0; missing--) {

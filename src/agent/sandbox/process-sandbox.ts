@@ -14,10 +14,10 @@ import type { Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { createMachineHost } from '../../machines/host.ts';
-import { sandboxMachine, type SandboxContext, type SandboxEvent, type SandboxStateName, type SandboxStopCause } from '../../machines/sandbox.ts';
-import { MetronomeError, type ErrorCode } from '../core/errors.ts';
-import type { AgentLog } from './agent-options.ts';
+import { createMachineHost } from '../../../machines/host.ts';
+import { sandboxMachine, type SandboxContext, type SandboxEvent, type SandboxStateName, type SandboxStopCause } from '../../../machines/sandbox.ts';
+import { MetronomeError, type ErrorCode } from '../../core/errors.ts';
+import type { AgentLog } from '../agent-options.ts';
 import { OutputCapture } from './output-capture.ts';
 import { RssProbe, descendantsOf, isRunning, killNow, processesWithEnvironment, startTimeOf } from './proc.ts';
 import type { Sandbox, SandboxDriver, SandboxLogs, SandboxOutcome, SandboxRun, SandboxSpec } from './sandbox-driver.ts';
@@ -79,6 +79,9 @@ class ProcessSandboxDriver implements SandboxDriver {
     if (this.#closed) void sandbox.kill(new MetronomeError('DRAINING', 'The agent is shutting down.'));
     return sandbox;
   }
+
+  /** None yet. */
+  createZygote(): undefined {}
 
   /** The command line: limits, death with the parent, then the runtime. */
   command(spec: SandboxSpec, runtime: string): readonly [string, string[]] {

@@ -18,7 +18,7 @@
  * throws   the caller gets type, message and stack; the sandbox stays in use. An unhandled rejection or process.exit() ends the sandbox.
  *
  * stdout and stderr are captured per run. A sandbox runs one invocation at a time; module state survives between runs.
- * Protocol: src/agent/sandbox-frames.ts, on file descriptor 3.
+ * Protocol: src/agent/sandbox/sandbox-frames.ts, on file descriptor 3.
  */
 import { mkdirSync } from 'node:fs';
 import { Socket } from 'node:net';

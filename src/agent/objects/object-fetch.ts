@@ -3,8 +3,8 @@
  * gone. Who asks for an object that is on its way already shares that transfer.
  */
 import { Agent, request } from 'undici';
-import { MetronomeError } from '../core/errors.ts';
-import type { ObjectRef } from '../rpc/gen/metronome/v1/common.ts';
+import { MetronomeError } from '../../core/errors.ts';
+import type { ObjectRef } from '../../rpc/gen/metronome/v1/common.ts';
 import { isObjectId, isObjectName, type ObjectStore, type ObjectWriter } from './object-store.ts';
 
 /** How patient a fetch is, ms. */

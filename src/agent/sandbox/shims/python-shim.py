@@ -17,7 +17,7 @@ returns  None: an empty payload of type application/json, which readers take as 
 raises   the caller gets type, message and traceback; the sandbox stays in use. sys.exit() ends the sandbox.
 
 stdout and stderr are captured per run. A sandbox runs one invocation at a time; module state survives between runs.
-Protocol: src/agent/sandbox-frames.ts, on file descriptor 3.
+Protocol: src/agent/sandbox/sandbox-frames.ts, on file descriptor 3.
 """
 import json
 import os

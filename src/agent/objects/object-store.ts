@@ -7,9 +7,9 @@
 import { createHash, randomBytes, type Hash } from 'node:crypto';
 import { chmod, mkdir, open, readFile, readdir, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { MetronomeError } from '../core/errors.ts';
-import { formatBytes } from '../core/units.ts';
-import type { ObjectRef } from '../rpc/gen/metronome/v1/common.ts';
+import { MetronomeError } from '../../core/errors.ts';
+import { formatBytes } from '../../core/units.ts';
+import type { ObjectRef } from '../../rpc/gen/metronome/v1/common.ts';
 
 /** An object that is here. */
 export interface StoredObject {

@@ -1,6 +1,6 @@
 /** Finds the real Python interpreter once: `python3` on the PATH may be a version manager's shim that costs 50 ms at every start. */
 import { execFile } from 'node:child_process';
-import { MetronomeError } from '../core/errors.ts';
+import { MetronomeError } from '../../core/errors.ts';
 
 /** A lookup that is made once and can be given up. */
 export interface PythonLookup {

@@ -7,8 +7,9 @@ import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promise
 import { dirname, isAbsolute, join, normalize } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { extract, list, type ReadEntry } from 'tar';
-import { MetronomeError } from '../core/errors.ts';
-import { formatBytes } from '../core/units.ts';
+import { MetronomeError } from '../../core/errors.ts';
+import { formatBytes } from '../../core/units.ts';
+import type { ProgramLease } from '../program.ts';
 
 /** Options of the cache. */
 export interface BundleCacheOptions {
@@ -30,14 +31,6 @@ interface Entry {
   readonly digest: string;
   readonly sizeBytes: number;
   users: number;
-}
-
-/** A bundle in use; `release` it when no sandbox needs it any more. */
-export interface BundleLease {
-  readonly dir: string;
-  /** False when it had to be fetched. */
-  readonly wasHere: boolean;
-  release(): void;
 }
 
 export class BundleCache {
@@ -80,13 +73,13 @@ export class BundleCache {
   }
 
   /** The bundle at once if it is here, else undefined. */
-  tryAcquire(digest: string): BundleLease | undefined {
+  tryAcquire(digest: string): ProgramLease | undefined {
     const entry = this.#bundles.get(digest);
     return entry === undefined ? undefined : this.#lease(entry, true);
   }
 
   /** The bundle, fetched if need be. Rejects with what the fetch rejects with, OBJECT_CORRUPT, or FUNCTION_LOAD_FAILED for an unsafe or broken archive. */
-  async acquire(digest: string): Promise<BundleLease> {
+  async acquire(digest: string): Promise<ProgramLease> {
     const here = this.tryAcquire(digest);
     if (here !== undefined) return here;
     let coming = this.#coming.get(digest);
@@ -105,13 +98,14 @@ export class BundleCache {
     await this.#removals;
   }
 
-  #lease(entry: Entry, wasHere: boolean): BundleLease {
+  #lease(entry: Entry, wasHere: boolean): ProgramLease {
     entry.users++;
     this.#bundles.delete(entry.digest);
     this.#bundles.set(entry.digest, entry);
     let held = true;
     return {
       dir: join(this.#options.dir, entry.digest),
+      layer: undefined,
       wasHere,
       release: () => {
         if (held) entry.users--;

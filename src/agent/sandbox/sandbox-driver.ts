@@ -2,7 +2,8 @@
  * What the agent knows of a sandbox, however it is made: a process that has loaded one version of one function and runs
  * one invocation at a time. Drivers: process (process-sandbox.ts); others implement the same interface and contract.
  */
-import type { FunctionFailure, MetronomeError } from '../core/errors.ts';
+import type { FunctionFailure, MetronomeError } from '../../core/errors.ts';
+import type { PackageLayer } from '../program.ts';
 
 /** What a sandbox is made from. */
 export interface SandboxSpec {
@@ -12,8 +13,14 @@ export interface SandboxSpec {
   readonly bundleDir: string;
   /** Module and export, "handler.mjs#run"; the export is "handler" by default. */
   readonly handler: string;
+  /** Packages of the function; undefined: it has none. */
+  readonly layer: PackageLayer | undefined;
   /** Memory limit, MiB. */
   readonly memoryMb: number;
+  /** CPU share in cores; enforced only by drivers that can. */
+  readonly cpu: number;
+  /** Whether it may use the network; enforced only by drivers that can. */
+  readonly network: boolean;
   /** Environment of the function. */
   readonly env: Readonly<Record<string, string>>;
   /** Largest returned payload, bytes. */
@@ -88,12 +95,47 @@ export interface Sandbox {
   readonly rssBytes: number;
 }
 
+/** What a zygote is made from: a runtime that has loaded the direct packages of a layer, and no function yet. */
+export interface ZygoteSpec {
+  readonly runtime: 'node' | 'python3';
+  /** Undefined: the bare runtime, the root of all zygotes. */
+  readonly layer: PackageLayer | undefined;
+  /** Memory limit while it waits, MiB. */
+  readonly memoryMb: number;
+  /** Set: only sandboxes of this function may come from it (drivers whose zygotes share a view of the file system with their children). */
+  readonly functionName: string | undefined;
+}
+
+/**
+ * A process that is ready to become, or to fork, sandboxes of any function whose packages it covers (in whole or in part; what is
+ * missing is imported when the function is loaded).
+ */
+export interface Zygote {
+  readonly id: string;
+  readonly spec: ZygoteSpec;
+  /** Resolves when all imports are done; rejects like Sandbox.ready. */
+  readonly ready: Promise<void>;
+  readonly gone: Promise<void>;
+  readonly isAlive: boolean;
+  readonly rssBytes: number;
+  /** How long each direct package took to import, ms, by package id; empty before `ready`. */
+  readonly importMs: ReadonlyMap<string, number>;
+  /** True when specialising uses it up (a Node process becomes the sandbox); false when it forks. */
+  readonly isConsumed: boolean;
+  /** Makes a sandbox of it; only when ready, and once if it is consumed. Failures come through the sandbox's `ready`. */
+  specialise(spec: SandboxSpec): Sandbox;
+  /** Ends it (not the sandboxes that came of it). Resolves like `gone`. */
+  kill(reason: MetronomeError): Promise<void>;
+}
+
 /** Makes sandboxes of one kind. */
 export interface SandboxDriver {
   /** "process", … */
   readonly name: string;
   /** Makes a sandbox; failures come through `ready`. */
   create(spec: SandboxSpec): Sandbox;
+  /** Makes a zygote; undefined when this driver has none for that runtime. */
+  createZygote(spec: ZygoteSpec): Zygote | undefined;
   /** Ends what a former agent with the same directory left running and removes its files. Called once, before any `create`. */
   sweep(): Promise<void>;
   /** Kills all sandboxes and waits for their end. */

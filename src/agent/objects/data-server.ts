@@ -6,9 +6,9 @@ import { createReadStream } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { pipeline } from 'node:stream/promises';
-import { ERRORS, MetronomeError } from '../core/errors.ts';
-import { listenError } from '../rpc/server.ts';
-import type { AgentLog } from './agent-options.ts';
+import { ERRORS, MetronomeError } from '../../core/errors.ts';
+import { listenError } from '../../rpc/server.ts';
+import type { AgentLog } from '../agent-options.ts';
 import { isObjectId, isObjectName, type ObjectStore, type StoredObject } from './object-store.ts';
 
 /** A server that listens. */
