@@ -2,7 +2,7 @@
 import { MetronomeError } from '../core/errors.ts';
 import type { ControlMethods, LoopMessage } from '../gateway/protocol.ts';
 import { TransitionRing } from '../inspect/transition-ring.ts';
-import { NO_TICKET, START_STATES } from '../predictor/predictor.ts';
+import { NO_SITUATION, NO_TICKET, START_STATES, createPredictionRows } from '../predictor/predictor.ts';
 import type { WatchInvocationsRequest } from '../rpc/gen/metronome/v1/invoke.ts';
 import { Invocation as InvocationMessage } from '../rpc/gen/metronome/v1/invoke.ts';
 import { INVOCATION_STATES } from '../core/invocation.ts';
@@ -134,12 +134,14 @@ export function createControl(o: ControlOptions): Handlers {
         transitions: o.transitions.of(record.id).map((transition) => toTransition(transition, cluster)),
       };
     },
-    plan({ request }) {
+    async plan({ request }) {
       if (request === undefined) throw new MetronomeError('INVALID_REQUEST', 'The request is missing.', { violations: [{ field: 'request', description: 'is required' }] });
       if (registry.workflows.has(request.function)) throw new MetronomeError('INVALID_REQUEST', `"${request.function}" is a workflow; plan one of its functions.`, { component: 'scheduler' });
       if (!registry.functions.has(request.function)) throw registry.unknown(request.function);
-      const { candidates, decision, policy } = scheduler.plan({ functionName: request.function, slaMs: request.slaMs, expiresAtMs: Infinity, inputs: request.inputs, localityKey: request.localityKey, policyName: request.policy, cargo: undefined });
-      return { decision: toPlan(policy, decision, candidates, cluster, scheduler.nowMs, o.localityThreshold) };
+      const submission = { functionName: request.function, slaMs: request.slaMs, expiresAtMs: Infinity, inputs: request.inputs, localityKey: request.localityKey, policyName: request.policy, cargo: undefined };
+      const { promise, resolve } = Promise.withResolvers<ReturnType<typeof toPlan>>();
+      scheduler.plan(submission, ({ policy, decision, candidates }) => resolve(toPlan(policy, decision, candidates, cluster, scheduler.nowMs, o.localityThreshold)));
+      return { decision: await promise };
     },
     listPolicies: () => ({ policies: scheduler.listPolicies(), active: scheduler.policyName }),
     setPolicy({ policy }) {
@@ -165,7 +167,8 @@ export function createControl(o: ControlOptions): Handlers {
     },
     predict({ situations }) {
       const { predictor } = scheduler;
-      const rows = { count: 1, node: new Int32Array(1), startState: new Uint8Array(1), missingBytes: new Float64Array(1), meanMs: new Float64Array(1), spreadMs: new Float64Array(1) };
+      const rows = createPredictionRows(1);
+      rows.count = 1;
       return {
         predictions: situations.map((situation, i) => {
           const entry = scheduler.functions.get(situation.function);
@@ -186,7 +189,7 @@ export function createControl(o: ControlOptions): Handlers {
         if (situation === undefined || entry === undefined) throw registry.unknown(situation?.function ?? '');
         scheduler.predictor.observe({
           functionIndex: entry.index, node: Math.max(0, cluster.indexOf(situation.node)), startState: situation.startState === 0 ? START_STATES.indexOf('cold') : situation.startState,
-          inputBytes: situation.inputBytes, fetchedBytes: situation.missingBytes, fetchedMs, initialisedMs, ranMs, predictedMs: 0,
+          inputBytes: situation.inputBytes, fetchedBytes: situation.missingBytes, fetchedMs, initialisedMs, ranMs, predictedMs: 0, situation: NO_SITUATION,
         });
         accepted++;
       }

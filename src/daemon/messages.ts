@@ -7,6 +7,7 @@ import type { Invocation as InvocationMessage, InvocationState, InvokeResponse, 
 import { NodeMetrics } from '../rpc/gen/metronome/v1/agent.ts';
 import type { Node, NodeStatus } from '../rpc/gen/metronome/v1/node.ts';
 import { toErrorDetail } from '../rpc/status.ts';
+import { SOURCES } from '../predictor/predictor.ts';
 import { METRIC_NAMES, type ClusterView } from '../scheduler/cluster-view.ts';
 import type { CandidateRecord, DecisionRecord } from '../scheduler/decision-ring.ts';
 import type { FunctionTable } from '../scheduler/function-table.ts';
@@ -122,6 +123,9 @@ function toCandidate(record: CandidateRecord, cluster: ClusterView): Candidate {
     load: record.load,
     startState: record.startState as StartState, // same numbers
     missingBytes: Math.max(0, record.missingBytes),
+    p95Ms: record.p95Ms,
+    p99Ms: record.p99Ms,
+    source: SOURCES[record.source] ?? '',
   };
 }
 
@@ -155,7 +159,7 @@ export function toPlan(policy: string, decision: Decision, candidates: Candidate
     const n = (column: { readonly [at: number]: number | undefined }): number => column[row] ?? 0;
     records.push({
       node, local: n(candidates.local) === 1, degree: n(candidates.degree), degreeData: n(candidates.degreeData), degreeInfrastructure: n(candidates.degreeInfrastructure),
-      predictedMs: n(candidates.meanMs), spreadMs: n(candidates.spreadMs), waitMs: cluster.expectedWaitMs(node, nowMs), room: n(candidates.room), load: n(candidates.load),
+      predictedMs: n(candidates.meanMs), spreadMs: n(candidates.spreadMs), p95Ms: n(candidates.p95Ms), p99Ms: n(candidates.p99Ms), source: n(candidates.source), waitMs: cluster.expectedWaitMs(node, nowMs), room: n(candidates.room), load: n(candidates.load),
       startState: n(candidates.startState), missingBytes: n(candidates.missingBytes),
     });
   }

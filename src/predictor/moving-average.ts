@@ -3,7 +3,7 @@
  * initialisation, per (function, class of input size) for the run, and per node for bandwidth. It stays afterwards as
  * the cold-start fallback and as a baseline.
  */
-import { COLD, PACKAGES, WARM, ZYGOTE, type FunctionAccuracy, type Observation, type Predictor } from './predictor.ts';
+import { BY_MOVING_AVERAGE, COLD, NO_SITUATION, PACKAGES, WARM, ZYGOTE, type FunctionAccuracy, type Observation, type Predictor } from './predictor.ts';
 
 /** Priors and weights of the moving averages. */
 export interface MovingAverageOptions {
@@ -26,6 +26,8 @@ export interface MovingAverageOptions {
 /** Classes of input size: one per factor of four from 1 KiB on. */
 const SIZE_CLASSES = 16;
 const RECENT_ERRORS = 256;
+/** Upper quantiles of a normal distribution in mean absolute deviations: an assumption, where the forest measures. */
+const P95_DEVIATIONS = 2.06, P99_DEVIATIONS = 2.92;
 
 class Average {
   mean = 0;
@@ -59,6 +61,7 @@ export function createMovingAveragePredictor(options: MovingAverageOptions = {})
   const bandwidthPrior = options.bytesPerMs ?? 125_000;
   const histories: (FunctionHistory | undefined)[] = [];
   const bandwidths: (Average | undefined)[] = [];
+  const excluded = { failed: 0, cancelled: 0, timedOut: 0, memoryExceeded: 0, lost: 0, refused: 0 };
 
   const sizeClass = (bytes: number): number => (bytes < 1024 ? 0 : Math.min(SIZE_CLASSES - 1, 1 + ((31 - Math.clz32(Math.min(bytes / 1024, 2 ** 31))) >> 1)));
   const initialise = (history: FunctionHistory | undefined, state: number): number => {
@@ -101,13 +104,18 @@ export function createMovingAveragePredictor(options: MovingAverageOptions = {})
         deviation = average.count > 1 ? average.deviation : run / 2;
       }
       const cold = initialise(history, COLD), packages = initialise(history, PACKAGES), zygote = initialise(history, ZYGOTE), warm = initialise(history, WARM);
-      const { node, startState, missingBytes, meanMs, spreadMs, count } = rows;
+      const { node, startState, missingBytes, meanMs, spreadMs, p95Ms, p99Ms, source, count } = rows;
       for (let i = 0; i < count; i++) {
         const state = startState[i] as number;
         const missing = missingBytes[i] as number;
         const start = state === WARM ? warm : state === ZYGOTE ? zygote : state === PACKAGES ? packages : cold;
-        meanMs[i] = run + start + (missing > 0 ? missing / bytesPerMs(node[i] as number) : 0);
-        spreadMs[i] = deviation + start * 0.2;
+        const mean = run + start + (missing > 0 ? missing / bytesPerMs(node[i] as number) : 0);
+        const spread = deviation + start * 0.2;
+        meanMs[i] = mean;
+        spreadMs[i] = spread;
+        p95Ms[i] = mean + P95_DEVIATIONS * spread;
+        p99Ms[i] = mean + P99_DEVIATIONS * spread;
+        source[i] = BY_MOVING_AVERAGE;
       }
       return true;
     },
@@ -115,6 +123,9 @@ export function createMovingAveragePredictor(options: MovingAverageOptions = {})
     initialiseMs: (functionIndex, startState) => initialise(histories[functionIndex], startState),
     bytesPerMs,
     observations: (functionIndex) => histories[functionIndex]?.observations ?? 0,
+    dispatched: () => NO_SITUATION,
+    exclude: (_situation, why) => void excluded[why]++,
+    excluded,
     observe(seen: Observation) {
       const history = (histories[seen.functionIndex] ??= new FunctionHistory());
       history.observations++;

@@ -20,6 +20,32 @@ export interface PredictionRows {
   readonly meanMs: Float64Array;
   /** Result: mean absolute deviation to be expected, ms. */
   readonly spreadMs: Float64Array;
+  /** Result: what 95 of 100 such executions stay below, ms; never below meanMs. */
+  readonly p95Ms: Float64Array;
+  /** Result: what 99 of 100 stay below, ms; never below p95Ms. */
+  readonly p99Ms: Float64Array;
+  /** Result: who said it, an index into SOURCES. */
+  readonly source: Uint8Array;
+}
+
+/** Who makes a prediction; the numbers stand in PredictionRows.source. */
+export const SOURCES = ['moving-average', 'forest'] as const;
+export type Source = (typeof SOURCES)[number];
+export const BY_MOVING_AVERAGE = 0, BY_FOREST = 1;
+
+/** Room for a batch of up to `size` rows. */
+export function createPredictionRows(size: number): PredictionRows {
+  return {
+    count: 0,
+    node: new Int32Array(size),
+    startState: new Uint8Array(size),
+    missingBytes: new Float64Array(size),
+    meanMs: new Float64Array(size),
+    spreadMs: new Float64Array(size),
+    p95Ms: new Float64Array(size),
+    p99Ms: new Float64Array(size),
+    source: new Uint8Array(size),
+  };
 }
 
 /** One measured execution: the situation at dispatch, and what came of it. */
@@ -35,7 +61,16 @@ export interface Observation {
   readonly ranMs: number;
   /** What had been predicted at dispatch, ms; 0: nothing. */
   readonly predictedMs: number;
+  /** What `dispatched` returned for it; NO_SITUATION when nothing was kept. */
+  readonly situation: number;
 }
+
+/** Kept for no dispatch: its features are not known any more. */
+export const NO_SITUATION = -1;
+
+/** Why a run teaches nothing. */
+export const EXCLUSIONS = ['failed', 'cancelled', 'timedOut', 'memoryExceeded', 'lost', 'refused'] as const;
+export type Exclusion = (typeof EXCLUSIONS)[number];
 
 /** How good a predictor was for one function lately. */
 export interface FunctionAccuracy {
@@ -53,9 +88,9 @@ export const NO_TICKET = -1;
 export interface Predictor {
   readonly name: string;
   /**
-   * Fills meanMs and spreadMs. Returns true when they are there; false when they will come later, and then the listener
-   * is called once with `ticket` (unless that is NO_TICKET) and the same question gets its answer at once.
-   * Work: O(rows.count), no allocation when it answers at once.
+   * Fills the results of the rows. Returns true when they are there; false when they will come later: then the listener is called
+   * once with `ticket`, and the same question, asked again with NO_TICKET, gets the best answer there is. With NO_TICKET it
+   * always answers at once. Work: O(rows.count), no allocation.
    */
   predict(functionIndex: number, inputBytes: number, rows: PredictionRows, ticket: number): boolean;
   /** Who is told that a prediction came; called in the thread of predict. A predictor that always answers at once ignores it. */
@@ -66,7 +101,16 @@ export interface Predictor {
   bytesPerMs(node: number): number;
   /** Successful executions of this function seen so far. */
   observations(functionIndex: number): number;
+  /**
+   * The node of `row` was chosen: keeps its situation until the end of the run. Returns its handle for observe or exclude, or
+   * NO_SITUATION.
+   */
+  dispatched(functionIndex: number, inputBytes: number, rows: PredictionRows, row: number): number;
   /** Learns from one successful execution. Failed, cancelled and timed-out ones must not come here. */
   observe(observation: Observation): void;
+  /** A run ended without teaching anything: it is counted, and its situation forgotten. */
+  exclude(situation: number, why: Exclusion): void;
+  /** Runs that taught nothing, by reason. */
+  readonly excluded: Readonly<Record<Exclusion, number>>;
   accuracy(): FunctionAccuracy[];
 }

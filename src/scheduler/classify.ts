@@ -4,7 +4,7 @@
  */
 import type { Invocation } from '../core/invocation.ts';
 import type { Candidates } from '../policy/policy.ts';
-import { COLD, PACKAGES, WARM, ZYGOTE, type Predictor } from '../predictor/predictor.ts';
+import { COLD, PACKAGES, WARM, ZYGOTE, createPredictionRows, type Predictor } from '../predictor/predictor.ts';
 import { READY, type ClusterView } from './cluster-view.ts';
 import type { FunctionEntry } from './function-table.ts';
 import type { ObjectDirectory } from './object-directory.ts';
@@ -15,12 +15,7 @@ const HAS_DATA = 1, IS_WARM = 2, HAS_PACKAGES = 4;
 /** An empty table for up to `maxNodes` candidates. */
 export function createCandidates(maxNodes: number): Candidates {
   return {
-    count: 0,
-    node: new Int32Array(maxNodes),
-    startState: new Uint8Array(maxNodes),
-    missingBytes: new Float64Array(maxNodes),
-    meanMs: new Float64Array(maxNodes),
-    spreadMs: new Float64Array(maxNodes),
+    ...createPredictionRows(maxNodes),
     local: new Uint8Array(maxNodes),
     degree: new Float64Array(maxNodes),
     degreeData: new Float64Array(maxNodes),

@@ -18,6 +18,10 @@ export interface CandidateRecord {
   readonly degreeInfrastructure: number;
   readonly predictedMs: number;
   readonly spreadMs: number;
+  readonly p95Ms: number;
+  readonly p99Ms: number;
+  /** Who predicted it, an index into SOURCES. */
+  readonly source: number;
   readonly waitMs: number;
   readonly room: number;
   readonly load: number;
@@ -41,7 +45,7 @@ export interface DecisionRecord {
   readonly candidatesInAll: number;
 }
 
-const COLUMNS = 10;
+const COLUMNS = 13;
 
 export class DecisionRing {
   readonly #size: number;
@@ -119,6 +123,9 @@ export class DecisionRing {
     to[at + 7] = candidates.startState[row] as number;
     to[at + 8] = candidates.missingBytes[row] as number;
     to[at + 9] = waitMs;
+    to[at + 10] = candidates.p95Ms[row] as number;
+    to[at + 11] = candidates.p99Ms[row] as number;
+    to[at + 12] = candidates.source[row] as number;
   }
 
   /** The decisions still remembered for one invocation, oldest first. Scans the ring. */
@@ -138,7 +145,7 @@ export class DecisionRing {
       const n = (column: number): number => this.#candidates[slot * COLUMNS + column] as number;
       candidates.push({
         node: this.#candidateNode[slot] as number, local: n(0) === 1, degree: n(1) + n(2), degreeData: n(1), degreeInfrastructure: n(2),
-        predictedMs: n(3), spreadMs: n(4), room: n(5), load: n(6), startState: n(7), missingBytes: n(8), waitMs: n(9),
+        predictedMs: n(3), spreadMs: n(4), room: n(5), load: n(6), startState: n(7), missingBytes: n(8), waitMs: n(9), p95Ms: n(10), p99Ms: n(11), source: n(12),
       });
     }
     candidates.sort((a, b) => a.predictedMs - b.predictedMs);

@@ -14,7 +14,7 @@ import { createRandom } from '../core/random.ts';
 import type { Reason } from '../core/reasons.ts';
 import { createDecision, dispatchTo, type Candidates, type Decision, type DecisionView, type Policy } from '../policy/policy.ts';
 import { createPolicies, isPolicyName, unknownPolicy } from '../policy/registry.ts';
-import { NO_TICKET, type Predictor } from '../predictor/predictor.ts';
+import { NO_SITUATION, NO_TICKET, type Exclusion, type Predictor } from '../predictor/predictor.ts';
 import { createCandidates, createClassifier, type Classifier } from './classify.ts';
 import { ClusterView, DRAINING, LOST, NODE_ROW, READY, RECEIVED_AT, STALE, type NodeInfo } from './cluster-view.ts';
 import { DecisionRing } from './decision-ring.ts';
@@ -105,6 +105,16 @@ export interface Counters {
   localDispatches: number;
 }
 
+/** A dry run; its tables are the scheduler's own and change with the next event. */
+export interface Plan {
+  readonly invocation: Invocation;
+  readonly candidates: Candidates;
+  readonly decision: Decision;
+  readonly policy: string;
+}
+
+/** Plans that may wait for their predictions at once. */
+const MAX_PLANS = 1_024;
 /** Locality waiters whose monitors may be late: beyond this many, the monitor interval is stretched in proportion. */
 const MONITORS_PER_INTERVAL = 1_000;
 /** Deadlines handled in one turn before others get theirs. */
@@ -137,6 +147,9 @@ export class Scheduler implements InvocationHost {
   readonly #deadlines = new DeadlineHeap<Invocation>();
   /** Invocations whose predictions are on their way, by serial number. */
   readonly #unpredicted = new Map<number, Invocation>();
+  /** Plans whose predictions are on their way, by ticket. */
+  readonly #unplanned = new Map<number, () => void>();
+  #lastPlan = NO_TICKET;
   readonly #classifier: Classifier;
   readonly #candidates: Candidates;
   readonly #one: Candidates = createCandidates(1);
@@ -274,7 +287,7 @@ export class Scheduler implements InvocationHost {
     this.counters.submitted++;
     this.live.set(invocation.id, invocation);
     invocation.machine = this.#machines.start(invocation);
-    this.#classifyAndDecide(invocation, entry);
+    this.#classifyAndDecide(invocation, entry, seq);
     return invocation;
   }
 
@@ -287,8 +300,11 @@ export class Scheduler implements InvocationHost {
     return true;
   }
 
-  /** What would be decided now, without deciding: candidates and decision of a fresh policy. The caller reads them at once. */
-  plan(request: Submission): { invocation: Invocation; candidates: Candidates; decision: Decision; policy: string } {
+  /**
+   * What would be decided now, without deciding: candidates and decision of a fresh policy. `answer` is called once with them, at once or
+   * when the predictions came, and reads them at once. Throws FUNCTION_NOT_FOUND, POLICY_UNKNOWN or QUEUE_FULL.
+   */
+  plan(request: Submission, answer: (plan: Plan) => void): void {
     const now = this.#tick();
     const entry = this.functions.get(request.functionName);
     if (entry === undefined) throw new MetronomeError('FUNCTION_NOT_FOUND', `There is no function "${request.functionName}".`, { component: 'scheduler' });
@@ -303,17 +319,32 @@ export class Scheduler implements InvocationHost {
     const o = this.#options;
     const policy = createPolicies({ localityGain: o.localityGain, safetyMargin: o.safetyMargin, strict: o.strict, random: createRandom(o.seed) }).get(name) as Policy;
     const decision = createDecision();
-    this.#classifier.classify(invocation, entry, now, this.#candidates);
-    this.predictor.predict(entry.index, inputBytes, this.#candidates, NO_TICKET);
-    policy.decide(this.#viewOf(invocation, entry), decision);
-    return { invocation, candidates: this.#candidates, decision, policy: name };
+    const ask = (ticket: number): boolean => {
+      this.#classifier.classify(invocation, entry, this.nowMs, this.#candidates);
+      return this.predictor.predict(entry.index, inputBytes, this.#candidates, ticket);
+    };
+    const decide = (): void => {
+      policy.decide(this.#viewOf(invocation, entry), decision);
+      answer({ invocation, candidates: this.#candidates, decision, policy: name });
+    };
+    if (this.#unplanned.size >= MAX_PLANS) throw new MetronomeError('QUEUE_FULL', `${MAX_PLANS} plans wait for their predictions already.`, { component: 'scheduler', retryAfterMs: 50 });
+    const ticket = --this.#lastPlan;
+    if (ask(ticket)) return decide();
+    this.#unplanned.set(ticket, () => {
+      ask(NO_TICKET);
+      decide();
+    });
   }
 
   // ── deciding ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #classifyAndDecide(invocation: Invocation, entry: FunctionEntry): void {
+  /**
+   * Only an arrival waits for its prediction (ticket); whoever is looked at again gets the best that is known now, so that one
+   * release does not take everybody out of the lines at once.
+   */
+  #classifyAndDecide(invocation: Invocation, entry: FunctionEntry, ticket = NO_TICKET): void {
     this.#classifier.classify(invocation, entry, this.nowMs, this.#candidates);
-    if (!this.predictor.predict(entry.index, invocation.inputBytes, this.#candidates, invocation.seq)) {
+    if (!this.predictor.predict(entry.index, invocation.inputBytes, this.#candidates, ticket)) {
       this.#unpredicted.set(invocation.seq, invocation);
       // The prediction may never come; the time still runs.
       this.#arm(invocation, this.#waitLimitMs(invocation));
@@ -323,11 +354,17 @@ export class Scheduler implements InvocationHost {
     this.#decide(invocation, entry);
   }
 
-  /** A prediction came that an invocation in `arriving` (or classified again) waits for. */
-  readonly #predicted = (seq: number): void => {
-    const invocation = this.#unpredicted.get(seq);
-    this.#unpredicted.delete(seq);
-    if (invocation === undefined || (invocation.state !== ARRIVING && invocation.state !== CLASSIFIED)) return;
+  /** A prediction came that an invocation in `arriving` or a plan waits for. */
+  readonly #predicted = (ticket: number): void => {
+    const plan = this.#unplanned.get(ticket);
+    if (plan !== undefined) {
+      this.#unplanned.delete(ticket);
+      this.#tick();
+      return plan();
+    }
+    const invocation = this.#unpredicted.get(ticket);
+    this.#unpredicted.delete(ticket);
+    if (invocation === undefined || invocation.state !== ARRIVING) return;
     this.#tick();
     this.#classifyAndDecide(invocation, this.functions.entries[invocation.functionIndex] as FunctionEntry);
     this.#rearm();
@@ -366,6 +403,8 @@ export class Scheduler implements InvocationHost {
     invocation.degreeData = candidates.degreeData[row] as number;
     invocation.degreeInfrastructure = candidates.degreeInfrastructure[row] as number;
     this.#leaveLines(invocation);
+    // Before the slot is taken: the situation that was predicted.
+    invocation.situation = this.predictor.dispatched(entry.index, invocation.inputBytes, candidates, row);
     invocation.machine!.send(event);
     const { cluster } = this;
     cluster.used[node] = (cluster.used[node] as number) + 1;
@@ -466,10 +505,10 @@ export class Scheduler implements InvocationHost {
     const mayRun = settings.concurrency === 0 || entry.running < settings.concurrency;
     this.#classifier.classifyOne(waiter, entry, node, this.nowMs, this.#one);
     this.#one.local[0] = 1;
-    const ready = this.predictor.predict(waiter.functionIndex, waiter.inputBytes, this.#one, NO_TICKET);
+    this.predictor.predict(waiter.functionIndex, waiter.inputBytes, this.#one, NO_TICKET);
     // The target with all it had is what was waited for, even if runs are expected to take longer by now: everywhere.
     const asItWas = node === waiter.target && (this.#one.startState[0] as number) >= waiter.targetStartState && (this.#one.missingBytes[0] as number) <= waiter.targetMissingBytes;
-    const asGood = asItWas || !ready || this.#options.localityGain * (this.#one.meanMs[0] as number) <= waiter.targetMs;
+    const asGood = asItWas || this.#options.localityGain * (this.#one.meanMs[0] as number) <= waiter.targetMs;
     if (mayRun && asGood) {
       const reason = node === waiter.target ? 'localNodeReleased' : 'otherLocalNodeReleased';
       this.#recordDispatch(waiter, this.#one, 0, reason);
@@ -509,9 +548,10 @@ export class Scheduler implements InvocationHost {
     if (!failed) {
       this.predictor.observe({
         functionIndex: invocation.functionIndex, node, startState: result.startState, inputBytes: invocation.inputBytes, fetchedBytes: result.fetchedBytes,
-        fetchedMs: result.fetchedMs, initialisedMs: result.initialisedMs, ranMs: result.ranMs, predictedMs: invocation.predictedRunMs,
+        fetchedMs: result.fetchedMs, initialisedMs: result.initialisedMs, ranMs: result.ranMs, predictedMs: invocation.predictedRunMs, situation: invocation.situation,
       });
-    }
+      invocation.situation = NO_SITUATION;
+    } else this.#teachesNothing(invocation, exclusionOf(result.error.code));
     const reason: Reason = !failed ? 'completed' : result.error.code === 'CANCELLED' ? 'callerCancelled' : result.error.code === 'DEADLINE_EXCEEDED' || result.error.code === 'FUNCTION_TIMEOUT' ? 'deadlineExceeded' : result.error.code.startsWith('FUNCTION') || result.error.code === 'MEMORY_EXCEEDED' || result.error.code === 'RESULT_TOO_LARGE' ? 'functionFailed' : 'platformFailed';
     for (const output of result.outputs) this.objects.add(output.id, output.sizeBytes, node);
     // It was found running there when the node came back, and was sent there again: one run, booked twice.
@@ -537,6 +577,7 @@ export class Scheduler implements InvocationHost {
     const pauseMs = REFUSAL_PAUSE_MS * 2 ** refusals;
     this.cluster.refusesUntilMs[node] = now + pauseMs;
     if (error.code === 'DRAINING') this.#nodes[node]?.send({ type: 'DRAIN' });
+    this.#teachesNothing(invocation, 'refused');
     if (this.#leaveNode(invocation, { type: 'REJECTED', reason: 'rejectedByNode', error })) this.#decideAgain(invocation, entry);
     this.#nextTurns(entry);
     // The pause ends without an event of its own when no state comes in between.
@@ -552,9 +593,15 @@ export class Scheduler implements InvocationHost {
   /** Sends an event that takes the invocation away from its node. True: it is classified again and the caller has to let it decide. */
   #leaveNode(invocation: Invocation, event: InvocationEvent): boolean {
     this.#deadlines.delete(invocation);
+    if (event.type === 'NODE_LOST') this.#teachesNothing(invocation, 'lost');
     invocation.machine!.send(event);
     if (isTerminal(invocation.state)) this.#settle(invocation);
     return invocation.state === CLASSIFIED;
+  }
+
+  #teachesNothing(invocation: Invocation, why: Exclusion): void {
+    this.predictor.exclude(invocation.situation, why);
+    invocation.situation = NO_SITUATION;
   }
 
   /** The next attempt of one that left its node. */
@@ -730,19 +777,18 @@ export class Scheduler implements InvocationHost {
     if (this.cluster.status[invocation.target] !== READY) return this.#reconsider(invocation, { type: 'TARGET_LOST', reason: 'targetLost' });
     if (entry.generation !== invocation.seenGeneration) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityGained' });
     this.#classifier.classify(invocation, entry, this.nowMs, candidates);
-    if (this.predictor.predict(entry.index, invocation.inputBytes, candidates, NO_TICKET)) {
-      for (let row = 0; row < candidates.count; row++) {
-        if (candidates.node[row] === invocation.target && candidates.local[row] === 0) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityLost' });
-      }
-      const policy = this.#policies.get(invocation.decidedBy) ?? this.#policy;
-      const deadlineMs = Math.min(policy.deadlineMs?.(this.#viewOf(invocation, entry)) ?? invocation.slackDeadlineMs, this.#waitLimitMs(invocation));
-      if (Math.abs(deadlineMs - invocation.slackDeadlineMs) > 1) {
-        // Another deadline is another place in the lines.
-        const nodes = invocation.lineNodes as number[];
-        this.lines.remove(invocation);
-        invocation.slackDeadlineMs = deadlineMs;
-        this.lines.addForNodes(invocation, nodes);
-      }
+    this.predictor.predict(entry.index, invocation.inputBytes, candidates, NO_TICKET);
+    for (let row = 0; row < candidates.count; row++) {
+      if (candidates.node[row] === invocation.target && candidates.local[row] === 0) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityLost' });
+    }
+    const policy = this.#policies.get(invocation.decidedBy) ?? this.#policy;
+    const deadlineMs = Math.min(policy.deadlineMs?.(this.#viewOf(invocation, entry)) ?? invocation.slackDeadlineMs, this.#waitLimitMs(invocation));
+    if (Math.abs(deadlineMs - invocation.slackDeadlineMs) > 1) {
+      // Another deadline is another place in the lines.
+      const nodes = invocation.lineNodes as number[];
+      this.lines.remove(invocation);
+      invocation.slackDeadlineMs = deadlineMs;
+      this.lines.addForNodes(invocation, nodes);
     }
     if (invocation.slackDeadlineMs > this.nowMs) return this.#arm(invocation, this.#nextLookMs(invocation));
     this.counters.slackExhausted++;
@@ -988,6 +1034,12 @@ export class Scheduler implements InvocationHost {
     if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
     if (this.#watch !== undefined) this.#clock.clearTimer(this.#watch);
   }
+}
+
+function exclusionOf(code: ErrorRecord['code']): Exclusion {
+  if (code === 'CANCELLED') return 'cancelled';
+  if (code === 'DEADLINE_EXCEEDED' || code === 'FUNCTION_TIMEOUT') return 'timedOut';
+  return code === 'MEMORY_EXCEEDED' ? 'memoryExceeded' : 'failed';
 }
 
 function functionDeleted(invocation: Invocation): InvocationEvent {

@@ -267,7 +267,7 @@ describe('explain', () => {
     decisions: [{
       atUnixMs: AT + 0.4, policy: 'metronome', action: DecisionAction.DELAY, node: 'n2', reason: 'waitForLocalNode', slackMs: 1_600, deadlineUnixMs: AT + 1_600, candidatesInAll: 20,
       candidates: [
-        { node: 'n2', locality: { class: LocalityClass.LOCAL, degree: 0.92, data: 0.4, infrastructure: 0.52 }, predictedMs: 120, spreadMs: 8, expectedWaitMs: 15, room: 0, load: 1, startState: StartState.WARM },
+        { node: 'n2', locality: { class: LocalityClass.LOCAL, degree: 0.92, data: 0.4, infrastructure: 0.52 }, predictedMs: 120, spreadMs: 8, p95Ms: 136, expectedWaitMs: 15, room: 0, load: 1, startState: StartState.WARM },
         { node: 'n1', locality: { class: LocalityClass.FALLBACK, degree: 0.01 }, predictedMs: 400, spreadMs: 30, room: 2, startState: StartState.COLD, missingBytes: 5 * 1024 ** 2 },
       ],
     }],
@@ -283,7 +283,7 @@ describe('explain', () => {
     expect(out).toContain('inv-7: function log-analyze is completed after 150 ms (target 2.00 s).');
     expect(out).toContain('Chosen n2 (local 92%) because the local node it waited for has room now; waited 12.3 ms for n2; prediction 120 ms, measured 131 ms (+9 %).');
     expect(out).toContain('1. At +0.40 ms policy metronome decided to wait for n2 because a busy local node is better enough to wait for it (waitForLocalNode), at most 1.60 s.');
-    expect(out).toMatch(/→ {2}n2 +local +92% +40% +52% +120 ± 8\.00 +15\.0 +0 +100% +warm/);
+    expect(out).toMatch(/→ {2}n2 +local +92% +40% +52% +120 ± 8\.00 +136 +15\.0 +0 +100% +warm/);
     expect(out).toMatch(/ n1 +fallback +1% .* cold +5\.0 MiB/);
     expect(out).toContain('… and 18 more');
     expect(out).toMatch(/12\.7 +delaying +dispatched +NODE_RELEASED +localNodeReleased +n2/);

@@ -8,7 +8,7 @@ import { explanationText } from '../../src/cli/output/explain-text.ts';
 import { toDecision, toInvocation, toTransition } from '../../src/daemon/messages.ts';
 import { TransitionRing } from '../../src/inspect/transition-ring.ts';
 import { createMovingAveragePredictor } from '../../src/predictor/moving-average.ts';
-import { COLD, WARM } from '../../src/predictor/predictor.ts';
+import { COLD, NO_SITUATION, WARM } from '../../src/predictor/predictor.ts';
 import { createNodeTable } from '../../src/scheduler/cluster-view.ts';
 import { Scheduler } from '../../src/scheduler/scheduler.ts';
 
@@ -33,7 +33,7 @@ export function playScene(): string {
     // What was measured before: 240 ms in the handler, 380 ms for a cold start, 320 ms to move the log.
     for (const node of NODES.keys()) {
       for (const [startState, initialisedMs] of [[COLD, 380], [WARM, 0.4]] as const) {
-        scheduler.predictor.observe({ functionIndex: entry.index, node, startState, inputBytes: LOG_BYTES, fetchedBytes: LOG_BYTES, fetchedMs: 320, initialisedMs, ranMs: 240, predictedMs: 0 });
+        scheduler.predictor.observe({ functionIndex: entry.index, node, startState, inputBytes: LOG_BYTES, fetchedBytes: LOG_BYTES, fetchedMs: 320, initialisedMs, ranMs: 240, predictedMs: 0, situation: NO_SITUATION });
       }
     }
     const log = { id: 'obj-access-log', sizeBytes: LOG_BYTES, digest: '', name: 'access.log', holders: ['node-2'] };

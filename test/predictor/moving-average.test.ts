@@ -1,20 +1,33 @@
 import { describe, expect, it } from 'vitest';
 import { createMovingAveragePredictor } from '../../src/predictor/moving-average.ts';
-import { COLD, NO_TICKET, PACKAGES, WARM, ZYGOTE, type Observation, type PredictionRows, type Predictor } from '../../src/predictor/predictor.ts';
+import { COLD, NO_SITUATION, NO_TICKET, PACKAGES, WARM, ZYGOTE, createPredictionRows, type Observation, type Predictor } from '../../src/predictor/predictor.ts';
 
 /** Predictions of function 0 on node 0 from each of the states. */
-function predict(predictor: Predictor, states: readonly number[], { inputBytes = 0, missingBytes = 0, node = 0, functionIndex = 0 } = {}): { mean: number[]; spread: number[] } {
-  const rows: PredictionRows = {
-    count: states.length, node: new Int32Array(states.length).fill(node), startState: Uint8Array.from(states), missingBytes: new Float64Array(states.length).fill(missingBytes),
-    meanMs: new Float64Array(states.length).fill(-1), spreadMs: new Float64Array(states.length).fill(-1),
-  };
+function predict(predictor: Predictor, states: readonly number[], { inputBytes = 0, missingBytes = 0, node = 0, functionIndex = 0 } = {}): { mean: number[]; spread: number[]; p95: number[]; p99: number[] } {
+  const rows = createPredictionRows(states.length);
+  rows.count = states.length;
+  rows.node.fill(node);
+  rows.startState.set(states);
+  rows.missingBytes.fill(missingBytes);
+  for (const result of [rows.meanMs, rows.spreadMs, rows.p95Ms, rows.p99Ms, rows.source]) result.fill(255);
   expect(predictor.predict(functionIndex, inputBytes, rows, NO_TICKET)).toBe(true);
-  return { mean: [...rows.meanMs], spread: [...rows.spreadMs] };
+  expect(rows.source.every((source) => source === 0)).toBe(true);
+  return { mean: [...rows.meanMs], spread: [...rows.spreadMs], p95: [...rows.p95Ms], p99: [...rows.p99Ms] };
 }
 
-const seen = (more: Partial<Observation> = {}): Observation => ({ functionIndex: 0, node: 0, startState: WARM, inputBytes: 0, fetchedBytes: 0, fetchedMs: 0, initialisedMs: 1, ranMs: 100, predictedMs: 0, ...more });
+const seen = (more: Partial<Observation> = {}): Observation => ({ functionIndex: 0, node: 0, startState: WARM, inputBytes: 0, fetchedBytes: 0, fetchedMs: 0, initialisedMs: 1, ranMs: 100, predictedMs: 0, situation: NO_SITUATION, ...more });
 
 describe('moving averages', () => {
+  it('put the upper quantiles above the mean, by the spread', () => {
+    const predictor = createMovingAveragePredictor();
+    for (const ranMs of [80, 120, 80, 120, 80, 120]) predictor.observe(seen({ ranMs }));
+    const { mean, spread, p95, p99 } = predict(predictor, [COLD, WARM]);
+    for (const row of [0, 1]) {
+      expect(p95[row]).toBeCloseTo(mean[row]! + 2.06 * spread[row]!);
+      expect(p99[row]).toBeCloseTo(mean[row]! + 2.92 * spread[row]!);
+    }
+  });
+
   it('answer with their priors until something was measured', () => {
     const predictor = createMovingAveragePredictor({ coldMs: 600, packagesMs: 120, zygoteMs: 15, warmMs: 0.5, runMs: 50, bytesPerMs: 1_000 });
     expect(predict(predictor, [COLD, PACKAGES, ZYGOTE, WARM]).mean).toEqual([650, 170, 65, 50.5]);

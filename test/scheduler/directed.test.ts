@@ -7,6 +7,7 @@ import type { Engine } from '../../machines/host.ts';
 import type { MetronomeError } from '../../src/core/errors.ts';
 import { MAX_REJECTIONS, type Invocation } from '../../src/core/invocation.ts';
 import { DRAINING, LOST, READY, STALE } from '../../src/scheduler/cluster-view.ts';
+import type { Plan } from '../../src/scheduler/scheduler.ts';
 import { HOP_MS, PUSH_MS, createCluster, resultOf, type Cluster, type ClusterOptions } from './cluster.ts';
 
 describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) => {
@@ -436,7 +437,8 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
     it('plan without doing anything', () => {
       const { cluster } = busyLocal(1_000);
       const before = { counters: { ...cluster.scheduler.counters }, sent: cluster.sent.length, live: cluster.scheduler.live.size };
-      const plan = cluster.scheduler.plan({ functionName: 'f', slaMs: 0, expiresAtMs: Infinity, inputs: [], localityKey: '', policyName: '', cargo: undefined });
+      let plan!: Plan;
+      cluster.scheduler.plan({ functionName: 'f', slaMs: 0, expiresAtMs: Infinity, inputs: [], localityKey: '', policyName: '', cargo: undefined }, (planned) => (plan = planned));
       expect(plan.decision).toMatchObject({ action: 'delay', reason: 'waitForLocalNode', slackMs: 300 });
       expect(plan.candidates.node[plan.decision.row]).toBe(0);
       expect({ counters: { ...cluster.scheduler.counters }, sent: cluster.sent.length, live: cluster.scheduler.live.size }).toEqual(before);
@@ -905,6 +907,37 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
     });
   });
 
+  describe('the situation of a dispatch', () => {
+    it('is kept until the run ends, and taught only by success', () => {
+      const cluster = make({ slots: [4] });
+      cluster.deploy('f', { retries: 0 });
+      cluster.submit('f', 10);
+      for (const fails of ['FUNCTION_FAILED', 'FUNCTION_TIMEOUT', 'MEMORY_EXCEEDED'] as const) cluster.submit('f', 10, { fails });
+      expect([...cluster.predictor.situations.values()]).toEqual([0, 0, 0, 0]);
+      cluster.advance(20);
+      expect(cluster.predictor.observed).toEqual([expect.objectContaining({ node: 0, ranMs: 10, situation: 0 })]);
+      expect(cluster.predictor.excluded).toEqual({ failed: 1, timedOut: 1, memoryExceeded: 1, cancelled: 0, lost: 0, refused: 0 });
+      expect(cluster.predictor.situations.size).toBe(0);
+    });
+
+    it('is forgotten when the node refuses or is lost, or somebody cancels', () => {
+      const cluster = make({ slots: [1] });
+      cluster.deploy();
+      cluster.nodes[0]!.refusals = 1;
+      const invocation = cluster.submit('f', 1_000);
+      cluster.advance(200);
+      expect(cluster.state(invocation)).toBe('dispatched');
+      cluster.scheduler.cancel(invocation.id);
+      cluster.advance(10);
+      cluster.submit('f', 1_000);
+      cluster.advance(10);
+      cluster.kill(cluster.nodes[0]!, true);
+      expect(cluster.predictor.excluded).toMatchObject({ refused: 1, cancelled: 1, lost: 1 });
+      expect(cluster.predictor.situations.size).toBe(0);
+      expect(cluster.predictor.observed).toEqual([]);
+    });
+  });
+
   describe('while predictions are on their way', () => {
     it('an invocation stands in arriving, then goes on; the time is booked', () => {
       const cluster = make({ slots: [1] });
@@ -915,6 +948,28 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
       cluster.advance(7);
       expect(cluster.predictor.answer()).toBe(1);
       expect(invocation).toMatchObject({ node: 0, predictedMs: 7 });
+    });
+
+    it('whoever waits and is looked at again gets the best that is known, at once', () => {
+      const { cluster, blocker } = busyLocal(100);
+      const waiting = cluster.submit();
+      expect(cluster.state(waiting)).toBe('delaying');
+      cluster.predictor.atOnce = false;
+      cluster.advance(104);
+      expect(cluster.state(blocker)).toBe('completed');
+      expect(waiting).toMatchObject({ node: 0, placedBecause: 'localNodeReleased' });
+      expect(cluster.predictor.answer()).toBe(0);
+    });
+
+    it('a plan comes when they came', () => {
+      const { cluster } = busyLocal(1_000);
+      cluster.predictor.atOnce = false;
+      const plans: Plan[] = [];
+      cluster.scheduler.plan({ functionName: 'f', slaMs: 0, expiresAtMs: Infinity, inputs: [], localityKey: '', policyName: '', cargo: undefined }, (plan) => plans.push(plan));
+      expect(plans).toEqual([]);
+      expect(cluster.predictor.answer()).toBe(1);
+      expect(plans).toHaveLength(1);
+      expect(plans[0]?.decision).toMatchObject({ action: 'delay', reason: 'waitForLocalNode' });
     });
 
     it('it can be cancelled, expires, or is given up after the longest wait', () => {

@@ -15,6 +15,7 @@ const CANDIDATE_COLUMNS: readonly Column<Candidate & { readonly chosen: boolean 
   { header: 'DATA', align: 'right', cell: ({ locality }) => percent(locality?.data ?? 0) },
   { header: 'INFRA', align: 'right', cell: ({ locality }) => percent(locality?.infrastructure ?? 0) },
   { header: 'PREDICTED ms', align: 'right', cell: ({ predictedMs, spreadMs }) => `${msCell(predictedMs)} ± ${msCell(spreadMs)}` },
+  { header: 'P95 ms', align: 'right', cell: ({ p95Ms }) => msCell(p95Ms) },
   { header: 'WAIT ms', align: 'right', cell: ({ expectedWaitMs }) => msCell(expectedWaitMs) },
   { header: 'ROOM', align: 'right', cell: ({ room }) => String(room) },
   { header: 'LOAD', align: 'right', cell: ({ load }) => percent(load) },

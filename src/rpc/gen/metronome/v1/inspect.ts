@@ -150,6 +150,12 @@ export interface Candidate {
   startState: StartState;
   /** Input bytes it lacks. */
   missingBytes: number;
+  /** What 95 of 100 such executions are predicted to stay below, milliseconds. */
+  p95Ms: number;
+  /** What 99 of 100 are predicted to stay below, milliseconds. */
+  p99Ms: number;
+  /** Who predicted it: "forest" or "moving-average". */
+  source: string;
 }
 
 /** Asks for the policies. */
@@ -864,6 +870,9 @@ function createBaseCandidate(): Candidate {
     load: 0,
     startState: 0,
     missingBytes: 0,
+    p95Ms: 0,
+    p99Ms: 0,
+    source: "",
   };
 }
 
@@ -895,6 +904,15 @@ export const Candidate: MessageFns<Candidate> = {
     }
     if (message.missingBytes !== 0) {
       writer.uint32(72).uint64(message.missingBytes);
+    }
+    if (message.p95Ms !== 0) {
+      writer.uint32(241).double(message.p95Ms);
+    }
+    if (message.p99Ms !== 0) {
+      writer.uint32(249).double(message.p99Ms);
+    }
+    if (message.source !== "") {
+      writer.uint32(258).string(message.source);
     }
     return writer;
   },
@@ -984,6 +1002,30 @@ export const Candidate: MessageFns<Candidate> = {
             message.missingBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 30: {
+            if (tag !== 241) {
+              break;
+            }
+
+            message.p95Ms = reader.double();
+            continue;
+          }
+          case 31: {
+            if (tag !== 249) {
+              break;
+            }
+
+            message.p99Ms = reader.double();
+            continue;
+          }
+          case 32: {
+            if (tag !== 258) {
+              break;
+            }
+
+            message.source = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1027,6 +1069,17 @@ export const Candidate: MessageFns<Candidate> = {
         : isSet(object.missing_bytes)
         ? globalThis.Number(object.missing_bytes)
         : 0,
+      p95Ms: isSet(object.p95Ms)
+        ? globalThis.Number(object.p95Ms)
+        : isSet(object.p95_ms)
+        ? globalThis.Number(object.p95_ms)
+        : 0,
+      p99Ms: isSet(object.p99Ms)
+        ? globalThis.Number(object.p99Ms)
+        : isSet(object.p99_ms)
+        ? globalThis.Number(object.p99_ms)
+        : 0,
+      source: isSet(object.source) ? globalThis.String(object.source) : "",
     };
   },
 
@@ -1059,6 +1112,15 @@ export const Candidate: MessageFns<Candidate> = {
     if (message.missingBytes !== 0) {
       obj.missingBytes = Math.round(message.missingBytes);
     }
+    if (message.p95Ms !== 0) {
+      obj.p95Ms = floatToJson(message.p95Ms);
+    }
+    if (message.p99Ms !== 0) {
+      obj.p99Ms = floatToJson(message.p99Ms);
+    }
+    if (message.source !== "") {
+      obj.source = message.source;
+    }
     return obj;
   },
 
@@ -1078,6 +1140,9 @@ export const Candidate: MessageFns<Candidate> = {
     message.load = object.load ?? 0;
     message.startState = object.startState ?? 0;
     message.missingBytes = object.missingBytes ?? 0;
+    message.p95Ms = object.p95Ms ?? 0;
+    message.p99Ms = object.p99Ms ?? 0;
+    message.source = object.source ?? "";
     return message;
   },
 };
