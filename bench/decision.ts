@@ -39,7 +39,7 @@ function createWorld(engine: 'table' | 'xstate', nodes: number): World {
 
 const EMPTY = new Uint8Array();
 function resultOf(invocation: Invocation): RunResult {
-  return { payload: EMPTY, contentType: 'application/json', outputs: [], fetchedMs: 0, initialisedMs: invocation.startState === 4 ? 0.4 : 180, ranMs: 10 + (invocation.functionIndex % 7) * 3, startState: 1, fetchedBytes: 0, acceptedAtMs: 0, releasedAtMs: 0 };
+  return { payload: EMPTY, contentType: 'application/json', outputs: [], fetchedMs: 0, initialisedMs: invocation.startState === 4 ? 0.4 : 180, installedMs: 0, ranMs: 10 + (invocation.functionIndex % 7) * 3, startState: 1, fetchedBytes: 0, acceptedAtMs: 0, releasedAtMs: 0 };
 }
 
 /** Arrivals at about 80 % of the slots; each arrival is timed alone. Returns µs, sorted. */

@@ -14,7 +14,7 @@ import { unaryHandler } from '../rpc/handlers.ts';
 import { createRpcServer, formatAddress, rpcService, type RpcServer } from '../rpc/server.ts';
 import { lockDirectory } from '../store/directory-lock.ts';
 import type { AgentOptions } from './agent-options.ts';
-import { BundleCache } from './packages/bundle-cache.ts';
+import { ProgramCache } from './packages/program-cache.ts';
 import { startDataServer } from './objects/data-server.ts';
 import { DispatchHub } from './dispatch-hub.ts';
 import { nextEpoch } from './epoch.ts';
@@ -92,13 +92,13 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   teardown.push(() => store.close());
   const fetcher = new ObjectFetcher({ store, node: name });
   teardown.push(() => fetcher.close());
-  const bundles = await BundleCache.open({
-    dir: join(dataDir, 'bundles'),
-    fetch: options.fetchBundle ?? ((digest) => fetchBundle(client, digest)),
-    onAdded: (digest) => state?.packageSetAdded(digest),
-    onRemoved: (digest) => state?.packageSetRemoved(digest),
+  const programs = await ProgramCache.open({
+    bundlesDir: join(dataDir, 'bundles'),
+    fetchBundle: options.fetchBundle ?? ((digest) => fetchBundle(client, digest)),
+    onSetAdded: (digest) => state?.packageSetAdded(digest),
+    onSetRemoved: (digest) => state?.packageSetRemoved(digest),
   });
-  teardown.push(() => bundles.close());
+  teardown.push(() => programs.close());
 
   const driver = createProcessSandboxDriver({ dir: join(dataDir, 'sandboxes'), python: () => python.find(), log });
   await driver.sweep();
@@ -120,7 +120,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
     if (!isOpen) registration?.wake();
   };
   const dispatch = new DispatchHub({ onCommand: (command) => obey(command, executor), onStream: onStreams, log });
-  const executor: Executor = new Executor({ slots, pool, bundles, store, fetcher, events: dispatch, log, onSlots: (released) => state?.slotsChanged(released) });
+  const executor: Executor = new Executor({ slots, pool, programs, store, fetcher, events: dispatch, log, onSlots: (released) => state?.slotsChanged(released) });
   const nodeMetrics = (resample: boolean): NodeMetrics => {
     machine = resample ? metrics.sample() : machine;
     return {
@@ -131,6 +131,8 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
       zygotes: 0,
       sandboxMemoryMb: pool.residentMb,
       objectBytes: store.usedBytes,
+      cachedPackages: 0,
+      packageBytes: 0,
     };
   };
   let machine = metrics.sample();
@@ -141,7 +143,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
       running: () => [...new Set([...executor.runningIds(), ...dispatch.unacknowledgedIds()])],
       warm: () => pool.warm(),
       warmOf: (functionName) => pool.warmOf(functionName),
-      packageSets: () => bundles.list(),
+      packageSets: () => programs.sets(),
       objects: () => store.list(),
       metrics: nodeMetrics,
     },
@@ -170,7 +172,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
     prewarm: unaryHandler(async ({ function: message, count }) => {
       const deployed = message === undefined ? undefined : executor.define(message);
       if (deployed === undefined || count < 1 || count > MAX_PREWARM) throw new MetronomeError('INVALID_REQUEST', `Prewarm needs a function with its spec and a count from 1 to ${MAX_PREWARM}, not ${count}.`, { component: 'agent' });
-      return { idle: await pool.prewarm(deployed, count, () => bundles.acquire(deployed.bundleDigest)) };
+      return { idle: await pool.prewarm(deployed, count, () => programs.acquire(deployed)) };
     }),
     evict: unaryHandler(({ function: functionName, count }) => ({ evicted: pool.evict(functionName, count) })),
   };

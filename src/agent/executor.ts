@@ -15,7 +15,7 @@ import { StartState, type ObjectRef } from '../rpc/gen/metronome/v1/common.ts';
 import type { FunctionMessage } from '../rpc/gen/metronome/v1/function.ts';
 import { toErrorDetail } from '../rpc/status.ts';
 import type { AgentLog } from './agent-options.ts';
-import type { BundleCache } from './packages/bundle-cache.ts';
+import type { ProgramCache } from './packages/program-cache.ts';
 import { untilAborted, type ObjectFetcher } from './objects/object-fetch.ts';
 import type { ObjectStore } from './objects/object-store.ts';
 import type { ProgramLease } from './program.ts';
@@ -36,7 +36,7 @@ export interface EventSink {
 export interface ExecutorOptions {
   readonly slots: number;
   readonly pool: SandboxPool;
-  readonly bundles: BundleCache;
+  readonly programs: ProgramCache;
   readonly store: ObjectStore;
   readonly fetcher: ObjectFetcher;
   readonly events: EventSink;
@@ -69,6 +69,7 @@ interface Running {
 interface Measured {
   fetchedMs: number;
   initialisedMs: number;
+  installedMs: number;
   ranMs: number;
   startState: StartState;
   fetchedBytes: number;
@@ -165,7 +166,7 @@ export class Executor {
 
   async #run(running: Running): Promise<void> {
     const { command, lease } = running;
-    const measured: Measured = { fetchedMs: 0, initialisedMs: 0, ranMs: 0, startState: lease.isWarm ? StartState.WARM : StartState.UNSPECIFIED, fetchedBytes: 0 };
+    const measured: Measured = { fetchedMs: 0, initialisedMs: 0, installedMs: 0, ranMs: 0, startState: lease.isWarm ? StartState.WARM : StartState.UNSPECIFIED, fetchedBytes: 0 };
     const pinned: string[] = [];
     const directories: string[] = [];
     let outputs: ObjectRef[] = [];
@@ -256,28 +257,16 @@ export class Executor {
 
   async #startSandbox(running: Running, measured: Measured): Promise<void> {
     const { lease } = running;
-    const { bundles, pool } = this.#options;
+    const { pool } = this.#options;
     const startedAt = performance.now();
-    const digest = lease.deployed.bundleDigest;
-    let bundle: ProgramLease | undefined = bundles.tryAcquire(digest);
-    measured.startState = bundle === undefined ? StartState.COLD : StartState.PACKAGES;
-    if (bundle === undefined) {
-      const coming = bundles.acquire(digest);
-      try {
-        bundle = await untilAborted(coming, this.#signalOf(running));
-      } catch (error) {
-        // It may still come for somebody who is gone.
-        coming.then((unwanted) => unwanted.release(), () => {});
-        throw error;
-      }
-    }
-    if (running.cause !== undefined) {
-      bundle.release();
-      throw running.cause;
-    }
-    const ready = pool.start(lease, bundle);
-    running.sandboxAtWork = lease.sandbox;
     try {
+      const program = await this.#acquireProgram(running, measured);
+      if (running.cause !== undefined) {
+        program.release();
+        throw running.cause;
+      }
+      const ready = pool.start(lease, program);
+      running.sandboxAtWork = lease.sandbox;
       await ready;
     } catch (error) {
       await lease.sandbox?.gone;
@@ -285,6 +274,26 @@ export class Executor {
     } finally {
       running.sandboxAtWork = undefined;
       measured.initialisedMs = performance.now() - startedAt;
+    }
+  }
+
+  /** Code and packages; what is not here yet is brought, and the start state says so. */
+  async #acquireProgram(running: Running, measured: Measured): Promise<ProgramLease> {
+    const { programs } = this.#options;
+    const { deployed } = running.lease;
+    const here = programs.tryAcquire(deployed);
+    measured.startState = here === undefined ? StartState.COLD : StartState.PACKAGES;
+    if (here !== undefined) return here;
+    const startedAt = performance.now();
+    const coming = programs.acquire(deployed);
+    try {
+      return await untilAborted(coming, this.#signalOf(running));
+    } catch (error) {
+      // It may still come for somebody who is gone.
+      coming.then((unwanted) => unwanted.release(), () => {});
+      throw error;
+    } finally {
+      measured.installedMs = performance.now() - startedAt;
     }
   }
 

@@ -223,6 +223,8 @@ export class StateHub {
       packageSetsRemoved: [],
       objectsAdded: [],
       objectsRemoved: [],
+      packagesAdded: [],
+      packagesRemoved: [],
       running: [],
       slots,
     };

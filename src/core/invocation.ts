@@ -33,6 +33,8 @@ export interface RunResult {
   readonly outputs: readonly InputObject[];
   readonly fetchedMs: number;
   readonly initialisedMs: number;
+  /** Part of initialisedMs: bringing code and packages to the node. */
+  readonly installedMs: number;
   readonly ranMs: number;
   /** 1 cold, 2 packages, 3 zygote, 4 warm. */
   readonly startState: number;

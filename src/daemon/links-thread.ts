@@ -257,6 +257,7 @@ function toRunResult(result: Result): RunResult {
     outputs: result.outputs,
     fetchedMs: result.fetchedMs,
     initialisedMs: result.initialisedMs,
+    installedMs: result.installedMs,
     ranMs: result.ranMs,
     startState: result.startState,
     fetchedBytes: result.fetchedBytes,

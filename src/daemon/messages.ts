@@ -41,6 +41,7 @@ export function toPhases(invocation: Invocation, nowMs: number): Phases {
     dispatchedMs: result === undefined || invocation.dispatchedAtMs === 0 ? 0 : Math.max(0, ended - invocation.dispatchedAtMs - worked),
     fetchedMs: result?.fetchedMs ?? 0,
     initialisedMs: result?.initialisedMs ?? 0,
+    installedMs: result?.installedMs ?? 0,
     ranMs: result?.ranMs ?? 0,
     totalMs: ended - invocation.arrivedAtMs,
     startState: invocation.startState as StartState, // same numbers

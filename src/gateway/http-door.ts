@@ -274,6 +274,7 @@ function serverTiming(phases: Phases): string {
   add('dispatched', phases.dispatchedMs);
   add('fetched', phases.fetchedMs);
   add('initialised', phases.initialisedMs);
+  add('installed', phases.installedMs);
   add('ran', phases.ranMs);
   parts.push(`total;dur=${Math.round(phases.totalMs * 1_000) / 1_000}`);
   return parts.join(', ');

@@ -40,7 +40,7 @@ export function playScene(): string {
     scheduler.objectAdded(log.id, log.sizeBytes, 1);
     scheduler.setWarm('log-analyze', 'v1', 1, 2, 0);
     const submit = (): Invocation => scheduler.submit({ functionName: 'log-analyze', slaMs: 0, expiresAtMs: Infinity, inputs: [log], localityKey: '', policyName: '', cargo: undefined });
-    const result = (ranMs: number): RunResult => ({ payload: new Uint8Array(), contentType: 'application/json', outputs: [], fetchedMs: 0, initialisedMs: 0.4, ranMs, startState: WARM, fetchedBytes: 0, acceptedAtMs: 0, releasedAtMs: 0 });
+    const result = (ranMs: number): RunResult => ({ payload: new Uint8Array(), contentType: 'application/json', outputs: [], fetchedMs: 0, initialisedMs: 0.4, installedMs: 0, ranMs, startState: WARM, fetchedBytes: 0, acceptedAtMs: 0, releasedAtMs: 0 });
 
     const first = submit();
     clock.advance(90);

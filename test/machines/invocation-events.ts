@@ -9,7 +9,7 @@ const CODES: readonly (ErrorCode | undefined)[] = [undefined, 'CANCELLED', 'DEAD
 export function runResult(code?: ErrorCode): RunResult {
   return {
     ...(code === undefined ? {} : { error: { code, message: `ended with ${code}` } }),
-    payload: new Uint8Array(), contentType: '', outputs: [], fetchedMs: 1, initialisedMs: 2, ranMs: 3, startState: 4, fetchedBytes: 0, acceptedAtMs: 0, releasedAtMs: 0,
+    payload: new Uint8Array(), contentType: '', outputs: [], fetchedMs: 1, initialisedMs: 2, installedMs: 0, ranMs: 3, startState: 4, fetchedBytes: 0, acceptedAtMs: 0, releasedAtMs: 0,
   };
 }
 

@@ -74,7 +74,7 @@ export function resultOf(more: Partial<RunResult> & { readonly code?: ErrorCode 
   const { code, ...rest } = more;
   return {
     ...(code === undefined ? {} : { error: { code, message: `It ended with ${code}.` } }),
-    payload: new Uint8Array(), contentType: '', outputs: [], fetchedMs: 0, initialisedMs: 0, ranMs: 0, startState: 4, fetchedBytes: 0, acceptedAtMs: 0, releasedAtMs: 0, ...rest,
+    payload: new Uint8Array(), contentType: '', outputs: [], fetchedMs: 0, initialisedMs: 0, installedMs: 0, ranMs: 0, startState: 4, fetchedBytes: 0, acceptedAtMs: 0, releasedAtMs: 0, ...rest,
   };
 }
 

@@ -61,6 +61,18 @@ export interface WatchStateResponse {
   running: string[];
   /** Slots of this node. */
   slots: number;
+  /** Packages that appeared in the node's own store. */
+  packagesAdded: StoredPackage[];
+  /** Ids of packages that went from it. */
+  packagesRemoved: string[];
+}
+
+/** A package in the store of a node. */
+export interface StoredPackage {
+  /** "name@version" for npm, "name==version" for Python. */
+  id: string;
+  /** Size of its files in bytes, as measured when it was installed. */
+  unpackedBytes: number;
 }
 
 /** Scalars about a node. Shares are 0 to 1. */
@@ -101,6 +113,10 @@ export interface NodeMetrics {
   memoryPressure: number;
   /** Packets in and out per second. */
   networkPacketsPerS: number;
+  /** Packages in the node's own store. */
+  cachedPackages: number;
+  /** Bytes of the node's own store of packages. */
+  packageBytes: number;
 }
 
 /** Sandboxes of one function on one node. */
@@ -254,6 +270,8 @@ export interface Result {
   acceptedAtUnixMs: number;
   /** When its slot became free, milliseconds since 1970-01-01 UTC. */
   releasedAtUnixMs: number;
+  /** Of initialised_ms, bringing code and packages to the node, milliseconds. */
+  installedMs: number;
 }
 
 /** Asks for idle sandboxes. */
@@ -374,6 +392,8 @@ function createBaseWatchStateResponse(): WatchStateResponse {
     objectsRemoved: [],
     running: [],
     slots: 0,
+    packagesAdded: [],
+    packagesRemoved: [],
   };
 }
 
@@ -417,6 +437,12 @@ export const WatchStateResponse: MessageFns<WatchStateResponse> = {
     }
     if (message.slots !== 0) {
       writer.uint32(104).uint32(message.slots);
+    }
+    for (const v of message.packagesAdded) {
+      StoredPackage.encode(v!, writer.uint32(114).fork()).join();
+    }
+    for (const v of message.packagesRemoved) {
+      writer.uint32(122).string(v!);
     }
     return writer;
   },
@@ -538,6 +564,22 @@ export const WatchStateResponse: MessageFns<WatchStateResponse> = {
             message.slots = reader.uint32();
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.packagesAdded.push(StoredPackage.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.packagesRemoved.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -585,6 +627,16 @@ export const WatchStateResponse: MessageFns<WatchStateResponse> = {
         : [],
       running: globalThis.Array.isArray(object?.running) ? object.running.map((e: any) => globalThis.String(e)) : [],
       slots: isSet(object.slots) ? globalThis.Number(object.slots) : 0,
+      packagesAdded: globalThis.Array.isArray(object?.packagesAdded)
+        ? object.packagesAdded.map((e: any) => StoredPackage.fromJSON(e))
+        : globalThis.Array.isArray(object?.packages_added)
+        ? object.packages_added.map((e: any) => StoredPackage.fromJSON(e))
+        : [],
+      packagesRemoved: globalThis.Array.isArray(object?.packagesRemoved)
+        ? object.packagesRemoved.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.packages_removed)
+        ? object.packages_removed.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -629,6 +681,12 @@ export const WatchStateResponse: MessageFns<WatchStateResponse> = {
     if (message.slots !== 0) {
       obj.slots = Math.round(message.slots);
     }
+    if (message.packagesAdded?.length) {
+      obj.packagesAdded = message.packagesAdded.map((e) => StoredPackage.toJSON(e));
+    }
+    if (message.packagesRemoved?.length) {
+      obj.packagesRemoved = message.packagesRemoved;
+    }
     return obj;
   },
 
@@ -652,6 +710,97 @@ export const WatchStateResponse: MessageFns<WatchStateResponse> = {
     message.objectsRemoved = object.objectsRemoved?.map((e) => e) || [];
     message.running = object.running?.map((e) => e) || [];
     message.slots = object.slots ?? 0;
+    message.packagesAdded = object.packagesAdded?.map((e) => StoredPackage.fromPartial(e)) || [];
+    message.packagesRemoved = object.packagesRemoved?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseStoredPackage(): StoredPackage {
+  return { id: "", unpackedBytes: 0 };
+}
+
+export const StoredPackage: MessageFns<StoredPackage> = {
+  encode(message: StoredPackage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.unpackedBytes !== 0) {
+      writer.uint32(16).uint64(message.unpackedBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StoredPackage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStoredPackage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.unpackedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StoredPackage {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      unpackedBytes: isSet(object.unpackedBytes)
+        ? globalThis.Number(object.unpackedBytes)
+        : isSet(object.unpacked_bytes)
+        ? globalThis.Number(object.unpacked_bytes)
+        : 0,
+    };
+  },
+
+  toJSON(message: StoredPackage): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.unpackedBytes !== 0) {
+      obj.unpackedBytes = Math.round(message.unpackedBytes);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StoredPackage>, I>>(base?: I): StoredPackage {
+    return StoredPackage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StoredPackage>, I>>(object: I): StoredPackage {
+    const message = createBaseStoredPackage();
+    message.id = object.id ?? "";
+    message.unpackedBytes = object.unpackedBytes ?? 0;
     return message;
   },
 };
@@ -676,6 +825,8 @@ function createBaseNodeMetrics(): NodeMetrics {
     ioPressure: 0,
     memoryPressure: 0,
     networkPacketsPerS: 0,
+    cachedPackages: 0,
+    packageBytes: 0,
   };
 }
 
@@ -734,6 +885,12 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
     }
     if (message.networkPacketsPerS !== 0) {
       writer.uint32(145).double(message.networkPacketsPerS);
+    }
+    if (message.cachedPackages !== 0) {
+      writer.uint32(153).double(message.cachedPackages);
+    }
+    if (message.packageBytes !== 0) {
+      writer.uint32(161).double(message.packageBytes);
     }
     return writer;
   },
@@ -895,6 +1052,22 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
             message.networkPacketsPerS = reader.double();
             continue;
           }
+          case 19: {
+            if (tag !== 153) {
+              break;
+            }
+
+            message.cachedPackages = reader.double();
+            continue;
+          }
+          case 20: {
+            if (tag !== 161) {
+              break;
+            }
+
+            message.packageBytes = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -991,6 +1164,16 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
         : isSet(object.network_packets_per_s)
         ? globalThis.Number(object.network_packets_per_s)
         : 0,
+      cachedPackages: isSet(object.cachedPackages)
+        ? globalThis.Number(object.cachedPackages)
+        : isSet(object.cached_packages)
+        ? globalThis.Number(object.cached_packages)
+        : 0,
+      packageBytes: isSet(object.packageBytes)
+        ? globalThis.Number(object.packageBytes)
+        : isSet(object.package_bytes)
+        ? globalThis.Number(object.package_bytes)
+        : 0,
     };
   },
 
@@ -1050,6 +1233,12 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
     if (message.networkPacketsPerS !== 0) {
       obj.networkPacketsPerS = floatToJson(message.networkPacketsPerS);
     }
+    if (message.cachedPackages !== 0) {
+      obj.cachedPackages = floatToJson(message.cachedPackages);
+    }
+    if (message.packageBytes !== 0) {
+      obj.packageBytes = floatToJson(message.packageBytes);
+    }
     return obj;
   },
 
@@ -1076,6 +1265,8 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
     message.ioPressure = object.ioPressure ?? 0;
     message.memoryPressure = object.memoryPressure ?? 0;
     message.networkPacketsPerS = object.networkPacketsPerS ?? 0;
+    message.cachedPackages = object.cachedPackages ?? 0;
+    message.packageBytes = object.packageBytes ?? 0;
     return message;
   },
 };
@@ -2338,6 +2529,7 @@ function createBaseResult(): Result {
     logs: undefined,
     acceptedAtUnixMs: 0,
     releasedAtUnixMs: 0,
+    installedMs: 0,
   };
 }
 
@@ -2378,6 +2570,9 @@ export const Result: MessageFns<Result> = {
     }
     if (message.releasedAtUnixMs !== 0) {
       writer.uint32(97).double(message.releasedAtUnixMs);
+    }
+    if (message.installedMs !== 0) {
+      writer.uint32(105).double(message.installedMs);
     }
     return writer;
   },
@@ -2491,6 +2686,14 @@ export const Result: MessageFns<Result> = {
             message.releasedAtUnixMs = reader.double();
             continue;
           }
+          case 13: {
+            if (tag !== 105) {
+              break;
+            }
+
+            message.installedMs = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2549,6 +2752,11 @@ export const Result: MessageFns<Result> = {
         : isSet(object.released_at_unix_ms)
         ? globalThis.Number(object.released_at_unix_ms)
         : 0,
+      installedMs: isSet(object.installedMs)
+        ? globalThis.Number(object.installedMs)
+        : isSet(object.installed_ms)
+        ? globalThis.Number(object.installed_ms)
+        : 0,
     };
   },
 
@@ -2590,6 +2798,9 @@ export const Result: MessageFns<Result> = {
     if (message.releasedAtUnixMs !== 0) {
       obj.releasedAtUnixMs = floatToJson(message.releasedAtUnixMs);
     }
+    if (message.installedMs !== 0) {
+      obj.installedMs = floatToJson(message.installedMs);
+    }
     return obj;
   },
 
@@ -2612,6 +2823,7 @@ export const Result: MessageFns<Result> = {
     message.logs = (object.logs !== undefined && object.logs !== null) ? Logs.fromPartial(object.logs) : undefined;
     message.acceptedAtUnixMs = object.acceptedAtUnixMs ?? 0;
     message.releasedAtUnixMs = object.releasedAtUnixMs ?? 0;
+    message.installedMs = object.installedMs ?? 0;
     return message;
   },
 };

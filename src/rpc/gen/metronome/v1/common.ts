@@ -153,6 +153,8 @@ export interface Phases {
   startState: StartState;
   /** Input bytes that had to be moved over the network. */
   fetchedBytes: number;
+  /** Part of initialised_ms: bringing code and packages to the node. 0 when they were there. */
+  installedMs: number;
 }
 
 /** The locality of one node for one invocation, as a degree and by its parts (design: locality is a degree). */
@@ -372,6 +374,7 @@ function createBasePhases(): Phases {
     totalMs: 0,
     startState: 0,
     fetchedBytes: 0,
+    installedMs: 0,
   };
 }
 
@@ -406,6 +409,9 @@ export const Phases: MessageFns<Phases> = {
     }
     if (message.fetchedBytes !== 0) {
       writer.uint32(80).uint64(message.fetchedBytes);
+    }
+    if (message.installedMs !== 0) {
+      writer.uint32(89).double(message.installedMs);
     }
     return writer;
   },
@@ -503,6 +509,14 @@ export const Phases: MessageFns<Phases> = {
             message.fetchedBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 11: {
+            if (tag !== 89) {
+              break;
+            }
+
+            message.installedMs = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -567,6 +581,11 @@ export const Phases: MessageFns<Phases> = {
         : isSet(object.fetched_bytes)
         ? globalThis.Number(object.fetched_bytes)
         : 0,
+      installedMs: isSet(object.installedMs)
+        ? globalThis.Number(object.installedMs)
+        : isSet(object.installed_ms)
+        ? globalThis.Number(object.installed_ms)
+        : 0,
     };
   },
 
@@ -602,6 +621,9 @@ export const Phases: MessageFns<Phases> = {
     if (message.fetchedBytes !== 0) {
       obj.fetchedBytes = Math.round(message.fetchedBytes);
     }
+    if (message.installedMs !== 0) {
+      obj.installedMs = floatToJson(message.installedMs);
+    }
     return obj;
   },
 
@@ -620,6 +642,7 @@ export const Phases: MessageFns<Phases> = {
     message.totalMs = object.totalMs ?? 0;
     message.startState = object.startState ?? 0;
     message.fetchedBytes = object.fetchedBytes ?? 0;
+    message.installedMs = object.installedMs ?? 0;
     return message;
   },
 };

@@ -92,6 +92,46 @@ export interface FunctionMessage {
   bundleBytes: number;
   /** When it was applied, milliseconds since 1970-01-01 UTC. */
   appliedAtUnixMs: number;
+  /** Its packages; absent: it has none beside what lies in its bundle. Left out of ListFunctions. */
+  lock?: PackageLock | undefined;
+}
+
+/** One package, to the bit. */
+export interface LockedPackage {
+  /** Name as its registry knows it, at most 214 characters. */
+  name: string;
+  /** Exact version. */
+  version: string;
+  /** Digest of the packed file in the form of Subresource Integrity, for example "sha512-…" (npm) or "sha256-…" (wheels). */
+  integrity: string;
+  /** Place in the tree, for example "node_modules/a/node_modules/b"; for Python the name. */
+  path: string;
+  /** The function names it itself. */
+  direct: boolean;
+  /** Where it comes from if not from the registry of the node that installs it: "file:<path in the bundle>" or an http(s) address without credentials. */
+  resolved: string;
+  /** Names that it looks up at run time: what it depends on, also optionally. */
+  dependencies: string[];
+  /** Size of its files in bytes; 0: not known before it was installed once. */
+  unpackedBytes: number;
+  /** True when the function can do without it, for example because it is made for one platform only. */
+  optional: boolean;
+  /** Platforms it is for, as in package.json ("linux", "!win32"); empty: all. */
+  os: string[];
+  /** Processors it is for, as in package.json ("x64"); empty: all. */
+  cpu: string[];
+  /** C libraries it is for, as in package.json ("glibc", "musl"); empty: all. */
+  libc: string[];
+}
+
+/** All packages of a function, resolved when it is applied and never later. */
+export interface PackageLock {
+  /** SHA-256 of all below except unpacked_bytes, lower-case hex. The server computes it; what a request says is ignored. */
+  digest: string;
+  /** "node" or "python3"; the same as the function's. */
+  runtime: string;
+  /** By path; at most 4096. */
+  packages: LockedPackage[];
 }
 
 /** A function with its code. */
@@ -104,6 +144,8 @@ export interface ApplyFunctionRequest {
   bundle: Buffer;
   /** Validates only. */
   dryRun: boolean;
+  /** Its packages. Absent: none, or, when bundle is empty too, those that it has. */
+  lock?: PackageLock | undefined;
 }
 
 /** The deployed function. */
@@ -907,7 +949,7 @@ export const FunctionSpec_LabelsEntry: MessageFns<FunctionSpec_LabelsEntry> = {
 };
 
 function createBaseFunctionMessage(): FunctionMessage {
-  return { spec: undefined, version: "", bundleDigest: "", bundleBytes: 0, appliedAtUnixMs: 0 };
+  return { spec: undefined, version: "", bundleDigest: "", bundleBytes: 0, appliedAtUnixMs: 0, lock: undefined };
 }
 
 export const FunctionMessage: MessageFns<FunctionMessage> = {
@@ -926,6 +968,9 @@ export const FunctionMessage: MessageFns<FunctionMessage> = {
     }
     if (message.appliedAtUnixMs !== 0) {
       writer.uint32(41).double(message.appliedAtUnixMs);
+    }
+    if (message.lock !== undefined) {
+      PackageLock.encode(message.lock, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -983,6 +1028,14 @@ export const FunctionMessage: MessageFns<FunctionMessage> = {
             message.appliedAtUnixMs = reader.double();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.lock = PackageLock.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1014,6 +1067,7 @@ export const FunctionMessage: MessageFns<FunctionMessage> = {
         : isSet(object.applied_at_unix_ms)
         ? globalThis.Number(object.applied_at_unix_ms)
         : 0,
+      lock: isSet(object.lock) ? PackageLock.fromJSON(object.lock) : undefined,
     };
   },
 
@@ -1034,6 +1088,9 @@ export const FunctionMessage: MessageFns<FunctionMessage> = {
     if (message.appliedAtUnixMs !== 0) {
       obj.appliedAtUnixMs = floatToJson(message.appliedAtUnixMs);
     }
+    if (message.lock !== undefined) {
+      obj.lock = PackageLock.toJSON(message.lock);
+    }
     return obj;
   },
 
@@ -1049,12 +1106,382 @@ export const FunctionMessage: MessageFns<FunctionMessage> = {
     message.bundleDigest = object.bundleDigest ?? "";
     message.bundleBytes = object.bundleBytes ?? 0;
     message.appliedAtUnixMs = object.appliedAtUnixMs ?? 0;
+    message.lock = (object.lock !== undefined && object.lock !== null)
+      ? PackageLock.fromPartial(object.lock)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseLockedPackage(): LockedPackage {
+  return {
+    name: "",
+    version: "",
+    integrity: "",
+    path: "",
+    direct: false,
+    resolved: "",
+    dependencies: [],
+    unpackedBytes: 0,
+    optional: false,
+    os: [],
+    cpu: [],
+    libc: [],
+  };
+}
+
+export const LockedPackage: MessageFns<LockedPackage> = {
+  encode(message: LockedPackage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    if (message.integrity !== "") {
+      writer.uint32(26).string(message.integrity);
+    }
+    if (message.path !== "") {
+      writer.uint32(34).string(message.path);
+    }
+    if (message.direct !== false) {
+      writer.uint32(40).bool(message.direct);
+    }
+    if (message.resolved !== "") {
+      writer.uint32(50).string(message.resolved);
+    }
+    for (const v of message.dependencies) {
+      writer.uint32(58).string(v!);
+    }
+    if (message.unpackedBytes !== 0) {
+      writer.uint32(64).uint64(message.unpackedBytes);
+    }
+    if (message.optional !== false) {
+      writer.uint32(72).bool(message.optional);
+    }
+    for (const v of message.os) {
+      writer.uint32(82).string(v!);
+    }
+    for (const v of message.cpu) {
+      writer.uint32(90).string(v!);
+    }
+    for (const v of message.libc) {
+      writer.uint32(98).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LockedPackage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLockedPackage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.integrity = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.direct = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.resolved = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.dependencies.push(reader.string());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.unpackedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.optional = reader.bool();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.os.push(reader.string());
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.cpu.push(reader.string());
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.libc.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LockedPackage {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+      integrity: isSet(object.integrity) ? globalThis.String(object.integrity) : "",
+      path: isSet(object.path) ? globalThis.String(object.path) : "",
+      direct: isSet(object.direct) ? globalThis.Boolean(object.direct) : false,
+      resolved: isSet(object.resolved) ? globalThis.String(object.resolved) : "",
+      dependencies: globalThis.Array.isArray(object?.dependencies)
+        ? object.dependencies.map((e: any) => globalThis.String(e))
+        : [],
+      unpackedBytes: isSet(object.unpackedBytes)
+        ? globalThis.Number(object.unpackedBytes)
+        : isSet(object.unpacked_bytes)
+        ? globalThis.Number(object.unpacked_bytes)
+        : 0,
+      optional: isSet(object.optional) ? globalThis.Boolean(object.optional) : false,
+      os: globalThis.Array.isArray(object?.os) ? object.os.map((e: any) => globalThis.String(e)) : [],
+      cpu: globalThis.Array.isArray(object?.cpu) ? object.cpu.map((e: any) => globalThis.String(e)) : [],
+      libc: globalThis.Array.isArray(object?.libc) ? object.libc.map((e: any) => globalThis.String(e)) : [],
+    };
+  },
+
+  toJSON(message: LockedPackage): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    if (message.integrity !== "") {
+      obj.integrity = message.integrity;
+    }
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    if (message.direct !== false) {
+      obj.direct = message.direct;
+    }
+    if (message.resolved !== "") {
+      obj.resolved = message.resolved;
+    }
+    if (message.dependencies?.length) {
+      obj.dependencies = message.dependencies;
+    }
+    if (message.unpackedBytes !== 0) {
+      obj.unpackedBytes = Math.round(message.unpackedBytes);
+    }
+    if (message.optional !== false) {
+      obj.optional = message.optional;
+    }
+    if (message.os?.length) {
+      obj.os = message.os;
+    }
+    if (message.cpu?.length) {
+      obj.cpu = message.cpu;
+    }
+    if (message.libc?.length) {
+      obj.libc = message.libc;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<LockedPackage>, I>>(base?: I): LockedPackage {
+    return LockedPackage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<LockedPackage>, I>>(object: I): LockedPackage {
+    const message = createBaseLockedPackage();
+    message.name = object.name ?? "";
+    message.version = object.version ?? "";
+    message.integrity = object.integrity ?? "";
+    message.path = object.path ?? "";
+    message.direct = object.direct ?? false;
+    message.resolved = object.resolved ?? "";
+    message.dependencies = object.dependencies?.map((e) => e) || [];
+    message.unpackedBytes = object.unpackedBytes ?? 0;
+    message.optional = object.optional ?? false;
+    message.os = object.os?.map((e) => e) || [];
+    message.cpu = object.cpu?.map((e) => e) || [];
+    message.libc = object.libc?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBasePackageLock(): PackageLock {
+  return { digest: "", runtime: "", packages: [] };
+}
+
+export const PackageLock: MessageFns<PackageLock> = {
+  encode(message: PackageLock, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest !== "") {
+      writer.uint32(10).string(message.digest);
+    }
+    if (message.runtime !== "") {
+      writer.uint32(18).string(message.runtime);
+    }
+    for (const v of message.packages) {
+      LockedPackage.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PackageLock {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePackageLock();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.runtime = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.packages.push(LockedPackage.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PackageLock {
+    return {
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      runtime: isSet(object.runtime) ? globalThis.String(object.runtime) : "",
+      packages: globalThis.Array.isArray(object?.packages)
+        ? object.packages.map((e: any) => LockedPackage.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: PackageLock): unknown {
+    const obj: any = {};
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    if (message.runtime !== "") {
+      obj.runtime = message.runtime;
+    }
+    if (message.packages?.length) {
+      obj.packages = message.packages.map((e) => LockedPackage.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PackageLock>, I>>(base?: I): PackageLock {
+    return PackageLock.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PackageLock>, I>>(object: I): PackageLock {
+    const message = createBasePackageLock();
+    message.digest = object.digest ?? "";
+    message.runtime = object.runtime ?? "";
+    message.packages = object.packages?.map((e) => LockedPackage.fromPartial(e)) || [];
     return message;
   },
 };
 
 function createBaseApplyFunctionRequest(): ApplyFunctionRequest {
-  return { spec: undefined, bundle: Buffer.alloc(0), dryRun: false };
+  return { spec: undefined, bundle: Buffer.alloc(0), dryRun: false, lock: undefined };
 }
 
 export const ApplyFunctionRequest: MessageFns<ApplyFunctionRequest> = {
@@ -1067,6 +1494,9 @@ export const ApplyFunctionRequest: MessageFns<ApplyFunctionRequest> = {
     }
     if (message.dryRun !== false) {
       writer.uint32(24).bool(message.dryRun);
+    }
+    if (message.lock !== undefined) {
+      PackageLock.encode(message.lock, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -1108,6 +1538,14 @@ export const ApplyFunctionRequest: MessageFns<ApplyFunctionRequest> = {
             message.dryRun = reader.bool();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.lock = PackageLock.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1129,6 +1567,7 @@ export const ApplyFunctionRequest: MessageFns<ApplyFunctionRequest> = {
         : isSet(object.dry_run)
         ? globalThis.Boolean(object.dry_run)
         : false,
+      lock: isSet(object.lock) ? PackageLock.fromJSON(object.lock) : undefined,
     };
   },
 
@@ -1143,6 +1582,9 @@ export const ApplyFunctionRequest: MessageFns<ApplyFunctionRequest> = {
     if (message.dryRun !== false) {
       obj.dryRun = message.dryRun;
     }
+    if (message.lock !== undefined) {
+      obj.lock = PackageLock.toJSON(message.lock);
+    }
     return obj;
   },
 
@@ -1156,6 +1598,9 @@ export const ApplyFunctionRequest: MessageFns<ApplyFunctionRequest> = {
       : undefined;
     message.bundle = object.bundle ?? Buffer.alloc(0);
     message.dryRun = object.dryRun ?? false;
+    message.lock = (object.lock !== undefined && object.lock !== null)
+      ? PackageLock.fromPartial(object.lock)
+      : undefined;
     return message;
   },
 };
