@@ -37,6 +37,9 @@ export const sections = {
     safetyMargin: number({ doc: 'Beta: share of the latency target that is kept in reserve.', default: 0.1, min: 0, max: 1, exclusive: 'max' }),
     monitorInterval: duration({ doc: 'I: how often a delaying invocation is predicted again.', default: '100ms', min: 1, max: 60_000 }),
     strict: boolean({ doc: 'Follow the printed algorithm to the letter, without our repairs.', default: false }),
+    hysteresis: number({ doc: 'Gamma of the policy lookahead: a wait must end before this share of what can be had at once, and a revision must win by as much.', default: 0.95, min: 0, max: 1, exclusive: 'min' }),
+    ruleWait: duration({ doc: 'W of the policy rule-delay: how long to wait for a node with the data; 0: computed from nodes, slots and the mean service time.', default: 0, min: 0, max: HOUR_MS }),
+    ruleLocality: number({ doc: 'Lambda of the policy rule-delay: share of executions on a node with the data that the computed wait aims at.', default: 0.95, min: 0, max: 1, exclusive: 'both' }),
     localityThreshold: number({ doc: 'Locality degree from which a node counts as local.', default: 0.1, min: 0, max: 1, exclusive: 'min' }),
   },
   limits: {

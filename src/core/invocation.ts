@@ -134,7 +134,9 @@ export class Invocation implements Timed {
   /** Why it was sent to its node at that time. */
   placedBecause: Reason = 'arrived';
 
-  /** Until when it may wait for locality, ms. */
+  /** When it first had to wait for locality, ms; 0: never yet. */
+  firstDelayedAtMs = 0;
+  /** Until when it may wait for locality, or when the policy that makes it wait for room wants to be asked again, ms. */
   slackDeadlineMs = Infinity;
   dueAtMs = Infinity;
   duePlace = -1;
@@ -142,8 +144,12 @@ export class Invocation implements Timed {
   lineStamp = 0;
   /** Nodes under whose lines it stands; undefined while in none. */
   lineNodes: number[] | undefined = undefined;
+  /** While it waits for room: the line that it stands in; negative: none. */
+  roomLine = 0;
   /** T of the target when it began to wait, ms. */
   targetMs = 0;
+  /** The target counted as local then: it is given up when it no longer does. */
+  targetWasLocal = false;
   /** What a sandbox on the target would have started from then, and the input bytes that the target lacked. */
   targetStartState = 0;
   targetMissingBytes = 0;

@@ -143,7 +143,7 @@ export function createControl(o: ControlOptions): Handlers {
       scheduler.plan(submission, ({ policy, decision, candidates }) => resolve(toPlan(policy, decision, candidates, cluster, scheduler.nowMs, o.localityThreshold)));
       return { decision: await promise };
     },
-    listPolicies: () => ({ policies: scheduler.listPolicies(), active: scheduler.policyName }),
+    listPolicies: () => ({ policies: scheduler.listPolicies().map(({ parameters, ...policy }) => ({ ...policy, parameters: { ...parameters } })), active: scheduler.policyName }),
     setPolicy({ policy }) {
       const previous = scheduler.setPolicy(policy);
       return { previous, active: scheduler.policyName };

@@ -23,14 +23,27 @@ export interface Candidates extends PredictionRows {
   readonly kinds: Uint8Array;
 }
 
+/** What the scheduler knows of the cluster as a whole. */
+export interface ClusterFacts {
+  /** Nodes that may get work, and their slots together. */
+  readonly readyNodes: number;
+  readonly readySlots: number;
+  /** Mean of fetch + initialise + run over all successful executions of all functions so far, ms; 0: none yet. */
+  readonly meanServiceMs: number;
+}
+
 /** What a policy is shown. */
 export interface DecisionView {
+  readonly cluster: ClusterFacts;
   readonly candidates: Candidates;
   readonly invocation: Invocation;
   readonly nowMs: number;
   /** False when the function runs as often as it may: no node has room for it. */
   readonly mayRun: boolean;
-  /** Predicted time until the node has room, ms; 0 when it has. O(slots of the node). */
+  /**
+   * Predicted time until the node has room for this invocation, ms: until one of its slots is free, those who stand in its line and
+   * come before it included; 0 when it has room now. O(slots + line, at most 64).
+   */
   expectedWaitMs(node: number): number;
 }
 
@@ -40,21 +53,28 @@ export interface Decision {
   reason: Reason;
   /** dispatch: row of the candidates. delay: row of the target, or -1 when any room will do. */
   row: number;
-  /** delay for locality: when to stop waiting, ms; Infinity: never (only `strict`). */
+  /** When to stop waiting, ms; Infinity: never (only `strict`). For any room: when to ask the policy again at the latest. */
   deadlineMs: number;
   /** Safe delay left, ms. */
   slackMs: number;
   /** delay for locality: rows of other local nodes that would do as well; the first `alsoCount` entries. */
   readonly also: Int32Array;
   alsoCount: number;
+  /** delay for any room: the line to stand in, 0 to MAX_LINES − 1 (see Policy.lineOf), or HELD. */
+  line: number;
 }
+
+/** Lines for room that policies may use beside the general one, 0. */
+export const MAX_LINES = 64;
+/** No line: room does not wake it, only its deadline does. */
+export const HELD = -1;
 
 /** Nodes under which a waiter is listed beside its target. */
 export const MAX_ALSO = 8;
 
 /** An empty decision. */
 export function createDecision(): Decision {
-  return { action: 'delay', reason: 'noRoom', row: -1, deadlineMs: Infinity, slackMs: 0, also: new Int32Array(MAX_ALSO), alsoCount: 0 };
+  return { action: 'delay', reason: 'noRoom', row: -1, deadlineMs: Infinity, slackMs: 0, also: new Int32Array(MAX_ALSO), alsoCount: 0, line: 0 };
 }
 
 /** Run on the node of this row. */
@@ -67,14 +87,21 @@ export function dispatchTo(out: Decision, row: number, reason: Reason, slackMs: 
   out.alsoCount = 0;
 }
 
-/** Wait for the first room anywhere. */
-export function delayForRoom(out: Decision, reason: Reason): void {
+/** Wait for the first room anywhere, or on the nodes of a line. */
+export function delayForRoom(out: Decision, reason: Reason, line = 0): void {
   out.action = 'delay';
   out.row = -1;
   out.reason = reason;
   out.deadlineMs = Infinity;
   out.slackMs = 0;
   out.alsoCount = 0;
+  out.line = line;
+}
+
+/** Wait until `untilMs` whatever becomes free meanwhile; then the policy is asked again. */
+export function hold(out: Decision, reason: Reason, untilMs: number): void {
+  delayForRoom(out, reason, HELD);
+  out.deadlineMs = untilMs;
 }
 
 /** Wait for the node of this row until `deadlineMs`. */
@@ -102,6 +129,24 @@ export interface Policy {
    * not move deadlines. Called every monitorIntervalMs.
    */
   deadlineMs?(view: DecisionView): number;
+  /**
+   * True: while an invocation delays for locality the policy decides again every monitorIntervalMs, and a decision for another node
+   * counts. `view.invocation.target` is the node that it waits for.
+   */
+  readonly decidesAgain?: boolean;
+  /** Where a wait for locality goes when its deadline has passed: a row with room, or -1 if there is none. Default: the one with the least predicted time. */
+  fallback?(view: DecisionView): number;
+  /** The line for room (Decision.line) that a release of this node serves beside the general one. */
+  lineOf?(node: number): number;
+  /** What it works with at the moment, for people: names and values. */
+  parameters?(facts: ClusterFacts): Readonly<Record<string, string>>;
+}
+
+/** The row with room and the least load; among equals the first. -1: none has room. */
+export function leastLoadedRow({ count, room, load }: Candidates): number {
+  let best = -1;
+  for (let row = 0; row < count; row++) if ((room[row] as number) > 0 && (best < 0 || (load[row] as number) < (load[best] as number))) best = row;
+  return best;
 }
 
 /** Parameters of the policies; the symbols are the paper's. */
@@ -112,5 +157,22 @@ export interface PolicyOptions {
   readonly safetyMargin: number;
   /** Algorithm 1 exactly as printed, with its faults. @default false */
   readonly strict: boolean;
+  /** Parameters of single policies; their defaults stand with them. */
+  readonly ruleDelay?: RuleDelayOptions;
+  readonly lookahead?: LookaheadOptions;
   readonly random: Random;
+}
+
+/** Parameters of `rule-delay`. */
+export interface RuleDelayOptions {
+  /** W: how long to wait for a node with the data, ms; 0: from the environment, by the formulas of rule-delay.ts. @default 0 */
+  readonly waitMs?: number;
+  /** λ: share of local launches aimed at, 0 < λ < 1. @default 0.95 */
+  readonly locality?: number;
+}
+
+/** Parameters of `lookahead`. */
+export interface LookaheadOptions {
+  /** γ: a wait must end before γ × what can be had at once, and a revision must win by as much, 0 < γ ≤ 1. @default 0.95 */
+  readonly hysteresis?: number;
 }

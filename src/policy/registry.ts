@@ -1,14 +1,20 @@
 /** All policies by name. A policy is made once per scheduler and may keep state of its own. */
 import { MetronomeError, suggest } from '../core/errors.ts';
+import { createDataLocalityPolicy } from './data-locality.ts';
+import { createLookaheadPolicy } from './lookahead.ts';
 import { createMetronomePolicy } from './metronome.ts';
 import { createNaiveLocalityPolicy } from './naive-locality.ts';
 import type { Policy, PolicyOptions } from './policy.ts';
 import { createRoundRobinPolicy } from './round-robin.ts';
+import { createRuleDelayPolicy } from './rule-delay.ts';
 
 const POLICIES = {
   metronome: createMetronomePolicy,
   'round-robin': createRoundRobinPolicy,
   'naive-locality': createNaiveLocalityPolicy,
+  'data-locality': createDataLocalityPolicy,
+  'rule-delay': createRuleDelayPolicy,
+  lookahead: createLookaheadPolicy,
 } as const satisfies Record<string, (options: PolicyOptions) => Policy>;
 
 /** Names of all policies. */

@@ -39,6 +39,9 @@ export interface NodeInfo {
   readonly memoryMb: number;
 }
 
+/** Waiters ahead that expectedWaitMs follows one by one. */
+const MAX_STEPS = 64;
+
 export class ClusterView {
   readonly maxNodes: number;
   /** Nodes known; their indexes are 0 … count − 1 and never move. */
@@ -62,6 +65,8 @@ export class ClusterView {
   /** Node scalars, shared with the I/O thread. */
   readonly table: Float64Array;
   readonly objectCount: Int32Array;
+  /** Scratch of expectedWaitMs. */
+  readonly #left: number[] = [];
   readonly #byName = new Map<string, number>();
 
   constructor(maxNodes: number, table: SharedArrayBuffer) {
@@ -139,15 +144,34 @@ export class ClusterView {
     return this.table[node * NODE_ROW + RECEIVED_AT] as number;
   }
 
-  /** Predicted time until a slot is free, ms; 0 when one is. Overrunning work is expected to need half of what it ran already. */
-  expectedWaitMs(node: number, nowMs: number): number {
-    if (this.room(node, nowMs) > 0) return 0;
-    let least = Infinity;
-    for (const invocation of this.running[node] ?? []) {
+  /**
+   * Predicted time until a slot is free for one that comes behind `ahead` others, ms; 0 when there is room now. Overrunning work is
+   * expected to need half of what it ran already; those ahead are expected to take what runs here takes on average. O((slots + ahead) · slots).
+   */
+  expectedWaitMs(node: number, nowMs: number, ahead = 0): number {
+    const room = this.room(node, nowMs);
+    if (room > ahead) return 0;
+    const running = this.running[node] ?? [];
+    const left = this.#left;
+    left.length = 0;
+    let sumMs = 0;
+    for (let i = 0; i < running.length; i++) {
+      const invocation = running[i] as Invocation;
       const ranMs = nowMs - invocation.dispatchedAtMs;
-      const left = Math.max(invocation.predictedRunMs - ranMs, ranMs / 2, 0.1);
-      if (left < least) least = left;
+      sumMs += invocation.predictedRunMs;
+      left.push(Math.max(invocation.predictedRunMs - ranMs, ranMs / 2, 0.1));
     }
-    return least;
+    if (left.length === 0) return Infinity;
+    const eachMs = Math.max(0.1, sumMs / left.length);
+    // Who is ahead takes the slot that is free first, one after the other; beyond some the average is good enough.
+    const steps = Math.min(ahead - Math.max(0, room), MAX_STEPS);
+    let waitMs = 0;
+    for (let step = 0; step <= steps; step++) {
+      let first = 0;
+      for (let i = 1; i < left.length; i++) if ((left[i] as number) < (left[first] as number)) first = i;
+      waitMs = left[first] as number;
+      left[first] = waitMs + eachMs;
+    }
+    return waitMs + (Math.max(0, ahead - Math.max(0, room) - MAX_STEPS) * eachMs) / left.length;
   }
 }

@@ -12,7 +12,7 @@ import { DeadlineHeap } from '../core/heap.ts';
 import { ARRIVING, CLASSIFIED, DELAYING, DISPATCHED, Invocation, isTerminal, type InputObject, type InvocationEvent, type InvocationHost, type RunResult } from '../core/invocation.ts';
 import { createRandom } from '../core/random.ts';
 import type { Reason } from '../core/reasons.ts';
-import { createDecision, dispatchTo, type Candidates, type Decision, type DecisionView, type Policy } from '../policy/policy.ts';
+import { createDecision, dispatchTo, type Candidates, type ClusterFacts, type Decision, type DecisionView, type LookaheadOptions, type Policy, type PolicyOptions, type RuleDelayOptions } from '../policy/policy.ts';
 import { createPolicies, isPolicyName, unknownPolicy } from '../policy/registry.ts';
 import { NO_SITUATION, NO_TICKET, type Exclusion, type Predictor } from '../predictor/predictor.ts';
 import { createCandidates, createClassifier, type Classifier } from './classify.ts';
@@ -48,6 +48,9 @@ export interface SchedulerOptions {
   readonly localityGain: number;
   readonly safetyMargin: number;
   readonly strict: boolean;
+  /** Parameters of single policies. */
+  readonly ruleDelay?: RuleDelayOptions;
+  readonly lookahead?: LookaheadOptions;
   readonly localityThreshold: number;
   readonly monitorIntervalMs: number;
   readonly staleAfterMs: number;
@@ -121,6 +124,8 @@ const MONITORS_PER_INTERVAL = 1_000;
 const DEADLINES_PER_TURN = 256;
 /** After a refusal a node gets nothing for so long, unless its next state comes first, ms. */
 const REFUSAL_PAUSE_MS = 50;
+/** Executions over which the mean service time of the cluster moves. */
+const MEAN_OVER = 1_000;
 /** After its deadline a dispatched invocation has so long to be reported by the agent, ms. */
 const RESULT_GRACE_MS = 5_000;
 
@@ -154,13 +159,16 @@ export class Scheduler implements InvocationHost {
   readonly #candidates: Candidates;
   readonly #one: Candidates = createCandidates(1);
   readonly #decision: Decision = createDecision();
-  readonly #view: { candidates: Candidates; invocation: Invocation; nowMs: number; mayRun: boolean; expectedWaitMs(node: number): number };
+  readonly #facts: { readyNodes: number; readySlots: number; meanServiceMs: number } = { readyNodes: 0, readySlots: 0, meanServiceMs: 0 };
+  readonly #view: { candidates: Candidates; readonly cluster: ClusterFacts; invocation: Invocation; nowMs: number; mayRun: boolean; expectedWaitMs(node: number): number };
   #policies: ReadonlyMap<string, Policy>;
   #policy: Policy;
   #timer: TimerHandle = undefined;
   #timerAtMs = Infinity;
   #watch: TimerHandle = undefined;
   #seq = 0;
+  /** Successful executions so far. */
+  #served = 0;
   #draining = false;
   #stopped = false;
 
@@ -181,12 +189,13 @@ export class Scheduler implements InvocationHost {
     this.#candidates = createCandidates(options.maxNodes);
     this.#view = {
       candidates: this.#candidates,
+      cluster: this.#facts,
       invocation: undefined as unknown as Invocation, // set before every use
       nowMs: 0,
       mayRun: true,
-      expectedWaitMs: (node) => this.cluster.expectedWaitMs(node, this.nowMs),
+      expectedWaitMs: (node) => this.cluster.expectedWaitMs(node, this.nowMs, this.lines.targeting(node, this.#view.invocation)),
     };
-    this.#policies = createPolicies({ localityGain: options.localityGain, safetyMargin: options.safetyMargin, strict: options.strict, random: createRandom(options.seed) });
+    this.#policies = createPolicies(this.#policyOptions());
     this.#policy = this.#policyNamed(options.policy);
     this.predictor.listen(this.#predicted);
     this.#watchNodes();
@@ -213,8 +222,14 @@ export class Scheduler implements InvocationHost {
     return previous;
   }
 
-  listPolicies(): { name: string; description: string }[] {
-    return [...this.#policies.values()].map(({ name, description }) => ({ name, description }));
+  /** All policies with what they work with at the moment. */
+  listPolicies(): { name: string; description: string; parameters: Readonly<Record<string, string>> }[] {
+    return [...this.#policies.values()].map((policy) => ({ name: policy.name, description: policy.description, parameters: policy.parameters?.(this.#facts) ?? {} }));
+  }
+
+  #policyOptions(): PolicyOptions {
+    const { localityGain, safetyMargin, strict, ruleDelay, lookahead, seed } = this.#options;
+    return { localityGain, safetyMargin, strict, ...(ruleDelay === undefined ? {} : { ruleDelay }), ...(lookahead === undefined ? {} : { lookahead }), random: createRandom(seed) };
   }
 
   putFunction(settings: FunctionSettings): FunctionEntry {
@@ -316,8 +331,7 @@ export class Scheduler implements InvocationHost {
       seq: -1, id: 'plan', functionName: request.functionName, functionIndex: entry.index, arrivedAtMs: now, slaMs: request.slaMs > 0 ? request.slaMs : entry.settings.slaMs,
       expiresAtMs: Infinity, inputs: request.inputs, inputBytes, localityKey: request.localityKey, policyName: name, idempotent: true, maxAttempts: 1,
     });
-    const o = this.#options;
-    const policy = createPolicies({ localityGain: o.localityGain, safetyMargin: o.safetyMargin, strict: o.strict, random: createRandom(o.seed) }).get(name) as Policy;
+    const policy = createPolicies(this.#policyOptions()).get(name) as Policy;
     const decision = createDecision();
     const ask = (ticket: number): boolean => {
       this.#classifier.classify(invocation, entry, this.nowMs, this.#candidates);
@@ -387,7 +401,7 @@ export class Scheduler implements InvocationHost {
     invocation.decidedBy = policy.name;
     const node = decision.row < 0 ? -1 : (candidates.node[decision.row] as number);
     const dispatch = decision.action === 'dispatch';
-    this.decisions.record(invocation, policy.name, this.nowMs, candidates, decision, dispatch || node < 0 ? 0 : this.cluster.expectedWaitMs(node, this.nowMs));
+    this.decisions.record(invocation, policy.name, this.nowMs, candidates, decision, dispatch || node < 0 ? 0 : this.#view.expectedWaitMs(node));
     if (dispatch) this.#dispatch(invocation, entry, candidates, decision.row, { type: 'DISPATCH', reason: decision.reason, node });
     else this.#delay(invocation, entry, candidates, decision, node);
   }
@@ -429,12 +443,15 @@ export class Scheduler implements InvocationHost {
     invocation.seenGeneration = entry.generation;
     if (!forLocality) {
       if (decision.reason === 'concurrencyLimit') this.lines.addForFunction(invocation);
-      else this.lines.addForRoom(invocation, invocation.arrivedAtMs + invocation.slaMs);
-      this.#arm(invocation, this.#waitLimitMs(invocation));
+      else this.lines.addForRoom(invocation, invocation.arrivedAtMs + invocation.slaMs, decision.line);
+      invocation.slackDeadlineMs = decision.deadlineMs;
+      this.#arm(invocation, Math.min(decision.deadlineMs, this.#waitLimitMs(invocation)));
       return;
     }
+    if (invocation.firstDelayedAtMs === 0) invocation.firstDelayedAtMs = this.nowMs;
     invocation.slackDeadlineMs = Math.min(decision.deadlineMs, this.#waitLimitMs(invocation));
     invocation.targetMs = candidates.meanMs[decision.row] as number;
+    invocation.targetWasLocal = candidates.local[decision.row] === 1;
     invocation.targetStartState = candidates.startState[decision.row] as number;
     invocation.targetMissingBytes = candidates.missingBytes[decision.row] as number;
     const nodes = [node];
@@ -468,6 +485,7 @@ export class Scheduler implements InvocationHost {
 
   /** A slot of this node became free, or the node may get work again: its line first, then who waits for any room. */
   #nodeReleased(node: number): void {
+    const line = this.#policy.lineOf?.(node) ?? 0;
     for (let turns = 0; turns < DEADLINES_PER_TURN && this.cluster.room(node, this.nowMs) > 0; turns++) {
       const waiter = this.lines.headOfNode(node);
       if (waiter !== undefined) {
@@ -475,12 +493,12 @@ export class Scheduler implements InvocationHost {
         this.#nextTurns(this.functions.entries[waiter.functionIndex] as FunctionEntry);
         continue;
       }
-      const first = this.lines.headOfRoom();
+      const first = this.lines.headOfRoom(line);
       if (first === undefined) return;
       this.#reconsider(first, { type: 'CLASSIFY', reason: 'roomAppeared' });
       this.#nextTurns(this.functions.entries[first.functionIndex] as FunctionEntry);
       // The policy does not want this room for it: nor will it for the next one in the same moment.
-      if (this.lines.headOfRoom() === first) return;
+      if (this.lines.headOfRoom(line) === first) return;
     }
   }
 
@@ -546,6 +564,9 @@ export class Scheduler implements InvocationHost {
     this.cluster.refusals[node] = 0;
     if (wasBusy && entry.settings.reuse && (!failed || result.error?.code === 'FUNCTION_FAILED')) this.#gainWarm(entry, node, 1);
     if (!failed) {
+      const facts = this.#facts;
+      // The plain mean at first, then a slow moving one: behaviour changes, and one long run must not count for long.
+      facts.meanServiceMs += (result.fetchedMs + result.initialisedMs + result.ranMs - facts.meanServiceMs) / Math.min(++this.#served, MEAN_OVER);
       this.predictor.observe({
         functionIndex: invocation.functionIndex, node, startState: result.startState, inputBytes: invocation.inputBytes, fetchedBytes: result.fetchedBytes,
         fetchedMs: result.fetchedMs, initialisedMs: result.initialisedMs, ranMs: result.ranMs, predictedMs: invocation.predictedRunMs, situation: invocation.situation,
@@ -767,22 +788,30 @@ export class Scheduler implements InvocationHost {
       const code = this.cluster.hasHope() ? 'QUEUE_FULL' : 'NO_NODES';
       return this.#end(invocation, { type: 'FAIL', reason: 'platformFailed', error: { code, message: `No node had room for ${Math.round((now - invocation.arrivedAtMs) / 1_000)} s (limits.maxWait).`, component: 'scheduler', invocationId: id, retryAfterMs: this.#retryHintMs() } });
     }
-    this.#arm(invocation, this.#waitLimitMs(invocation));
+    if (invocation.state === DELAYING && invocation.slackDeadlineMs <= now) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'askedAgain' });
+    this.#arm(invocation, Math.min(invocation.slackDeadlineMs, this.#waitLimitMs(invocation)));
   }
 
   /** Algorithm 1, lines 12–32, for one waiter: is the target still good, and how long is waiting still safe? */
   #monitor(invocation: Invocation): void {
     const entry = this.functions.entries[invocation.functionIndex] as FunctionEntry;
     const candidates = this.#candidates;
+    const policy = this.#policies.get(invocation.decidedBy) ?? this.#policy;
     if (this.cluster.status[invocation.target] !== READY) return this.#reconsider(invocation, { type: 'TARGET_LOST', reason: 'targetLost' });
     if (entry.generation !== invocation.seenGeneration) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityGained' });
     this.#classifier.classify(invocation, entry, this.nowMs, candidates);
     this.predictor.predict(entry.index, invocation.inputBytes, candidates, NO_TICKET);
-    for (let row = 0; row < candidates.count; row++) {
+    for (let row = 0; row < candidates.count && invocation.targetWasLocal; row++) {
       if (candidates.node[row] === invocation.target && candidates.local[row] === 0) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityLost' });
     }
-    const policy = this.#policies.get(invocation.decidedBy) ?? this.#policy;
-    const deadlineMs = Math.min(policy.deadlineMs?.(this.#viewOf(invocation, entry)) ?? invocation.slackDeadlineMs, this.#waitLimitMs(invocation));
+    let wantedMs = policy.deadlineMs?.(this.#viewOf(invocation, entry)) ?? invocation.slackDeadlineMs;
+    if (policy.decidesAgain === true) {
+      const decision = this.#decision;
+      policy.decide(this.#viewOf(invocation, entry), decision);
+      if (decision.action === 'dispatch' || decision.row < 0 || candidates.node[decision.row] !== invocation.target) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'revised' });
+      wantedMs = decision.deadlineMs;
+    }
+    const deadlineMs = Math.min(wantedMs, this.#waitLimitMs(invocation));
     if (Math.abs(deadlineMs - invocation.slackDeadlineMs) > 1) {
       // Another deadline is another place in the lines.
       const nodes = invocation.lineNodes as number[];
@@ -792,11 +821,9 @@ export class Scheduler implements InvocationHost {
     }
     if (invocation.slackDeadlineMs > this.nowMs) return this.#arm(invocation, this.#nextLookMs(invocation));
     this.counters.slackExhausted++;
-    let best = -1;
-    for (let row = 0; row < candidates.count; row++) {
-      if ((candidates.room[row] as number) > 0 && (best < 0 || (candidates.meanMs[row] as number) < (candidates.meanMs[best] as number))) best = row;
-    }
-    if (best >= 0 && this.#viewOf(invocation, entry).mayRun) {
+    const view = this.#viewOf(invocation, entry);
+    const best = policy.fallback === undefined ? fastestRow(candidates) : policy.fallback(view);
+    if (best >= 0 && view.mayRun) {
       this.#recordDispatch(invocation, candidates, best, 'slackExhausted');
       return this.#dispatch(invocation, entry, candidates, best, { type: 'SLACK_EXHAUSTED', reason: 'slackExhausted', node: candidates.node[best] as number });
     }
@@ -804,6 +831,7 @@ export class Scheduler implements InvocationHost {
     invocation.machine!.send({ type: 'SLACK_EXHAUSTED', reason: 'slackExhausted', node: -1 });
     if (best >= 0) this.lines.addForFunction(invocation); // there is room, but as many of it run as may
     else this.lines.addForRoom(invocation, invocation.slackDeadlineMs);
+    invocation.slackDeadlineMs = Infinity;
     this.#arm(invocation, this.#waitLimitMs(invocation));
   }
 
@@ -858,6 +886,7 @@ export class Scheduler implements InvocationHost {
       cluster.used[node] = used;
     }
     cluster.slots[node] = slots;
+    this.#countReady();
     cluster.connected[node] = 1;
     // A wish to cancel that was told on broken streams was lost with them.
     for (const invocation of cluster.running[node] as Invocation[]) if (invocation.cancelError !== undefined && truth.has(invocation.id)) this.#transport.cancel(invocation, node);
@@ -966,6 +995,7 @@ export class Scheduler implements InvocationHost {
 
   #nodeEntered(node: number, status: number): void {
     this.cluster.status[node] = status;
+    this.#countReady();
     this.observer.nodeChanged?.(node, status);
     if (status === READY) {
       if (this.cluster.draining[node] === 1) this.#nodes[node]?.send({ type: 'DRAIN' });
@@ -975,6 +1005,16 @@ export class Scheduler implements InvocationHost {
     // Nobody waits for a node that gets no work.
     if (status === STALE || status === DRAINING || status === LOST) this.lines.forNode(node, (waiter) => waiter.target === node && this.#deadlines.set(waiter, this.nowMs));
     if (status === LOST) this.#nodeLost(node);
+  }
+
+  #countReady(): void {
+    const facts = this.#facts;
+    facts.readyNodes = facts.readySlots = 0;
+    for (let node = 0; node < this.cluster.count; node++) {
+      if (this.cluster.status[node] !== READY) continue;
+      facts.readyNodes++;
+      facts.readySlots += this.cluster.slots[node] as number;
+    }
   }
 
   #nodeLost(node: number): void {
@@ -1040,6 +1080,13 @@ function exclusionOf(code: ErrorRecord['code']): Exclusion {
   if (code === 'CANCELLED') return 'cancelled';
   if (code === 'DEADLINE_EXCEEDED' || code === 'FUNCTION_TIMEOUT') return 'timedOut';
   return code === 'MEMORY_EXCEEDED' ? 'memoryExceeded' : 'failed';
+}
+
+/** The row with room and the least predicted time; -1: none has room. */
+function fastestRow({ count, room, meanMs }: Candidates): number {
+  let best = -1;
+  for (let row = 0; row < count; row++) if ((room[row] as number) > 0 && (best < 0 || (meanMs[row] as number) < (meanMs[best] as number))) best = row;
+  return best;
 }
 
 function functionDeleted(invocation: Invocation): InvocationEvent {

@@ -1,6 +1,6 @@
 /**
- * Who waits for what: one line per node (ordered by slack deadline, then arrival), one for any room, one per function at its
- * concurrency limit. Waking is by index: a release looks at the head of one line, however many wait elsewhere.
+ * Who waits for what: one line per node (ordered by slack deadline, then arrival), one for any room and further ones that policies
+ * keep for room on some nodes, one per function at its concurrency limit. Waking is by index: a release looks at the head of one line, however many wait elsewhere.
  * Entries die lazily by stamp and are swept when most of a line is dead, so that a line stays O(living).
  */
 import type { Invocation } from '../core/invocation.ts';
@@ -40,24 +40,29 @@ class Line {
 
 export class WaitingLines {
   readonly #nodes: (Line | undefined)[] = [];
-  readonly #room = new Line();
+  /** Lines for room: 0 is the general one. */
+  readonly #rooms: (Line | undefined)[] = [new Line()];
   readonly #functions = new Map<number, Line>();
+  readonly #targeting: number[] = [];
   /** Invocations that wait for locality. */
   locality = 0;
   /** Invocations that wait for room or for their function's concurrency. */
   capacity = 0;
 
-  /** Lists a waiter under its target and the other nodes that would do. */
+  /** Lists a waiter under its target, which comes first, and the other nodes that would do. */
   addForNodes(invocation: Invocation, nodes: number[]): void {
     invocation.lineNodes = nodes;
     for (const node of nodes) (this.#nodes[node] ??= new Line()).add(invocation, invocation.slackDeadlineMs);
+    const target = nodes[0] as number;
+    this.#targeting[target] = (this.#targeting[target] ?? 0) + 1;
     this.locality++;
   }
 
-  /** Lists a waiter for any room. `key`: its urgency, ms; smaller first. */
-  addForRoom(invocation: Invocation, key: number): void {
+  /** Lists a waiter for room. `key`: its urgency, ms; smaller first. `line`: 0 for any room; negative: in none, only its deadline wakes it. */
+  addForRoom(invocation: Invocation, key: number, line = 0): void {
     invocation.lineNodes = ROOM;
-    this.#room.add(invocation, key);
+    invocation.roomLine = line;
+    if (line >= 0) (this.#rooms[line] ??= new Line()).add(invocation, key);
     this.capacity++;
   }
 
@@ -78,7 +83,7 @@ export class WaitingLines {
     invocation.lineStamp++;
     if (nodes === ROOM) {
       this.capacity--;
-      this.#room.left();
+      if (invocation.roomLine >= 0) this.#rooms[invocation.roomLine]?.left();
     } else if (nodes === FUNCTION) {
       this.capacity--;
       const line = this.#functions.get(invocation.functionIndex);
@@ -86,6 +91,8 @@ export class WaitingLines {
       if (line?.living === 0) this.#functions.delete(invocation.functionIndex);
     } else {
       this.locality--;
+      const target = nodes[0] as number;
+      this.#targeting[target] = (this.#targeting[target] ?? 1) - 1;
       for (const node of nodes) this.#nodes[node]?.left();
     }
   }
@@ -95,12 +102,23 @@ export class WaitingLines {
     return this.#nodes[node]?.head();
   }
 
-  headOfRoom(): Invocation | undefined {
-    return this.#room.head();
+  /** The first waiter of the general line for room and of this other one (0: of the general one only): the more urgent of the two. */
+  headOfRoom(line = 0): Invocation | undefined {
+    const general = (this.#rooms[0] as Line).head();
+    if (line <= 0) return general;
+    const other = this.#rooms[line]?.head();
+    if (general === undefined || other === undefined) return general ?? other;
+    const urgency = (each: Invocation): number => each.arrivedAtMs + each.slaMs;
+    return urgency(other) < urgency(general) ? other : general;
   }
 
   headOfFunction(functionIndex: number): Invocation | undefined {
     return this.#functions.get(functionIndex)?.head();
+  }
+
+  /** How many wait with this node as their target (the first of their nodes), `invocation` itself left out. */
+  targeting(node: number, invocation: Invocation): number {
+    return (this.#targeting[node] ?? 0) - (invocation.lineNodes?.[0] === node ? 1 : 0);
   }
 
   /** How many stand in a node's line. */

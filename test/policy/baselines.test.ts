@@ -44,7 +44,7 @@ describe('policy naive-locality', () => {
   ])('takes %s', (_name, rows, row, reason) => expect(decide(policy, { rows })).toMatchObject({ action: 'dispatch', row, reason }));
 });
 
-describe.each(['round-robin', 'naive-locality'])('baseline %s', (name) => {
+describe.each(['round-robin', 'naive-locality', 'data-locality'])('baseline %s', (name) => {
   const policy = createPolicies(PAPER).get(name)!;
 
   it.each<[string, Situation, string]>([

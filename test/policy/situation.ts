@@ -1,7 +1,7 @@
 /** Hand-made situations for policies: rows of candidates, and what was decided in words. */
 import { Invocation, type InvocationHost } from '../../src/core/invocation.ts';
 import { createRandom } from '../../src/core/random.ts';
-import { createDecision, type Candidates, type Decision, type DecisionView, type Policy, type PolicyOptions } from '../../src/policy/policy.ts';
+import { createDecision, type Candidates, type ClusterFacts, type Decision, type DecisionView, type Policy, type PolicyOptions } from '../../src/policy/policy.ts';
 import { createCandidates } from '../../src/scheduler/classify.ts';
 
 /** One candidate. T is its predicted execution time, ms. */
@@ -16,6 +16,14 @@ export interface Row {
   readonly kinds?: number;
   /** Node index. @default its place */
   readonly node?: number;
+  /** Predicted wait for room, ms. @default 0 */
+  readonly wait?: number;
+  /** @default 0 */
+  readonly spread?: number;
+  /** Upper quantile P95. @default T + 2 spread */
+  readonly p95?: number;
+  /** @default 0 */
+  readonly missing?: number;
 }
 
 /** A moment of one invocation. */
@@ -26,6 +34,11 @@ export interface Situation {
   readonly arrivedAtMs?: number;
   readonly nowMs?: number;
   readonly mayRun?: boolean;
+  readonly cluster?: Partial<ClusterFacts>;
+  /** Node that it waits for already. */
+  readonly target?: number;
+  /** When it first delayed. */
+  readonly firstDelayedAtMs?: number;
 }
 
 /** What a policy said, as data. */
@@ -52,12 +65,19 @@ export function viewOf(situation: Situation): DecisionView {
     candidates.room[i] = row.room ?? 0;
     candidates.load[i] = row.load ?? 0;
     candidates.kinds[i] = row.kinds ?? 0;
+    candidates.spreadMs[i] = row.spread ?? 0;
+    candidates.p95Ms[i] = row.p95 ?? row.T + 2 * (row.spread ?? 0);
+    candidates.missingBytes[i] = row.missing ?? 0;
   });
   const host: InvocationHost = { nowMs, observer: { transitioned: () => {} } };
   const invocation = new Invocation(host, {
     seq: 0, id: 'i', functionName: 'f', functionIndex: 0, arrivedAtMs: situation.arrivedAtMs ?? 0, slaMs: situation.slaMs ?? 1_000, expiresAtMs: Infinity, inputs: [], inputBytes: 0, localityKey: '', policyName: '', idempotent: true, maxAttempts: 1,
   });
-  return { candidates, invocation, nowMs, mayRun: situation.mayRun ?? true, expectedWaitMs: () => 0 };
+  invocation.target = situation.target ?? -1;
+  invocation.firstDelayedAtMs = situation.firstDelayedAtMs ?? 0;
+  const waits = new Map(situation.rows.map((row, i) => [row.node ?? i, row.wait ?? 0]));
+  const cluster: ClusterFacts = { readyNodes: situation.rows.length, readySlots: situation.rows.length, meanServiceMs: 0, ...situation.cluster };
+  return { candidates, cluster, invocation, nowMs, mayRun: situation.mayRun ?? true, expectedWaitMs: (node) => waits.get(node) ?? 0 };
 }
 
 /** Asks the policy. */

@@ -13,7 +13,8 @@ export function policyCommand(app: CliApp): Command {
         { header: 'NAME', cell: ({ name }) => name },
         { header: 'ACTIVE', cell: ({ name }) => (name === active ? 'yes' : '') },
         { header: 'DESCRIPTION', cell: ({ description }) => description },
-      ], ({ name, description }) => ({ name, description, active: name === active }), 'The scheduler has no policies.');
+        { header: 'PARAMETERS', wide: true, cell: ({ parameters }) => Object.entries(parameters).map(([parameter, value]) => `${parameter} ${value}`).join(', ') },
+      ], ({ name, description, parameters }) => ({ name, description, active: name === active, parameters }), 'The scheduler has no policies.');
     }))), 'metronome policy list'));
   group.addCommand(withExamples(new Command('set').argument('<name>', 'name of the policy').description('switch the policy for all functions that name none, from the next decision on').action(app.action(async (name: string, _options: object, command: Command) =>
     withSession(app, command, async ({ client, printer, signal }) => {

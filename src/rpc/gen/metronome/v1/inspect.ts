@@ -176,6 +176,13 @@ export interface PolicyInfo {
   name: string;
   /** What it does, one sentence. */
   description: string;
+  /** What it works with at the moment: names and values, for people. */
+  parameters: { [key: string]: string };
+}
+
+export interface PolicyInfo_ParametersEntry {
+  key: string;
+  value: string;
 }
 
 /** Changes the policy. */
@@ -1287,7 +1294,7 @@ export const ListPoliciesResponse: MessageFns<ListPoliciesResponse> = {
 };
 
 function createBasePolicyInfo(): PolicyInfo {
-  return { name: "", description: "" };
+  return { name: "", description: "", parameters: {} };
 }
 
 export const PolicyInfo: MessageFns<PolicyInfo> = {
@@ -1298,6 +1305,9 @@ export const PolicyInfo: MessageFns<PolicyInfo> = {
     if (message.description !== "") {
       writer.uint32(18).string(message.description);
     }
+    globalThis.Object.entries(message.parameters).forEach(([key, value]: [string, string]) => {
+      PolicyInfo_ParametersEntry.encode({ key: key as any, value }, writer.uint32(26).fork()).join();
+    });
     return writer;
   },
 
@@ -1330,6 +1340,17 @@ export const PolicyInfo: MessageFns<PolicyInfo> = {
             message.description = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            const entry3 = PolicyInfo_ParametersEntry.decode(reader, reader.uint32());
+            if (entry3.value !== undefined) {
+              message.parameters[entry3.key] = entry3.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1346,6 +1367,20 @@ export const PolicyInfo: MessageFns<PolicyInfo> = {
     return {
       name: isSet(object.name) ? globalThis.String(object.name) : "",
       description: isSet(object.description) ? globalThis.String(object.description) : "",
+      parameters: isObject(object.parameters)
+        ? (globalThis.Object.entries(object.parameters) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
     };
   },
 
@@ -1357,6 +1392,15 @@ export const PolicyInfo: MessageFns<PolicyInfo> = {
     if (message.description !== "") {
       obj.description = message.description;
     }
+    if (message.parameters) {
+      const entries = globalThis.Object.entries(message.parameters) as [string, string][];
+      if (entries.length > 0) {
+        obj.parameters = {};
+        entries.forEach(([k, v]) => {
+          obj.parameters[k] = v;
+        });
+      }
+    }
     return obj;
   },
 
@@ -1367,6 +1411,100 @@ export const PolicyInfo: MessageFns<PolicyInfo> = {
     const message = createBasePolicyInfo();
     message.name = object.name ?? "";
     message.description = object.description ?? "";
+    message.parameters = (globalThis.Object.entries(object.parameters ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBasePolicyInfo_ParametersEntry(): PolicyInfo_ParametersEntry {
+  return { key: "", value: "" };
+}
+
+export const PolicyInfo_ParametersEntry: MessageFns<PolicyInfo_ParametersEntry> = {
+  encode(message: PolicyInfo_ParametersEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PolicyInfo_ParametersEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePolicyInfo_ParametersEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PolicyInfo_ParametersEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: PolicyInfo_ParametersEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PolicyInfo_ParametersEntry>, I>>(base?: I): PolicyInfo_ParametersEntry {
+    return PolicyInfo_ParametersEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PolicyInfo_ParametersEntry>, I>>(object: I): PolicyInfo_ParametersEntry {
+    const message = createBasePolicyInfo_ParametersEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };

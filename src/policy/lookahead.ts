@@ -1,0 +1,86 @@
+/**
+ * Policy `lookahead`: our own (docs/guide/writing-a-policy.md, ARCHITECTURE.md). Algorithm 1 compares execution times and forgets the wait; this one compares
+ * completion times, W + T, where W is the predicted time until the node has room (what runs there and who stands before us included).
+ *
+ * It waits for a busy node n only if W[n] + T[n] < γ · the least T of a node with room, and if the risk is bounded: the upper quantile
+ * of W + T fits into what is left of the SLA (or the alternative's does not either). It decides again while it waits; the node waited
+ * for has an advantage of γ, so that choices do not flip. Near-ties go to the lower load. β is not needed.
+ */
+import { delayFor, delayForRoom, dispatchTo, MAX_ALSO, type DecisionView, type Policy, type PolicyOptions } from './policy.ts';
+
+export function createLookaheadPolicy(options: PolicyOptions): Policy {
+  const hysteresis = options.lookahead?.hysteresis ?? 0.95;
+
+  /** Upper quantile of the execution time of a row, ms. */
+  const upperMs = ({ candidates }: DecisionView, row: number): number => candidates.p95Ms[row] as number;
+
+  /** The best row with room: least T; within the predictions' own error the less loaded one. -1: none has room. */
+  const bestWithRoom = ({ candidates }: DecisionView): number => {
+    const { count, meanMs, spreadMs, room, load } = candidates;
+    let best = -1;
+    for (let row = 0; row < count; row++) if ((room[row] as number) > 0 && (best < 0 || (meanMs[row] as number) < (meanMs[best] as number))) best = row;
+    if (best < 0) return -1;
+    const leastMs = meanMs[best] as number;
+    let chosen = best;
+    for (let row = 0; row < count; row++) {
+      // A tie is what neither its own nor the best one's spread can tell apart, and never more than the hysteresis.
+      const tieMs = Math.min(leastMs * (1 - hysteresis), Math.max(spreadMs[row] as number, spreadMs[best] as number));
+      if ((room[row] as number) > 0 && (meanMs[row] as number) - leastMs <= tieMs && (load[row] as number) < (load[chosen] as number)) chosen = row;
+    }
+    return chosen;
+  };
+
+  return {
+    name: 'lookahead',
+    description: 'Compares completion times: waits for a busy node if waiting and running there ends earlier than running elsewhere now, with bounded risk.',
+    decidesAgain: true,
+    decide(view, out) {
+      const { candidates, invocation, nowMs, mayRun } = view;
+      const { count, node, meanMs, room } = candidates;
+      if (!mayRun) return delayForRoom(out, 'concurrencyLimit');
+      if (count === 0) return delayForRoom(out, 'noNodes');
+      const now = bestWithRoom(view);
+      const nowCostMs = now < 0 ? Infinity : (meanMs[now] as number);
+      // Only a node whose execution alone beats the alternative can win with a wait before it.
+      let target = -1, targetWaitMs = 0, leastMs = Infinity, second = -1, secondMs = Infinity;
+      for (let row = 0; row < count; row++) {
+        const T = meanMs[row] as number;
+        if ((room[row] as number) > 0 || T >= hysteresis * nowCostMs) continue;
+        const waitMs = view.expectedWaitMs(node[row] as number);
+        // The one that is waited for already has the advantage: revisions must win by γ.
+        const costMs = (waitMs + T) * (node[row] === invocation.target ? hysteresis : 1);
+        if (costMs < leastMs) {
+          second = target;
+          secondMs = leastMs;
+          target = row;
+          leastMs = costMs;
+          targetWaitMs = waitMs;
+        } else if (costMs < secondMs) {
+          second = row;
+          secondMs = costMs;
+        }
+      }
+      const endMs = invocation.arrivedAtMs + invocation.slaMs;
+      if (now < 0) {
+        // Nothing has room. Unless one node is clearly better to wait for than all others, the first room is as good.
+        if (target < 0 || (second >= 0 && leastMs >= hysteresis * secondMs)) return delayForRoom(out, 'noRoom');
+        const untilMs = endMs - (second < 0 ? upperMs(view, target) : upperMs(view, second));
+        if (untilMs <= nowMs) return delayForRoom(out, 'noRoom');
+        return delayFor(out, target, 'waitForEarlierEnd', untilMs, untilMs - nowMs);
+      }
+      const slackMs = endMs - upperMs(view, now) - nowMs;
+      if (target < 0 || leastMs >= hysteresis * nowCostMs) return dispatchTo(out, now, 'earliestEnd', slackMs);
+      const riskMs = targetWaitMs + upperMs(view, target);
+      const leftMs = endMs - nowMs;
+      if (riskMs > leftMs && riskMs >= upperMs(view, now)) return dispatchTo(out, now, 'riskTooHigh', slackMs);
+      // When the alternative no longer fits, waiting on cannot be undone: that is the last moment, unless it does not fit already.
+      const deadlineMs = slackMs > 0 ? nowMs + slackMs : nowMs + Math.max(1, targetWaitMs);
+      delayFor(out, target, 'waitForEarlierEnd', deadlineMs, slackMs);
+      for (let row = 0; row < count && out.alsoCount < MAX_ALSO; row++) {
+        if (row !== target && (room[row] as number) <= 0 && hysteresis * (meanMs[row] as number) <= (meanMs[target] as number)) out.also[out.alsoCount++] = row;
+      }
+    },
+    fallback: bestWithRoom,
+    parameters: () => ({ hysteresis: String(hysteresis), riskQuantile: '0.95' }),
+  };
+}

@@ -1,0 +1,54 @@
+import { describe, expect, it } from 'vitest';
+import { createLookaheadPolicy } from '../../src/policy/lookahead.ts';
+import { PAPER, decide, viewOf, type Row, type Situation } from './situation.ts';
+
+const policy = createLookaheadPolicy(PAPER); // γ = 0.95
+const free = (T: number, more: Partial<Row> = {}): Row => ({ T, room: 1, ...more });
+const busy = (T: number, wait: number, more: Partial<Row> = {}): Row => ({ T, wait, ...more });
+const at = (rows: Row[], more: Partial<Situation> = {}): Situation => ({ rows, slaMs: 10_000, arrivedAtMs: 0, ...more });
+
+describe('policy lookahead', () => {
+  it.each<[string, Row[], Partial<Situation>, object]>([
+    ['runs on the fastest node with room', [free(300), free(200), free(250)], {}, { action: 'dispatch', row: 1, reason: 'earliestEnd' }],
+    ['waits when wait and run end before γ × the alternative: 100 + 150 < 0.95 × 300', [busy(150, 100), free(300)], {}, { action: 'delay', row: 0, reason: 'waitForEarlierEnd', deadlineMs: 9_700, slackMs: 9_700 }],
+    ['does not wait when they end later: 200 + 150 > 0.95 × 300', [busy(150, 200), free(300)], {}, { action: 'dispatch', row: 1, reason: 'earliestEnd' }],
+    ['does not wait for a win within the hysteresis: 140 + 150 > 0.95 × 300', [busy(150, 140), free(300)], {}, { action: 'dispatch', row: 1 }],
+    ['waits where Algorithm 1 would not (T_l = 0.9 T_f), if the wait is short: 5 + 270 < 285', [busy(270, 5, { local: true }), free(300)], {}, { action: 'delay', row: 0 }],
+    ['does not wait where Algorithm 1 would (T_l = 0.3 T_f), if the wait is long: 500 + 90 > 285', [busy(90, 500, { local: true }), free(300)], {}, { action: 'dispatch', row: 1 }],
+    ['waits for any node, local or not, of several the one that ends first', [busy(100, 150), busy(150, 50), free(300)], {}, { action: 'delay', row: 1 }],
+    ['stays with the node that it waits for unless another one wins by γ: 0.95 × 210 < 200', [busy(110, 100), busy(100, 100), free(300)], { target: 0 }, { action: 'delay', row: 0 }],
+    ['revises when another one wins by more: 0.95 × 230 > 200', [busy(130, 100), busy(100, 100), free(300)], { target: 0 }, { action: 'delay', row: 1 }],
+    ['goes to the less loaded of nodes that the predictions cannot tell apart', [free(100, { load: 0.75, spread: 10 }), free(103, { load: 0.25, spread: 10 })], {}, { action: 'dispatch', row: 1 }],
+    ['takes the faster one when the difference is beyond their spread', [free(100, { load: 0.75, spread: 1 }), free(103, { load: 0.25, spread: 1 })], {}, { action: 'dispatch', row: 0 }],
+    ['takes the faster one when the difference is beyond the hysteresis, whatever the spread', [free(100, { load: 0.75, spread: 90 }), free(106, { load: 0.25, spread: 90 })], {}, { action: 'dispatch', row: 0 }],
+    ['waits for room when none has any and no node is clearly better', [busy(100, 100), busy(100, 105)], {}, { action: 'delay', row: -1, reason: 'noRoom' }],
+    ['waits for the clearly better node when none has room: 150 < 0.95 × 400', [busy(300, 100), busy(100, 50)], {}, { action: 'delay', row: 1, reason: 'waitForEarlierEnd', deadlineMs: 9_700 }],
+    ['waits for the only node', [busy(100, 50)], {}, { action: 'delay', row: 0, deadlineMs: 9_900 }],
+    ['waits for a turn at the concurrency limit', [free(1)], { mayRun: false }, { action: 'delay', row: -1, reason: 'concurrencyLimit' }],
+    ['waits when no node is ready', [], {}, { action: 'delay', row: -1, reason: 'noNodes' }],
+  ])('%s', (_name, rows, more, said) => expect(decide(policy, at(rows, more))).toMatchObject(said));
+
+  it('lists busy nodes that would do as well', () => {
+    expect(decide(policy, at([busy(100, 10), busy(104, 20), busy(150, 30), free(300)])).also).toEqual([1]);
+  });
+
+  describe('bounds the risk', () => {
+    // Upper quantiles: 100 + 150 + 2·100 = 450 there, 300 here.
+    const rows = [busy(150, 100, { spread: 100 }), free(300)];
+
+    it('and does not wait when the upper quantile of wait and run does not fit into what is left of the SLA', () => {
+      expect(decide(policy, at(rows, { slaMs: 451 }))).toMatchObject({ action: 'delay', row: 0 });
+      expect(decide(policy, at(rows, { slaMs: 449 }))).toMatchObject({ action: 'dispatch', row: 1, reason: 'riskTooHigh' });
+      expect(decide(policy, at(rows, { slaMs: 1_000, nowMs: 551 }))).toMatchObject({ action: 'dispatch', row: 1, reason: 'riskTooHigh' });
+    });
+
+    it('but waits when the alternative breaks the SLA more surely still', () => {
+      expect(decide(policy, at([busy(100, 50), free(900)], { slaMs: 100 }))).toMatchObject({ action: 'delay', row: 0, deadlineMs: 50 });
+    });
+  });
+
+  it('falls back to the fastest node with room', () => {
+    expect(policy.fallback?.(viewOf(at([busy(1, 0), free(300), free(200)])))).toBe(2);
+    expect(policy.fallback?.(viewOf(at([busy(1, 0)])))).toBe(-1);
+  });
+});
