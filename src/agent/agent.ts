@@ -193,7 +193,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
     teardown.push(() => registration?.stop());
     await registration.first;
   }
-  log.info({ node: name, address: grpcAddress, dataUrl, epoch, slots, memoryMb: options.memoryMb, driver: driver.name }, 'agent.started');
+  log.info({ node: name, address: grpcAddress, dataUrl, epoch, slots, memoryMb: options.memoryMb, isolation: driver.isolations }, 'agent.started');
 
   const drain = async (graceMs: number): Promise<void> => {
     executor.refuse(new MetronomeError('DRAINING', `The agent "${name}" is shutting down.`));

@@ -55,7 +55,7 @@ export function createProcessSandboxDriver(options: ProcessSandboxOptions): Sand
 }
 
 class ProcessSandboxDriver implements SandboxDriver {
-  readonly name = 'process';
+  readonly isolations = ['process'] as const;
   readonly options: ProcessSandboxOptions;
   readonly loadTimeoutMs: number;
   readonly #setpriv: string | undefined = findExecutable('setpriv');
@@ -81,6 +81,8 @@ class ProcessSandboxDriver implements SandboxDriver {
   }
 
   /** None yet. */
+  zygoteTraits(): undefined {}
+
   createZygote(): undefined {}
 
   /** The command line: limits, death with the parent, then the runtime. */
@@ -168,6 +170,8 @@ class ProcessSandbox implements Sandbox {
   readonly ready: Promise<void>;
   readonly gone: Promise<void>;
   rssBytes = 0;
+  startMs = 0;
+  loadMs = 0;
   readonly #driver: ProcessSandboxDriver;
   readonly #spec: SandboxSpec;
   readonly #stdout: OutputCapture;

@@ -5,10 +5,15 @@
 import type { FunctionFailure, MetronomeError } from '../../core/errors.ts';
 import type { PackageLayer } from '../program.ts';
 
+/** How far a sandbox is kept from the rest of its node. */
+export type Isolation = 'process' | 'bubblewrap';
+
 /** What a sandbox is made from. */
 export interface SandboxSpec {
   readonly functionName: string;
   readonly runtime: 'node' | 'python3';
+  /** Empty: the node's default. */
+  readonly isolation: Isolation | '';
   /** Folder with the unpacked bundle; shared, never written to by the agent. */
   readonly bundleDir: string;
   /** Module and export, "handler.mjs#run"; the export is "handler" by default. */
@@ -82,6 +87,10 @@ export interface Sandbox {
   readonly gone: Promise<void>;
   /** False from the moment at which it is killed or found dead. */
   readonly isAlive: boolean;
+  /** From `create` or `specialise` until the runtime took up the function, ms; 0 before `ready`. */
+  readonly startMs: number;
+  /** How long the import of the handler took, ms; 0 before `ready`. */
+  readonly loadMs: number;
   /**
    * Runs the handler once; only when ready, one at a time. Rejects with FUNCTION_CRASHED, RESULT_TOO_LARGE, MEMORY_EXCEEDED,
    * SANDBOX_FAILED or the reason of `kill`; the sandbox is dead then, except after RESULT_TOO_LARGE.
@@ -98,12 +107,27 @@ export interface Sandbox {
 /** What a zygote is made from: a runtime that has loaded the direct packages of a layer, and no function yet. */
 export interface ZygoteSpec {
   readonly runtime: 'node' | 'python3';
-  /** Undefined: the bare runtime, the root of all zygotes. */
+  /** Empty: the node's default. */
+  readonly isolation: Isolation | '';
+  /**
+   * Undefined: the bare runtime, the root of all zygotes. The layer stays in its place until the zygote and all sandboxes that came
+   * of it are gone: they go on reading from it.
+   */
   readonly layer: PackageLayer | undefined;
-  /** Memory limit while it waits, MiB. */
+  /** The largest memory limit of a function that may come of it, MiB. (The heap limit of a Node process is fixed at its start.) */
   readonly memoryMb: number;
-  /** Set: only sandboxes of this function may come from it (drivers whose zygotes share a view of the file system with their children). */
+  /** Only sandboxes of this function may come from it; needed where `ZygoteTraits.isPerFunction`. */
   readonly functionName: string | undefined;
+}
+
+/** What zygotes of one runtime are like, before one is made. */
+export interface ZygoteTraits {
+  /** True when specialising uses it up (a Node process becomes the sandbox); false when it forks. */
+  readonly isConsumed: boolean;
+  /** Its sandboxes share its view of the file system: each serves one function only. */
+  readonly isPerFunction: boolean;
+  /** It serves functions with exactly its layer; otherwise also those that share some packages with it. */
+  readonly needsSameLayer: boolean;
 }
 
 /**
@@ -113,31 +137,42 @@ export interface ZygoteSpec {
 export interface Zygote {
   readonly id: string;
   readonly spec: ZygoteSpec;
+  readonly traits: ZygoteTraits;
   /** Resolves when all imports are done; rejects like Sandbox.ready. */
   readonly ready: Promise<void>;
   readonly gone: Promise<void>;
+  /** False from the moment at which it is killed, found dead, or consumed. */
   readonly isAlive: boolean;
+  /** Resident memory at the last look, bytes; after it was consumed 0. */
   readonly rssBytes: number;
-  /** How long each direct package took to import, ms, by package id; empty before `ready`. */
+  /** How long each direct package took to import, ms, by package id; empty before `ready`. A package that could not be imported is not in it. */
   readonly importMs: ReadonlyMap<string, number>;
-  /** True when specialising uses it up (a Node process becomes the sandbox); false when it forks. */
-  readonly isConsumed: boolean;
-  /** Makes a sandbox of it; only when ready, and once if it is consumed. Failures come through the sandbox's `ready`. */
+  /**
+   * Whether `specialise` may be called with this: false for another runtime, isolation, or a layer that it cannot serve, for more
+   * memory than its spec names, and for an environment that a runtime reads only when it starts (NODE_OPTIONS, LD_PRELOAD, …).
+   */
+  canServe(spec: SandboxSpec): boolean;
+  /** Makes a sandbox of it; only when ready, when it `canServe`, and once if it is consumed. Failures come through the sandbox's `ready`. */
   specialise(spec: SandboxSpec): Sandbox;
-  /** Ends it (not the sandboxes that came of it). Resolves like `gone`. */
+  /**
+   * Ends it, not the sandboxes that came of it. Resolves like `gone`; one that forks stays, and does nothing more, until the last of its
+   * children has ended.
+   */
   kill(reason: MetronomeError): Promise<void>;
 }
 
-/** Makes sandboxes of one kind. */
+/** Makes sandboxes. */
 export interface SandboxDriver {
-  /** "process", … */
-  readonly name: string;
+  /** Kinds of isolation that it gives, its default first. */
+  readonly isolations: readonly Isolation[];
   /** Makes a sandbox; failures come through `ready`. */
   create(spec: SandboxSpec): Sandbox;
-  /** Makes a zygote; undefined when this driver has none for that runtime. */
+  /** What its zygotes for a runtime are like; undefined when it has none. */
+  zygoteTraits(runtime: 'node' | 'python3', isolation: Isolation | ''): ZygoteTraits | undefined;
+  /** Makes a zygote; undefined when it has none for that runtime. */
   createZygote(spec: ZygoteSpec): Zygote | undefined;
   /** Ends what a former agent with the same directory left running and removes its files. Called once, before any `create`. */
   sweep(): Promise<void>;
-  /** Kills all sandboxes and waits for their end. */
+  /** Kills all sandboxes and zygotes and waits for their end. */
   close(): Promise<void>;
 }

@@ -106,6 +106,7 @@ export class SandboxPool {
     const sandbox = this.#options.driver.create({
       functionName: spec.name,
       runtime: spec.runtime === 'python3' ? 'python3' : 'node',
+      isolation: '',
       bundleDir: bundle.dir,
       layer: bundle.layer,
       handler: spec.handler,
