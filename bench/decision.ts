@@ -31,7 +31,7 @@ function createWorld(engine: 'table' | 'xstate', nodes: number): World {
     observer: { transitioned: (invocation, from, to, event) => ring.record(invocation, from, to, event), settled() {} },
   });
   for (let f = 0; f < FUNCTIONS; f++) {
-    scheduler.putFunction({ name: `f${f}`, version: 'v1', packageSet: `p${f}`, slaMs: HOUR_MS, timeoutMs: 60_000, concurrency: 0, idempotent: true, retries: 1, policy: '', localityKey: '', reuse: true });
+    scheduler.putFunction({ name: `f${f}`, version: 'v1', packageSet: `p${f}`, slaMs: HOUR_MS, timeoutMs: 60_000, concurrency: 0, idempotent: true, retries: 1, policy: '', localityKey: '', reuse: true, memoryMb: 256, critical: false });
   }
   for (let n = 0; n < nodes; n++) scheduler.nodeSnapshot(scheduler.nodeRegistered({ name: `n${n}`, address: '', dataUrl: '', epoch: 1, slots: SLOTS, memoryMb: 4_096 }), SLOTS, [], 0);
   return { scheduler, pending };

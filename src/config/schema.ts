@@ -37,10 +37,13 @@ export const sections = {
     safetyMargin: number({ doc: 'Beta: share of the latency target that is kept in reserve.', default: 0.1, min: 0, max: 1, exclusive: 'max' }),
     monitorInterval: duration({ doc: 'I: how often a delaying invocation is predicted again.', default: '100ms', min: 1, max: 60_000 }),
     strict: boolean({ doc: 'Follow the printed algorithm to the letter, without our repairs.', default: false }),
-    hysteresis: number({ doc: 'Gamma of the policy lookahead: a wait must end before this share of what can be had at once, and a revision must win by as much.', default: 0.95, min: 0, max: 1, exclusive: 'min' }),
-    ruleWait: duration({ doc: 'W of the policy rule-delay: how long to wait for a node with the data; 0: computed from nodes, slots and the mean service time.', default: 0, min: 0, max: HOUR_MS }),
-    ruleLocality: number({ doc: 'Lambda of the policy rule-delay: share of executions on a node with the data that the computed wait aims at.', default: 0.95, min: 0, max: 1, exclusive: 'both' }),
     localityThreshold: number({ doc: 'Locality degree from which a node counts as local.', default: 0.1, min: 0, max: 1, exclusive: 'min' }),
+  },
+  policies: {
+    lookaheadHysteresis: number({ doc: 'Gamma of lookahead: a wait must end before this share of what can be had at once, and a revision must win by as much.', default: 0.95, min: 0, max: 1, exclusive: 'min' }),
+    ruleDelayWait: duration({ doc: 'W of rule-delay: how long to wait for a node with the data; 0: computed from nodes, slots and the mean service time.', default: 0, min: 0, max: HOUR_MS }),
+    ruleDelayLocality: number({ doc: 'Lambda of rule-delay: share of executions on a node with the data that the computed wait aims at.', default: 0.95, min: 0, max: 1, exclusive: 'both' }),
+    xfaasPrefetch: boolean({ doc: 'Whether xfaas keeps a sandbox of every function ready on each worker of its group.', default: false }),
   },
   limits: {
     maxLive: integer({ doc: 'Invocations that may be alive at once; more are refused with QUEUE_FULL.', default: 20_000, min: 1, max: 1_000_000 }),
@@ -87,6 +90,7 @@ export const sections = {
 const SECTION_DOCS = {
   scheduler: 'The scheduler daemon and its front doors.',
   delay: 'Delay scheduling: when waiting for a better node is worth it.',
+  policies: 'Parameters of single policies other than metronome.',
   limits: 'Bounds of queues, stores and messages.',
   nodes: 'How the scheduler follows its nodes.',
   agent: 'One agent: a node that runs functions.',
@@ -97,6 +101,7 @@ const SECTION_DOCS = {
 export const configSchema = z.strictObject({
   scheduler: section(sections.scheduler, SECTION_DOCS.scheduler),
   delay: section(sections.delay, SECTION_DOCS.delay),
+  policies: section(sections.policies, SECTION_DOCS.policies),
   limits: section(sections.limits, SECTION_DOCS.limits),
   nodes: section(sections.nodes, SECTION_DOCS.nodes),
   agent: section(sections.agent, SECTION_DOCS.agent),

@@ -78,7 +78,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
 
     const scheduler: Scheduler = new Scheduler({
       clock, seed: Math.floor(startedAtMs) % 2 ** 31, engine: config.scheduler.engine, policy: config.scheduler.policy, localityGain: config.delay.localityGain, safetyMargin: config.delay.safetyMargin,
-      strict: config.delay.strict, lookahead: { hysteresis: config.delay.hysteresis }, ruleDelay: { waitMs: config.delay.ruleWaitMs, locality: config.delay.ruleLocality }, localityThreshold: config.delay.localityThreshold, monitorIntervalMs: config.delay.monitorIntervalMs, staleAfterMs: config.nodes.staleAfterMs, lostAfterMs: config.nodes.lostAfterMs,
+      strict: config.delay.strict, lookahead: { hysteresis: config.policies.lookaheadHysteresis }, ruleDelay: { waitMs: config.policies.ruleDelayWaitMs, locality: config.policies.ruleDelayLocality }, xfaas: { prefetch: config.policies.xfaasPrefetch }, localityThreshold: config.delay.localityThreshold, monitorIntervalMs: config.delay.monitorIntervalMs, staleAfterMs: config.nodes.staleAfterMs, lostAfterMs: config.nodes.lostAfterMs,
       maxLive: config.limits.maxLive, maxNodes: config.limits.maxNodes, maxObjects: 1_000_000, maxWaitMs: config.limits.maxWaitMs, rememberDecisions: Math.max(1, config.limits.rememberDecisions), idPrefix, nodeTable,
       predictor: createMovingAveragePredictor(),
       transport: {
@@ -89,6 +89,12 @@ export async function startDaemon(options: { readonly config: Config; readonly l
           else send(invocation, node, connections[node] as number);
         },
         cancel: (invocation, node) => links.command({ kind: 'cancel', node, id: invocation.id }),
+        prewarm(functionName, node, count) {
+          const definition = registry.functions.get(functionName);
+          if (definition === undefined) return;
+          // A wish of the policy: what comes of it shows in the node's state.
+          links.prewarm(node, definition, count).catch((error: unknown) => log.debug({ function: functionName, node: scheduler.cluster.name(node), error: MetronomeError.from(error).message }, 'prewarm.failed'));
+        },
       },
       observer: {
         transitioned: (invocation, from, to, event) => transitions.record(invocation, from, to, event),

@@ -123,6 +123,7 @@ export class Registry {
     this.#options.scheduler.putFunction({
       name: spec.name, version: definition.version, packageSet: definition.bundleDigest, slaMs: spec.slaMs, timeoutMs: spec.timeoutMs, concurrency: spec.concurrency,
       idempotent: spec.idempotent, retries: spec.retries, policy: spec.policy, localityKey: spec.localityKey, reuse: spec.reuse,
+      memoryMb: spec.memoryMb, critical: spec.critical,
     });
   }
 }

@@ -32,9 +32,20 @@ export interface ClusterFacts {
   readonly meanServiceMs: number;
 }
 
+/** What a policy may know of a function. */
+export interface FunctionFacts {
+  readonly name: string;
+  readonly slaMs: number;
+  /** Memory limit of one sandbox, MiB. */
+  readonly memoryMb: number;
+  /** User-facing: must not be put off. */
+  readonly critical: boolean;
+}
+
 /** What a policy is shown. */
 export interface DecisionView {
   readonly cluster: ClusterFacts;
+  readonly function: FunctionFacts;
   readonly candidates: Candidates;
   readonly invocation: Invocation;
   readonly nowMs: number;
@@ -62,6 +73,8 @@ export interface Decision {
   alsoCount: number;
   /** delay for any room: the line to stand in, 0 to MAX_LINES − 1 (see Policy.lineOf), or HELD. */
   line: number;
+  /** delay for any room: its place in the line, smaller first; NaN: when its SLA ends, ms. */
+  keyMs: number;
 }
 
 /** Lines for room that policies may use beside the general one, 0. */
@@ -74,7 +87,7 @@ export const MAX_ALSO = 8;
 
 /** An empty decision. */
 export function createDecision(): Decision {
-  return { action: 'delay', reason: 'noRoom', row: -1, deadlineMs: Infinity, slackMs: 0, also: new Int32Array(MAX_ALSO), alsoCount: 0, line: 0 };
+  return { action: 'delay', reason: 'noRoom', row: -1, deadlineMs: Infinity, slackMs: 0, also: new Int32Array(MAX_ALSO), alsoCount: 0, line: 0, keyMs: Number.NaN };
 }
 
 /** Run on the node of this row. */
@@ -96,6 +109,7 @@ export function delayForRoom(out: Decision, reason: Reason, line = 0): void {
   out.slackMs = 0;
   out.alsoCount = 0;
   out.line = line;
+  out.keyMs = Number.NaN;
 }
 
 /** Wait until `untilMs` whatever becomes free meanwhile; then the policy is asked again. */
@@ -138,8 +152,40 @@ export interface Policy {
   fallback?(view: DecisionView): number;
   /** The line for room (Decision.line) that a release of this node serves beside the general one. */
   lineOf?(node: number): number;
+  /** How often `tick` is called while this is the scheduler's policy, ms. */
+  readonly tickMs?: number;
+  /** Between decisions: for policies that keep statistics or manage sandboxes. O(functions × nodes) is allowed here. */
+  tick?(control: PolicyControl): void;
+  /** An execution that this policy placed succeeded: fetch + initialise + run, and from arrival to result, ms. */
+  served?(functionIndex: number, serviceMs: number, totalMs: number): void;
   /** What it works with at the moment, for people: names and values. */
   parameters?(facts: ClusterFacts): Readonly<Record<string, string>>;
+}
+
+/** What a policy may look at and do between decisions. Nodes and functions go by index; indexes never change their meaning while they live. */
+export interface PolicyControl {
+  readonly nowMs: number;
+  readonly cluster: ClusterFacts;
+  /** Indexes of nodes are below this. */
+  readonly nodes: number;
+  isReady(node: number): boolean;
+  slots(node: number): number;
+  /** Slots in use. */
+  used(node: number): number;
+  /** Memory for sandboxes, MiB. */
+  memoryMb(node: number): number;
+  /** Indexes of functions are below this. */
+  readonly functions: number;
+  /** Undefined: deleted. */
+  functionOf(index: number): FunctionFacts | undefined;
+  idle(functionIndex: number, node: number): number;
+  busy(functionIndex: number, node: number): number;
+  /** Most executions of the function at once since this was called for it the last time. */
+  takePeak(functionIndex: number): number;
+  /** Asks for so many idle sandboxes of the function on the node. Its cost falls on the node; nothing is said of the outcome. */
+  prewarm(functionIndex: number, node: number, count: number): void;
+  /** Ends so many idle sandboxes of the function on the node. */
+  evict(functionIndex: number, node: number, count: number): void;
 }
 
 /** The row with room and the least load; among equals the first. -1: none has room. */
@@ -160,7 +206,14 @@ export interface PolicyOptions {
   /** Parameters of single policies; their defaults stand with them. */
   readonly ruleDelay?: RuleDelayOptions;
   readonly lookahead?: LookaheadOptions;
+  readonly xfaas?: XfaasOptions;
   readonly random: Random;
+}
+
+/** Parameters of `xfaas`. */
+export interface XfaasOptions {
+  /** Keeps one sandbox of each function ready on every worker of its group, as Meta's system has code everywhere. @default false */
+  readonly prefetch?: boolean;
 }
 
 /** Parameters of `rule-delay`. */

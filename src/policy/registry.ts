@@ -7,6 +7,7 @@ import { createNaiveLocalityPolicy } from './naive-locality.ts';
 import type { Policy, PolicyOptions } from './policy.ts';
 import { createRoundRobinPolicy } from './round-robin.ts';
 import { createRuleDelayPolicy } from './rule-delay.ts';
+import { createXfaasPolicy } from './xfaas.ts';
 
 const POLICIES = {
   metronome: createMetronomePolicy,
@@ -15,6 +16,7 @@ const POLICIES = {
   'data-locality': createDataLocalityPolicy,
   'rule-delay': createRuleDelayPolicy,
   lookahead: createLookaheadPolicy,
+  xfaas: createXfaasPolicy,
 } as const satisfies Record<string, (options: PolicyOptions) => Policy>;
 
 /** Names of all policies. */

@@ -16,6 +16,10 @@ export interface FunctionSettings {
   readonly policy: string;
   readonly localityKey: string;
   readonly reuse: boolean;
+  /** Memory limit of one sandbox, MiB. */
+  readonly memoryMb: number;
+  /** User-facing. */
+  readonly critical: boolean;
 }
 
 /** Keys remembered per function for locality hints. */
@@ -27,6 +31,8 @@ export class FunctionEntry {
   deleted = false;
   /** Invocations of it that are dispatched. */
   running = 0;
+  /** Most of them at once since a policy asked. */
+  peak = 0;
   /** Grows when it became warm somewhere: waiters look again. */
   generation = 0;
   readonly keyNodes = new Map<string, number>();

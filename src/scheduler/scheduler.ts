@@ -12,7 +12,7 @@ import { DeadlineHeap } from '../core/heap.ts';
 import { ARRIVING, CLASSIFIED, DELAYING, DISPATCHED, Invocation, isTerminal, type InputObject, type InvocationEvent, type InvocationHost, type RunResult } from '../core/invocation.ts';
 import { createRandom } from '../core/random.ts';
 import type { Reason } from '../core/reasons.ts';
-import { createDecision, dispatchTo, type Candidates, type ClusterFacts, type Decision, type DecisionView, type LookaheadOptions, type Policy, type PolicyOptions, type RuleDelayOptions } from '../policy/policy.ts';
+import { createDecision, dispatchTo, type Candidates, type ClusterFacts, type Decision, type DecisionView, type FunctionFacts, type LookaheadOptions, type Policy, type PolicyControl, type PolicyOptions, type RuleDelayOptions, type XfaasOptions } from '../policy/policy.ts';
 import { createPolicies, isPolicyName, unknownPolicy } from '../policy/registry.ts';
 import { NO_SITUATION, NO_TICKET, type Exclusion, type Predictor } from '../predictor/predictor.ts';
 import { createCandidates, createClassifier, type Classifier } from './classify.ts';
@@ -28,6 +28,10 @@ export interface Transport {
   execute(invocation: Invocation, node: number): void;
   /** Stop it on this node; its result still comes. */
   cancel(invocation: Invocation, node: number): void;
+  /** Makes idle sandboxes ready, until there are `count`. Absent: policies that ask for it ask in vain. */
+  prewarm?(functionName: string, node: number, count: number): void;
+  /** Ends `count` idle sandboxes. */
+  evict?(functionName: string, node: number, count: number): void;
 }
 
 /** Who is told what happened, synchronously; must be quick and must not throw. */
@@ -51,6 +55,7 @@ export interface SchedulerOptions {
   /** Parameters of single policies. */
   readonly ruleDelay?: RuleDelayOptions;
   readonly lookahead?: LookaheadOptions;
+  readonly xfaas?: XfaasOptions;
   readonly localityThreshold: number;
   readonly monitorIntervalMs: number;
   readonly staleAfterMs: number;
@@ -160,12 +165,13 @@ export class Scheduler implements InvocationHost {
   readonly #one: Candidates = createCandidates(1);
   readonly #decision: Decision = createDecision();
   readonly #facts: { readyNodes: number; readySlots: number; meanServiceMs: number } = { readyNodes: 0, readySlots: 0, meanServiceMs: 0 };
-  readonly #view: { candidates: Candidates; readonly cluster: ClusterFacts; invocation: Invocation; nowMs: number; mayRun: boolean; expectedWaitMs(node: number): number };
+  readonly #view: { candidates: Candidates; readonly cluster: ClusterFacts; function: FunctionFacts; invocation: Invocation; nowMs: number; mayRun: boolean; expectedWaitMs(node: number): number };
   #policies: ReadonlyMap<string, Policy>;
   #policy: Policy;
   #timer: TimerHandle = undefined;
   #timerAtMs = Infinity;
   #watch: TimerHandle = undefined;
+  #ticker: TimerHandle = undefined;
   #seq = 0;
   /** Successful executions so far. */
   #served = 0;
@@ -190,7 +196,8 @@ export class Scheduler implements InvocationHost {
     this.#view = {
       candidates: this.#candidates,
       cluster: this.#facts,
-      invocation: undefined as unknown as Invocation, // set before every use
+      function: undefined as unknown as FunctionFacts, // these two are set before every use
+      invocation: undefined as unknown as Invocation,
       nowMs: 0,
       mayRun: true,
       expectedWaitMs: (node) => this.cluster.expectedWaitMs(node, this.nowMs, this.lines.targeting(node, this.#view.invocation)),
@@ -199,6 +206,7 @@ export class Scheduler implements InvocationHost {
     this.#policy = this.#policyNamed(options.policy);
     this.predictor.listen(this.#predicted);
     this.#watchNodes();
+    this.#armTick();
   }
 
   // ── functions and policies ────────────────────────────────────────────────────────────────────────────────────
@@ -219,7 +227,52 @@ export class Scheduler implements InvocationHost {
   setPolicy(name: string): string {
     const previous = this.#policy.name;
     this.#policy = this.#policyNamed(name);
+    if (previous !== name) {
+      if (this.#ticker !== undefined) this.#clock.clearTimer(this.#ticker);
+      this.#armTick();
+    }
     return previous;
+  }
+
+  /** Calls the policy between decisions, if it wants that. */
+  #armTick(): void {
+    const policy = this.#policy;
+    this.#ticker = undefined;
+    if (policy.tick === undefined || policy.tickMs === undefined) return;
+    this.#ticker = this.#clock.setTimer(this.#clock.nowMs() + policy.tickMs, () => {
+      if (this.#stopped || this.#policy !== policy) return;
+      this.#tick();
+      policy.tick?.(this.#controlOf());
+      this.#armTick();
+    });
+  }
+
+  #controlOf(): PolicyControl {
+    const { cluster } = this;
+    const { entries } = this.functions;
+    const transport = this.#transport;
+    return {
+      nowMs: this.nowMs,
+      cluster: this.#facts,
+      nodes: cluster.count,
+      isReady: (node) => cluster.status[node] === READY,
+      slots: (node) => cluster.slots[node] ?? 0,
+      used: (node) => cluster.used[node] ?? 0,
+      memoryMb: (node) => cluster.info[node]?.memoryMb ?? 0,
+      functions: entries.length,
+      functionOf: (index) => (entries[index]?.deleted === false ? entries[index].settings : undefined),
+      idle: (index, node) => entries[index]?.idle[node] ?? 0,
+      busy: (index, node) => entries[index]?.busy[node] ?? 0,
+      takePeak(index) {
+        const entry = entries[index];
+        if (entry === undefined) return 0;
+        const { peak } = entry;
+        entry.peak = entry.running;
+        return peak;
+      },
+      prewarm: (index, node, count) => transport.prewarm?.(entries[index]?.settings.name ?? '', node, count),
+      evict: (index, node, count) => transport.evict?.(entries[index]?.settings.name ?? '', node, count),
+    };
   }
 
   /** All policies with what they work with at the moment. */
@@ -228,8 +281,8 @@ export class Scheduler implements InvocationHost {
   }
 
   #policyOptions(): PolicyOptions {
-    const { localityGain, safetyMargin, strict, ruleDelay, lookahead, seed } = this.#options;
-    return { localityGain, safetyMargin, strict, ...(ruleDelay === undefined ? {} : { ruleDelay }), ...(lookahead === undefined ? {} : { lookahead }), random: createRandom(seed) };
+    const { localityGain, safetyMargin, strict, ruleDelay, lookahead, xfaas, seed } = this.#options;
+    return { localityGain, safetyMargin, strict, ...(ruleDelay === undefined ? {} : { ruleDelay }), ...(lookahead === undefined ? {} : { lookahead }), ...(xfaas === undefined ? {} : { xfaas }), random: createRandom(seed) };
   }
 
   putFunction(settings: FunctionSettings): FunctionEntry {
@@ -387,6 +440,7 @@ export class Scheduler implements InvocationHost {
   #viewOf(invocation: Invocation, entry: FunctionEntry): DecisionView {
     const view = this.#view;
     view.invocation = invocation;
+    view.function = entry.settings;
     view.nowMs = this.nowMs;
     view.mayRun = entry.settings.concurrency === 0 || entry.running < entry.settings.concurrency;
     return view;
@@ -425,7 +479,7 @@ export class Scheduler implements InvocationHost {
     const running = cluster.running[node] as Invocation[];
     invocation.runPlace = running.length;
     running.push(invocation);
-    entry.running++;
+    if (++entry.running > entry.peak) entry.peak = entry.running;
     if ((entry.idle[node] as number) > 0) entry.idle[node] = (entry.idle[node] as number) - 1;
     entry.busy[node] = (entry.busy[node] as number) + 1;
     if (invocation.localityKey !== '') entry.rememberKey(invocation.localityKey, node);
@@ -443,7 +497,7 @@ export class Scheduler implements InvocationHost {
     invocation.seenGeneration = entry.generation;
     if (!forLocality) {
       if (decision.reason === 'concurrencyLimit') this.lines.addForFunction(invocation);
-      else this.lines.addForRoom(invocation, invocation.arrivedAtMs + invocation.slaMs, decision.line);
+      else this.lines.addForRoom(invocation, Number.isNaN(decision.keyMs) ? invocation.arrivedAtMs + invocation.slaMs : decision.keyMs, decision.line);
       invocation.slackDeadlineMs = decision.deadlineMs;
       this.#arm(invocation, Math.min(decision.deadlineMs, this.#waitLimitMs(invocation)));
       return;
@@ -566,7 +620,9 @@ export class Scheduler implements InvocationHost {
     if (!failed) {
       const facts = this.#facts;
       // The plain mean at first, then a slow moving one: behaviour changes, and one long run must not count for long.
-      facts.meanServiceMs += (result.fetchedMs + result.initialisedMs + result.ranMs - facts.meanServiceMs) / Math.min(++this.#served, MEAN_OVER);
+      const serviceMs = result.fetchedMs + result.initialisedMs + result.ranMs;
+      facts.meanServiceMs += (serviceMs - facts.meanServiceMs) / Math.min(++this.#served, MEAN_OVER);
+      this.#policies.get(invocation.decidedBy)?.served?.(invocation.functionIndex, serviceMs, this.nowMs - invocation.arrivedAtMs);
       this.predictor.observe({
         functionIndex: invocation.functionIndex, node, startState: result.startState, inputBytes: invocation.inputBytes, fetchedBytes: result.fetchedBytes,
         fetchedMs: result.fetchedMs, initialisedMs: result.initialisedMs, ranMs: result.ranMs, predictedMs: invocation.predictedRunMs, situation: invocation.situation,
@@ -788,7 +844,10 @@ export class Scheduler implements InvocationHost {
       const code = this.cluster.hasHope() ? 'QUEUE_FULL' : 'NO_NODES';
       return this.#end(invocation, { type: 'FAIL', reason: 'platformFailed', error: { code, message: `No node had room for ${Math.round((now - invocation.arrivedAtMs) / 1_000)} s (limits.maxWait).`, component: 'scheduler', invocationId: id, retryAfterMs: this.#retryHintMs() } });
     }
-    if (invocation.state === DELAYING && invocation.slackDeadlineMs <= now) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'askedAgain' });
+    if (invocation.state === DELAYING && invocation.slackDeadlineMs <= now) {
+      this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'askedAgain' });
+      return this.#nextTurns(this.functions.entries[invocation.functionIndex] as FunctionEntry);
+    }
     this.#arm(invocation, Math.min(invocation.slackDeadlineMs, this.#waitLimitMs(invocation)));
   }
 
@@ -1073,6 +1132,7 @@ export class Scheduler implements InvocationHost {
     this.#stopped = true;
     if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
     if (this.#watch !== undefined) this.#clock.clearTimer(this.#watch);
+    if (this.#ticker !== undefined) this.#clock.clearTimer(this.#ticker);
   }
 }
 

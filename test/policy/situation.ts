@@ -1,7 +1,7 @@
 /** Hand-made situations for policies: rows of candidates, and what was decided in words. */
 import { Invocation, type InvocationHost } from '../../src/core/invocation.ts';
 import { createRandom } from '../../src/core/random.ts';
-import { createDecision, type Candidates, type ClusterFacts, type Decision, type DecisionView, type Policy, type PolicyOptions } from '../../src/policy/policy.ts';
+import { createDecision, type Candidates, type ClusterFacts, type Decision, type DecisionView, type FunctionFacts, type Policy, type PolicyOptions } from '../../src/policy/policy.ts';
 import { createCandidates } from '../../src/scheduler/classify.ts';
 
 /** One candidate. T is its predicted execution time, ms. */
@@ -35,6 +35,10 @@ export interface Situation {
   readonly nowMs?: number;
   readonly mayRun?: boolean;
   readonly cluster?: Partial<ClusterFacts>;
+  readonly function?: Partial<FunctionFacts>;
+  readonly functionIndex?: number;
+  /** It was decided on before. */
+  readonly decidedBy?: string;
   /** Node that it waits for already. */
   readonly target?: number;
   /** When it first delayed. */
@@ -71,13 +75,14 @@ export function viewOf(situation: Situation): DecisionView {
   });
   const host: InvocationHost = { nowMs, observer: { transitioned: () => {} } };
   const invocation = new Invocation(host, {
-    seq: 0, id: 'i', functionName: 'f', functionIndex: 0, arrivedAtMs: situation.arrivedAtMs ?? 0, slaMs: situation.slaMs ?? 1_000, expiresAtMs: Infinity, inputs: [], inputBytes: 0, localityKey: '', policyName: '', idempotent: true, maxAttempts: 1,
+    seq: 0, id: 'i', functionName: 'f', functionIndex: situation.functionIndex ?? 0, arrivedAtMs: situation.arrivedAtMs ?? 0, slaMs: situation.slaMs ?? 1_000, expiresAtMs: Infinity, inputs: [], inputBytes: 0, localityKey: '', policyName: '', idempotent: true, maxAttempts: 1,
   });
   invocation.target = situation.target ?? -1;
   invocation.firstDelayedAtMs = situation.firstDelayedAtMs ?? 0;
   const waits = new Map(situation.rows.map((row, i) => [row.node ?? i, row.wait ?? 0]));
   const cluster: ClusterFacts = { readyNodes: situation.rows.length, readySlots: situation.rows.length, meanServiceMs: 0, ...situation.cluster };
-  return { candidates, cluster, invocation, nowMs, mayRun: situation.mayRun ?? true, expectedWaitMs: (node) => waits.get(node) ?? 0 };
+  invocation.decidedBy = situation.decidedBy ?? '';
+  return { candidates, cluster, function: { name: 'f', slaMs: 1_000, memoryMb: 256, critical: false, ...situation.function }, invocation, nowMs, mayRun: situation.mayRun ?? true, expectedWaitMs: (node) => waits.get(node) ?? 0 };
 }
 
 /** Asks the policy. */

@@ -18,7 +18,7 @@ function scene({ threshold = 0.1, history = 1 } = {}) {
   }
   const objects = new ObjectDirectory(cluster, 100);
   const predictor = { ...createFakePredictor(), observations: () => history };
-  const entry = new FunctionTable(8).put({ name: 'f', version: '1', packageSet: 'p', slaMs: 1_000, timeoutMs: 1, concurrency: 0, idempotent: true, retries: 0, policy: '', localityKey: '', reuse: true });
+  const entry = new FunctionTable(8).put({ name: 'f', version: '1', packageSet: 'p', slaMs: 1_000, timeoutMs: 1, concurrency: 0, idempotent: true, retries: 0, policy: '', localityKey: '', reuse: true, memoryMb: 256, critical: false });
   const classifier = createClassifier(cluster, objects, predictor, threshold);
   const out = createCandidates(8);
   const host: InvocationHost = { nowMs: 0, observer: { transitioned: () => {} } };

@@ -209,7 +209,7 @@ export function createCluster(options: ClusterOptions = {}) {
     },
     /** Deploys a function. */
     deploy(name = 'f', settings: Partial<FunctionSettings> = {}) {
-      return scheduler.putFunction({ name, version: '1', packageSet: `p-${name}`, slaMs: 1_000, timeoutMs: 60_000, concurrency: 0, idempotent: true, retries: 2, policy: '', localityKey: '', reuse: true, ...settings });
+      return scheduler.putFunction({ name, version: '1', packageSet: `p-${name}`, slaMs: 1_000, timeoutMs: 60_000, concurrency: 0, idempotent: true, retries: 2, policy: '', localityKey: '', reuse: true, memoryMb: 256, critical: false, ...settings });
     },
     /** Submits one invocation that runs `ranMs` on its node. */
     submit(functionName = 'f', ranMs = 100, more: Partial<Submission> & { readonly fails?: ErrorCode } = {}): Invocation {

@@ -32,7 +32,9 @@ export function breaches({ scheduler, clock, ends, starts, nodes }: Cluster, mon
       capacity++;
       const { concurrency } = functions.entries[invocation.functionIndex]!.settings;
       const limited = concurrency > 0 && functions.entries[invocation.functionIndex]!.running >= concurrency;
-      if (anyRoom && !limited) found.push(`${id} waits for room (${invocation.reason}) while a node has some`);
+      // XFaaS waits by rule: for its group, or because it is put off; and who waits for its turn comes behind such a one.
+      const byRule = [...live.values()].some(({ functionIndex, state: its, reason }) => functionIndex === invocation.functionIndex && its === DELAYING && (reason === 'groupFull' || reason === 'putOff'));
+      if (anyRoom && !limited && !byRule) found.push(`${id} waits for room (${invocation.reason}) while a node has some`);
     }
   }
   if (lines.locality !== locality || lines.capacity !== capacity) found.push(`lines count ${lines.locality} + ${lines.capacity} waiters, there are ${locality} + ${capacity}`);

@@ -163,7 +163,7 @@ describe('DecisionRing', () => {
 });
 
 describe('FunctionTable', () => {
-  const settings = (more: Partial<FunctionSettings> = {}): FunctionSettings => ({ name: 'f', version: '1', packageSet: 'p', slaMs: 1, timeoutMs: 1, concurrency: 0, idempotent: true, retries: 0, policy: '', localityKey: '', reuse: true, ...more });
+  const settings = (more: Partial<FunctionSettings> = {}): FunctionSettings => ({ name: 'f', version: '1', packageSet: 'p', slaMs: 1, timeoutMs: 1, concurrency: 0, idempotent: true, retries: 0, policy: '', localityKey: '', reuse: true, memoryMb: 256, critical: false, ...more });
 
   it('keeps the index of a function over versions; a new version is warm nowhere', () => {
     const table = new FunctionTable(4);

@@ -31,7 +31,7 @@ function tell(seed: number, engine: Engine, policy: string): Story {
   });
   const { scheduler, nodes } = cluster;
   const deploy = (name: string): void => {
-    cluster.deploy(name, { idempotent: name !== 'once', retries: random.below(4), concurrency: name === 'few' ? random.below(4) : 0, slaMs: pick([200, 500, 1_000, 3_000]), version: String(1 + random.below(2)) });
+    cluster.deploy(name, { idempotent: name !== 'once', retries: random.below(4), concurrency: name === 'few' ? random.below(4) : 0, slaMs: pick([200, 500, 1_000, 3_000]), critical: name === 'once', version: String(1 + random.below(2)) });
   };
   const names = ['often', 'once', 'few'];
   for (const name of names) deploy(name);
@@ -120,7 +120,7 @@ function aboutProblems({ cluster, problems }: Story): string[] {
   return cluster.trace.filter((line) => [...named].some((id) => line.includes(` ${id} `)) || / node \d+ is /.test(line)).slice(-200);
 }
 
-describe.each(['metronome', 'round-robin', 'naive-locality', 'data-locality', 'rule-delay', 'lookahead'])('with policy %s, whatever happens', (policy) => {
+describe.each(['metronome', 'round-robin', 'naive-locality', 'data-locality', 'rule-delay', 'lookahead', 'xfaas'])('with policy %s, whatever happens', (policy) => {
   it('every accepted invocation ends once, no slot is oversold, nothing waits in vain and nothing is left', () => {
     let accepted = 0, oversold = 0;
     const seeds = replayed === undefined ? Array.from({ length: policy === 'metronome' ? SEEDS : SEEDS / 4 }, (_, i) => i) : [Number(replayed)];
