@@ -31,6 +31,12 @@ export interface AgentOptions {
   readonly pushIntervalMs: number;
   /** Disk space for objects, bytes; the least recently used are dropped first. */
   readonly objectQuotaBytes: number;
+  /** An object that was not used for so long goes, ms. @default 0: it stays until the quota needs its room */
+  readonly objectTtlMs?: number;
+  /** The data plane imitates a link of so many bytes per second in each direction. @default 0: it does not */
+  readonly linkBytesPerS?: number;
+  /** The data plane adds so much to every exchange with another node, ms. @default 0 */
+  readonly linkLatencyMs?: number;
   /** Largest result of a function, bytes. */
   readonly maxResultBytes: number;
   /** What is kept of stdout and of stderr of one run, bytes, at most 64 KiB; the middle is cut out. */

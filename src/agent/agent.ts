@@ -15,7 +15,7 @@ import { createRpcServer, formatAddress, rpcService, type RpcServer } from '../r
 import { lockDirectory } from '../store/directory-lock.ts';
 import type { AgentOptions } from './agent-options.ts';
 import { ProgramCache } from './packages/program-cache.ts';
-import { startDataServer } from './objects/data-server.ts';
+import { startDataThread } from './objects/data-thread.ts';
 import { DispatchHub } from './dispatch-hub.ts';
 import { nextEpoch } from './epoch.ts';
 import { Executor } from './executor.ts';
@@ -88,9 +88,14 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
 
   // The parts tell it of changes as soon as they are there; readers come only at the end.
   let state: StateHub | undefined;
-  const store = await ObjectStore.open({ dir: join(dataDir, 'objects'), node: name, quotaBytes: options.objectQuotaBytes, onAdded: (object) => state?.objectAdded(object), onRemoved: (id) => state?.objectRemoved(id) });
+  const thread = startDataThread({ link: { bytesPerS: options.linkBytesPerS ?? 0, latencyMs: options.linkLatencyMs ?? 0 }, log });
+  teardown.push(() => thread.stop());
+  const store = await ObjectStore.open({
+    dir: join(dataDir, 'objects'), node: name, quotaBytes: options.objectQuotaBytes, ttlMs: options.objectTtlMs ?? 0, digestOf: thread.digestOf,
+    onAdded: (object) => state?.objectAdded(object), onRemoved: (id) => state?.objectRemoved(id),
+  });
   teardown.push(() => store.close());
-  const fetcher = new ObjectFetcher({ store, node: name });
+  const fetcher = new ObjectFetcher({ store, node: name, thread });
   teardown.push(() => fetcher.close());
   const programs = await ProgramCache.open({
     bundlesDir: join(dataDir, 'bundles'),
@@ -164,8 +169,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
     await executor.whenIdle();
   });
 
-  const data = await startDataServer({ host, port: options.dataPort, store, log });
-  teardown.push(() => data.stop());
+  const dataPort = await thread.serve(store, host, options.dataPort);
   const service: AgentServiceServer = {
     watchState: (stream) => readers.attach(stream),
     dispatch: (stream) => dispatch.attach(stream),
@@ -180,7 +184,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   rpc = server;
   server.setServing(true);
   const grpcAddress = formatAddress(host, server.port);
-  const dataUrl = `http://${formatAddress(host, data.port)}`;
+  const dataUrl = `http://${formatAddress(host, dataPort)}`;
 
   if (client !== undefined) {
     registration = startRegistration({

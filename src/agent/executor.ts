@@ -7,7 +7,7 @@
  * Whatever happens after Accepted ends in exactly one Result, sent in the turn in which the slot becomes free. The warm path
  * without objects does no file work, parses no payload and makes no timer that it does not need.
  */
-import { lstat, link, copyFile, mkdir, readdir, rm } from 'node:fs/promises';
+import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MetronomeError } from '../core/errors.ts';
 import type { DispatchEvent, Execute } from '../rpc/gen/metronome/v1/agent.ts';
@@ -16,6 +16,7 @@ import type { FunctionMessage } from '../rpc/gen/metronome/v1/function.ts';
 import { toErrorDetail } from '../rpc/status.ts';
 import type { AgentLog } from './agent-options.ts';
 import type { ProgramCache } from './packages/program-cache.ts';
+import { handOver, type HandOvers } from './objects/hand-over.ts';
 import { untilAborted, type ObjectFetcher } from './objects/object-fetch.ts';
 import type { ObjectStore } from './objects/object-store.ts';
 import type { ProgramLease } from './program.ts';
@@ -82,6 +83,7 @@ export class Executor {
   readonly #running = new Map<string, Running>();
   readonly #definitions = new Map<string, Deployed>();
   #idle: (() => void)[] = [];
+  readonly handOvers: HandOvers = { linked: 0, copied: 0 };
   #directories = 0;
   #refusal: MetronomeError | undefined;
 
@@ -312,12 +314,7 @@ export class Executor {
       const file = taken.has(name) ? `${staged.length}-${name}`.slice(0, 255) : name;
       taken.add(file);
       const path = join(directory, file);
-      try {
-        await link(object.path, path);
-      } catch {
-        // Another file system, or too many links: a copy is as good.
-        await copyFile(object.path, path);
-      }
+      await handOver(object.path, path, this.handOvers);
       staged.push({ id, name, path, sizeBytes: object.sizeBytes });
     }
     measured.fetchedMs += performance.now() - startedAt;

@@ -74,6 +74,9 @@ export const sections = {
     dataDir: text({ doc: 'Folder of bundles, sandboxes and objects; made if it is not there.', default: '.metronome/agent', pattern: /\S/, form: 'a path' }),
     keepAlive: duration({ doc: 'How long an idle sandbox is kept.', default: '60s', min: 0, max: DAY_MS }),
     objectQuota: size({ doc: 'Disk space for objects; the least recently used are dropped first.', default: '10GiB', min: MIB, max: 1024 * 1024 * GIB }),
+    objectTtl: duration({ doc: 'An object that was not used for so long is dropped; 0 keeps it until the quota needs its room.', default: '0ms', min: 0, max: 365 * DAY_MS }),
+    linkBytesPerS: integer({ doc: 'The data plane imitates a link of so many bytes per second in each direction, for experiments; 0: it does not.', default: 0, min: 0, max: 125_000_000_000, unit: 'bytes/s' }),
+    linkLatency: duration({ doc: 'The data plane adds so much to every exchange with another node, for experiments.', default: '0ms', min: 0, max: 60_000 }),
     logBytes: size({ doc: 'What is kept of stdout and of stderr of one run; the middle is cut out.', default: '64KiB', min: 0, max: 64 * KIB }),
   },
   up: {

@@ -6,12 +6,13 @@ import { writeFile } from 'node:fs/promises';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
+import { startDataThread } from '../../src/agent/objects/data-thread.ts';
 import { ObjectFetcher } from '../../src/agent/objects/object-fetch.ts';
 import { ObjectStore } from '../../src/agent/objects/object-store.ts';
+import type { StoredObject } from '../../src/agent/objects/stored-object.ts';
 import type { ObjectRef } from '../../src/rpc/gen/metronome/v1/common.ts';
-import { defineFunction, json, putObject, tempDir, testAgent } from './harness.ts';
+import { defineFunction, json, putObject, silent, tempDir, testAgent } from './harness.ts';
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 const reference = (id: string, content: Uint8Array, holders: string[]): ObjectRef => ({ id, name: `${id}.bin`, sizeBytes: content.length, digest: sha256(content), holders });
@@ -42,11 +43,15 @@ interface OpenStore extends AsyncDisposable {
   readonly removed: string[];
 }
 
-async function openStore(quotaBytes = 1024 ** 2): Promise<OpenStore> {
+/** For stores without an agent. */
+const thread = startDataThread({ link: { bytesPerS: 0, latencyMs: 0 }, log: silent, timeouts: { bodyMs: 300, headersMs: 1_000, connectMs: 500 } });
+afterAll(() => thread.stop());
+
+async function openStore(quotaBytes = 1024 ** 2, ttlMs = 0): Promise<OpenStore> {
   const dir = await tempDir();
   const added: string[] = [];
   const removed: string[] = [];
-  const store = await ObjectStore.open({ dir: dir.path, node: 'here', quotaBytes, onAdded: ({ id }) => void added.push(id), onRemoved: (id) => void removed.push(id) });
+  const store = await ObjectStore.open({ dir: dir.path, node: 'here', quotaBytes, ttlMs, digestOf: thread.digestOf, onAdded: ({ id }) => void added.push(id), onRemoved: (id) => void removed.push(id) });
   return {
     store, dir: dir.path, added, removed,
     async [Symbol.asyncDispose]() {
@@ -56,7 +61,12 @@ async function openStore(quotaBytes = 1024 ** 2): Promise<OpenStore> {
   };
 }
 
-const put = (store: ObjectStore, content: Uint8Array | string, name = 'x') => store.put(Readable.from([Buffer.from(content)]), { name });
+/** Puts content in as an upload does. */
+async function put(store: ObjectStore, content: Uint8Array | string, name = 'x'): Promise<StoredObject> {
+  const incoming = store.begin(content.length);
+  await writeFile(incoming.path, content);
+  return incoming.commit({ id: store.newId(), name, sizeBytes: content.length, digest: sha256(Buffer.from(content)) });
+}
 const temporaries = (dir: string): string[] => readdirSync(join(dir, 'tmp'));
 
 describe('a function', () => {
@@ -165,7 +175,7 @@ describe('the data server', () => {
     expect(await failure(await fetch(`${objects}/nothing`))).toEqual([404, 'OBJECT_NOT_FOUND']);
     expect(await failure(await fetch(`${objects}/..%2f..%2fepoch`))).toEqual([404, 'OBJECT_NOT_FOUND']);
     expect(await failure(await fetch(`${objects}?name=a%2Fb`, { method: 'PUT', body: 'x' }))).toEqual([400, 'INVALID_REQUEST']);
-    expect(await failure(await fetch(objects))).toEqual([405, 'INVALID_REQUEST']);
+    expect(await failure(await fetch(objects, { method: 'DELETE' }))).toEqual([405, 'INVALID_REQUEST']);
     expect((await fetch(`${objects}/${empty.id}`, { method: 'DELETE' })).status).toBe(204);
     expect((await fetch(`${objects}/${empty.id}`, { method: 'DELETE' })).status).toBe(404);
     expect(temporaries(join(node.dir, 'objects'))).toEqual([]);
@@ -198,7 +208,7 @@ describe('the store', () => {
     await writeFile(join(box.dir, 'tmp', 'left-over'), 'x');
     await writeFile(join(box.dir, 'data', 'orphan'), 'x');
     await writeFile(join(box.dir, 'meta', `${half.id}.json`), '{"broken":');
-    const reopen = (quotaBytes: number) => ObjectStore.open({ dir: box.dir, node: 'here', quotaBytes, onAdded: () => {}, onRemoved: () => {} });
+    const reopen = (quotaBytes: number) => ObjectStore.open({ dir: box.dir, node: 'here', quotaBytes, ttlMs: 0, digestOf: thread.digestOf, onAdded: () => {}, onRemoved: () => {} });
     const again = await reopen(1024);
     expect(again.list()).toEqual([{ id: kept.id, name: 'kept.txt', sizeBytes: 4, digest: sha256(Buffer.from('kept')), holders: ['here'] }]);
     expect([temporaries(box.dir), readdirSync(join(box.dir, 'data')), readdirSync(join(box.dir, 'meta'))]).toEqual([[], [kept.id], [`${kept.id}.json`]]);
@@ -213,7 +223,7 @@ describe('a fetch', () => {
   const whole: RequestListener = (_request, response) => void response.end(content);
 
   async function fetching(box: OpenStore, object: ObjectRef, urls: Record<string, string>, signal = new AbortController().signal): Promise<number> {
-    const fetcher = new ObjectFetcher({ store: box.store, node: 'here', timeouts: { bodyMs: 300, headersMs: 1_000, connectMs: 500 } });
+    const fetcher = new ObjectFetcher({ store: box.store, node: 'here', thread });
     try {
       return await fetcher.ensure(object, urls, signal);
     } finally {
@@ -259,7 +269,7 @@ describe('a fetch', () => {
   it('happens once for all who ask at the same time', async () => {
     await using holder = await fakeHolder((_request, response) => void setTimeout(() => response.end(content), 50));
     await using box = await openStore();
-    const fetcher = new ObjectFetcher({ store: box.store, node: 'here' });
+    const fetcher = new ObjectFetcher({ store: box.store, node: 'here', thread });
     const leaver = new AbortController();
     const object = reference('obj-d', content, ['h']);
     const urls = { h: holder.url };

@@ -1,26 +1,21 @@
 /**
- * The objects of one node: immutable files with a digest. Bounded by a quota; the least recently used object that nobody
- * pins goes first. Every way in ends in a rename, so that a crash leaves whole objects and temporary files, nothing between.
+ * The objects of one node: immutable files with a digest. Bounded by a quota: the least recently used object that nobody holds
+ * goes first; with a time to live also what was not used for so long. Every way in ends in a rename, so that a crash leaves whole
+ * objects and temporary files, nothing between. This is the index; bytes are moved and hashed in the data thread.
  *
- * On disk: data/<id>, meta/<id>.json, tmp/ (emptied at the start).
+ * On disk: data/<id>, meta/<id>.json, tmp/ (emptied at the start: a transfer that was cut off begins again, for its hash is gone).
  */
-import { createHash, randomBytes, type Hash } from 'node:crypto';
-import { chmod, mkdir, open, readFile, readdir, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/promises';
+import { createHash, randomBytes } from 'node:crypto';
+import { statSync } from 'node:fs';
+import { chmod, chown, copyFile, mkdir, open, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MetronomeError } from '../../core/errors.ts';
 import { formatBytes } from '../../core/units.ts';
 import type { ObjectRef } from '../../rpc/gen/metronome/v1/common.ts';
-
-/** An object that is here. */
-export interface StoredObject {
-  readonly id: string;
-  readonly name: string;
-  readonly sizeBytes: number;
-  /** SHA-256, lower-case hex. */
-  readonly digest: string;
-  /** The file. Never write to it. */
-  readonly path: string;
-}
+import type { FileDigest, StoreListing } from './data-protocol.ts';
+import { storeError } from './file-sink.ts';
+import { Leases } from './leases.ts';
+import type { StoredObject } from './stored-object.ts';
 
 /** Options of a store. */
 export interface ObjectStoreOptions {
@@ -28,42 +23,55 @@ export interface ObjectStoreOptions {
   /** Name of this node, for the holders of references. */
   readonly node: string;
   readonly quotaBytes: number;
+  /** An object that was not used for so long goes, ms. 0: it stays until the quota needs its room. */
+  readonly ttlMs: number;
+  /** Hashes a file of any size without holding up the caller. */
+  readonly digestOf: (path: string) => Promise<FileDigest>;
   readonly onAdded: (object: ObjectRef) => void;
   readonly onRemoved: (id: string) => void;
 }
 
 /** Objects in one store, so that its index and its snapshots stay small. */
 const MAX_OBJECTS = 100_000;
-/** Bytes that are collected before they are written. */
-const BATCH_BYTES = 1024 * 1024;
-const HASH_CHUNK_BYTES = 256 * 1024;
-const ID_PATTERN = /^[A-Za-z0-9._-]{1,128}$/;
-
-/** True for an id that may become a file name. */
-export function isObjectId(id: string): boolean {
-  return ID_PATTERN.test(id) && id !== '.' && id !== '..';
-}
-
-/** True for a name that an object may have. */
-export function isObjectName(name: string): boolean {
-  return name === '' || (Buffer.byteLength(name) <= 255 && !/[/\\\0]/.test(name) && name !== '.' && name !== '..');
-}
+const MAX_LISTED = 1_000;
+/** A file up to this size is hashed where it is adopted: asking the thread takes longer. */
+const HASHED_HERE_BYTES = 256 * 1024;
+/** Of so many that were used least recently, copies go before what was made here, for the maker's may be the last one. */
+const EVICTION_WINDOW = 8;
+/** How often leases and times to live are looked at, ms. */
+const SWEEP_MS = 1_000;
+/** A copy that was found sound is not hashed again within this time, ms. */
+const TRUST_MS = 10_000;
 
 interface Entry extends StoredObject {
-  pins: number;
+  /** Of the file, when it was entered. Another one makes it suspect. */
+  mtimeMs: number;
+  /** It came from another node. */
+  readonly isCopy: boolean;
+  usedAtMs: number;
+  /** When its bytes were hashed last. */
+  verifiedAtMs: number;
 }
 
-/** Bytes on their way into the store. Exactly one of commit and abort must be called. */
-export interface ObjectWriter {
-  /** Appends. Rejects with STORE_FULL when there is no room; abort it then. */
-  write(chunk: Uint8Array): Promise<void>;
-  readonly writtenBytes: number;
-  /** Begins again from nothing. */
-  restart(): Promise<void>;
-  /** SHA-256 of what was written, hex; write nothing after it. */
-  digest(): string;
-  /** Makes it an object. */
-  commit(meta: { readonly id: string; readonly name: string }): Promise<StoredObject>;
+const isRoot = process.getuid?.() === 0;
+
+/** What enters the store. */
+export interface ObjectMeta extends FileDigest {
+  readonly id: string;
+  readonly name: string;
+  /** It came from another node. @default false */
+  readonly isCopy?: boolean;
+}
+
+/** Room and a place for bytes on their way in. Exactly one of commit and abort must be called. */
+export interface IncomingObject {
+  /** Where the file shall be written. */
+  readonly path: string;
+  readonly reservedBytes: number;
+  /** Takes room beyond what was expected. Throws STORE_FULL; abort it then. */
+  reserve(bytes: number): void;
+  /** Makes the file an object. Rejects with STORE_FULL; abort it then. */
+  commit(meta: ObjectMeta): Promise<StoredObject>;
   abort(): Promise<void>;
 }
 
@@ -74,19 +82,29 @@ export class ObjectStore {
   readonly #tmp: string;
   /** In order of use, the least recent first. */
   readonly #objects = new Map<string, Entry>();
+  /** Pins and leases by id, whether the object is here or not: an object that is replaced stays held. */
+  readonly #holds = new Map<string, number>();
+  readonly #pins = new Map<string, number>();
+  readonly #leases = new Leases((id) => this.#hold(id), (id) => this.#letGo(id));
+  readonly #sweeper: NodeJS.Timeout;
+  /** Number of the file system that the store is on. */
+  #device = 0;
   #usedBytes = 0;
-  /** Of them, bytes of objects that are pinned. */
-  #pinnedBytes = 0;
-  /** Bytes that writers have taken. */
+  /** Of them, bytes of objects that are held. */
+  #heldBytes = 0;
+  /** Bytes that are on their way in. */
   #reservedBytes = 0;
   /** Files that are being removed, by id. */
   readonly #removals = new Map<string, Promise<void>>();
+  readonly #verifications = new Map<string, Promise<boolean | undefined>>();
+  #lastVerification: Promise<unknown> = Promise.resolve();
 
   private constructor(options: ObjectStoreOptions) {
     this.#options = options;
     this.#data = join(options.dir, 'data');
     this.#meta = join(options.dir, 'meta');
     this.#tmp = join(options.dir, 'tmp');
+    this.#sweeper = setInterval(() => this.#sweep(), SWEEP_MS).unref();
   }
 
   /** Opens a store with what a former agent left in it. */
@@ -99,14 +117,15 @@ export class ObjectStore {
   async #load(): Promise<void> {
     await rm(this.#tmp, { recursive: true, force: true });
     for (const dir of [this.#data, this.#meta, this.#tmp]) await mkdir(dir, { recursive: true });
-    const found: { readonly entry: Entry; readonly usedAtMs: number }[] = [];
+    this.#device = (await stat(this.#tmp)).dev;
+    const found: { readonly entry: Entry; readonly madeAtMs: number }[] = [];
     for (const file of await readdir(this.#meta)) {
       const id = file.replace(/\.json$/, '');
       const entry = await this.#read(id).catch(() => undefined);
       if (entry === undefined) await rm(join(this.#meta, file), { force: true });
       else found.push(entry);
     }
-    found.sort((a, b) => a.usedAtMs - b.usedAtMs);
+    found.sort((a, b) => a.madeAtMs - b.madeAtMs);
     for (const { entry } of found) {
       this.#objects.set(entry.id, entry);
       this.#usedBytes += entry.sizeBytes;
@@ -116,18 +135,27 @@ export class ObjectStore {
     this.#makeRoom(0);
   }
 
-  async #read(id: string): Promise<{ entry: Entry; usedAtMs: number } | undefined> {
+  async #read(id: string): Promise<{ entry: Entry; madeAtMs: number } | undefined> {
     const path = join(this.#data, id);
     const [text, file] = await Promise.all([readFile(join(this.#meta, `${id}.json`), 'utf8'), stat(path)]);
     const meta: unknown = JSON.parse(text);
     if (typeof meta !== 'object' || meta === null || !('name' in meta) || !('sizeBytes' in meta) || !('digest' in meta)) return undefined;
     const { name, sizeBytes, digest } = meta;
     if (typeof name !== 'string' || typeof digest !== 'string' || sizeBytes !== file.size) return undefined;
-    return { entry: { id, name, sizeBytes: file.size, digest, path, pins: 0 }, usedAtMs: file.mtimeMs };
+    const isCopy = 'isCopy' in meta && meta.isCopy === true;
+    // One that was written to while nobody watched is hashed before it is used.
+    const mtimeMs = 'mtimeMs' in meta && typeof meta.mtimeMs === 'number' ? meta.mtimeMs : file.mtimeMs;
+    // Times to live begin anew: when it was used last is not written down.
+    return { entry: { id, name, sizeBytes: file.size, digest, path, mtimeMs, isCopy, usedAtMs: performance.now(), verifiedAtMs: -Infinity }, madeAtMs: file.mtimeMs };
   }
 
   get usedBytes(): number {
     return this.#usedBytes;
+  }
+
+  /** Bytes of objects that nothing may push out now. */
+  get heldBytes(): number {
+    return this.#heldBytes;
   }
 
   get count(): number {
@@ -140,7 +168,53 @@ export class ObjectStore {
     if (entry === undefined) return undefined;
     this.#objects.delete(id);
     this.#objects.set(id, entry);
+    entry.usedAtMs = performance.now();
     return entry;
+  }
+
+  /** An object whose file is as it was entered; one that was touched is hashed first, and gone if it is another one now. */
+  async use(id: string): Promise<StoredObject | undefined> {
+    if (!this.looksSound(id) && (await this.verify(id)) !== true) return undefined;
+    return this.get(id);
+  }
+
+  /** False for an object that is not here, or whose file was touched since it was entered. */
+  looksSound(id: string): boolean {
+    const entry = this.#objects.get(id);
+    if (entry === undefined) return false;
+    // Synchronous: the inode is in memory as a rule, a trip to the thread pool takes ten times as long.
+    const file = statSync(entry.path, { throwIfNoEntry: false });
+    return file !== undefined && file.size === entry.sizeBytes && file.mtimeMs === entry.mtimeMs;
+  }
+
+  /** Hashes an object again and drops it if it is not what it was, whoever holds it. False: dropped; undefined: not here. */
+  verify(id: string): Promise<boolean | undefined> {
+    const known = this.#verifications.get(id);
+    if (known !== undefined) return known;
+    const entry = this.#objects.get(id);
+    if (entry === undefined) return Promise.resolve(undefined);
+    // Whoever asks again and again does not keep the disk busy; neither does who asks for many, one after the other.
+    if (performance.now() - entry.verifiedAtMs < TRUST_MS && this.looksSound(id)) return Promise.resolve(true);
+    const verification = this.#lastVerification.then(() => this.#verify(id)).finally(() => this.#verifications.delete(id));
+    this.#lastVerification = verification.catch(() => {}); // told to who asked
+    this.#verifications.set(id, verification);
+    return verification;
+  }
+
+  async #verify(id: string): Promise<boolean | undefined> {
+    const entry = this.#objects.get(id);
+    if (entry === undefined) return undefined;
+    const before = statSync(entry.path, { throwIfNoEntry: false });
+    const found = before === undefined ? undefined : await this.#options.digestOf(entry.path).catch(() => undefined);
+    // Another one of the same id may have come meanwhile.
+    if (this.#objects.get(id) !== entry) return undefined;
+    if (before !== undefined && found?.sizeBytes === entry.sizeBytes && found.digest === entry.digest) {
+      entry.mtimeMs = before.mtimeMs;
+      entry.verifiedAtMs = performance.now();
+      return true;
+    }
+    this.#drop(entry);
+    return false;
   }
 
   has(id: string): boolean {
@@ -152,6 +226,20 @@ export class ObjectStore {
     return Array.from(this.#objects.values(), (entry) => this.reference(entry));
   }
 
+  /** For people: the most recently used objects and what holds them. */
+  listing(): StoreListing {
+    const owners = this.#leases.owners();
+    const objects = [...this.#objects.values()].slice(-MAX_LISTED).reverse();
+    return {
+      node: this.#options.node,
+      usedBytes: this.#usedBytes,
+      quotaBytes: this.#options.quotaBytes,
+      heldBytes: this.#heldBytes,
+      count: this.#objects.size,
+      objects: objects.map(({ id, name, sizeBytes, digest }) => ({ id, name, sizeBytes, digest, pins: this.#pins.get(id) ?? 0, owners: owners.get(id) ?? [] })),
+    };
+  }
+
   reference(object: StoredObject): ObjectRef {
     const { id, name, sizeBytes, digest } = object;
     return { id, name, sizeBytes, digest, holders: [this.#options.node] };
@@ -159,15 +247,40 @@ export class ObjectStore {
 
   /** Keeps an object from being dropped until as many unpins. False if it is not here. */
   pin(id: string): boolean {
-    const entry = this.#objects.get(id);
-    if (entry === undefined) return false;
-    if (entry.pins++ === 0) this.#pinnedBytes += entry.sizeBytes;
+    if (!this.#objects.has(id)) return false;
+    this.#pins.set(id, (this.#pins.get(id) ?? 0) + 1);
+    this.#hold(id);
     return true;
   }
 
   unpin(id: string): void {
-    const entry = this.#objects.get(id);
-    if (entry !== undefined && entry.pins > 0 && --entry.pins === 0) this.#pinnedBytes -= entry.sizeBytes;
+    const pins = this.#pins.get(id);
+    if (pins === undefined) return;
+    if (pins === 1) this.#pins.delete(id);
+    else this.#pins.set(id, pins - 1);
+    this.#letGo(id);
+  }
+
+  /** Keeps objects, here or still to come, for an owner until they are released or `ttlMs` pass without another call. */
+  retain(owner: string, ids: readonly string[], ttlMs: number): boolean {
+    return this.#leases.retain(owner, ids, performance.now() + ttlMs);
+  }
+
+  /** Ends what `retain` began; of no ids: all that the owner has. */
+  release(owner: string, ids: readonly string[] = []): void {
+    this.#leases.release(owner, ids);
+  }
+
+  #hold(id: string): void {
+    const holds = this.#holds.get(id) ?? 0;
+    this.#holds.set(id, holds + 1);
+    if (holds === 0) this.#heldBytes += this.#objects.get(id)?.sizeBytes ?? 0;
+  }
+
+  #letGo(id: string): void {
+    const holds = this.#holds.get(id) ?? 0;
+    if (holds > 1) return void this.#holds.set(id, holds - 1);
+    if (this.#holds.delete(id)) this.#heldBytes -= this.#objects.get(id)?.sizeBytes ?? 0;
   }
 
   /** A fresh id. */
@@ -175,135 +288,175 @@ export class ObjectStore {
     return `obj-${randomBytes(10).toString('hex')}`;
   }
 
-  /** Drops an object. False if it is not here; IN_USE if it is pinned. */
+  /** Drops an object. False if it is not here; IN_USE if it is held. */
   delete(id: string): boolean {
     const entry = this.#objects.get(id);
     if (entry === undefined) return false;
-    if (entry.pins > 0) throw new MetronomeError('IN_USE', `The object "${id}" is in use by ${entry.pins} running invocations.`, { component: 'agent' });
+    if (this.#holds.has(id)) throw new MetronomeError('IN_USE', `The object "${id}" is in use by ${this.#pins.get(id) ?? 0} running invocations and ${(this.#holds.get(id) ?? 0) - (this.#pins.get(id) ?? 0)} workflow runs.`, { component: 'agent' });
     this.#drop(entry);
     return true;
   }
 
-  /** Takes a stream in; `sizeBytes` if it is known, so that one that cannot fit drives nothing out. Rejects with STORE_FULL, or OBJECT_CORRUPT when `expectedDigest` is given and does not match. */
-  async put(source: AsyncIterable<Uint8Array>, meta: { readonly name: string; readonly expectedDigest?: string; readonly sizeBytes?: number }): Promise<StoredObject> {
-    const writer = await this.beginWrite(meta.sizeBytes);
-    try {
-      for await (const chunk of source) await writer.write(chunk);
-      const digest = writer.digest();
-      if (meta.expectedDigest !== undefined && meta.expectedDigest !== digest) {
-        throw new MetronomeError('OBJECT_CORRUPT', `The content has the digest ${digest}, not ${meta.expectedDigest} as announced. Send it again.`, { component: 'agent' });
-      }
-      return await writer.commit({ id: this.newId(), name: meta.name });
-    } catch (error) {
-      await writer.abort();
-      throw error;
-    }
-  }
-
-  /** Moves a file in, by rename; it must lie on the same file system. The file is gone from its place afterwards, unless this rejects (STORE_FULL). */
-  async adopt(path: string, name: string): Promise<StoredObject> {
-    const handle = await open(path, 'r');
-    let sizeBytes = 0;
-    let reserved = 0;
-    try {
-      const hash = createHash('sha256');
-      const { size } = await handle.stat();
-      this.#reserve(size);
-      reserved = size;
-      const buffer = Buffer.allocUnsafe(Math.min(Math.max(size, 1), HASH_CHUNK_BYTES));
-      for (;;) {
-        const { bytesRead } = await handle.read(buffer, 0, buffer.length);
-        if (bytesRead === 0) break;
-        hash.update(buffer.subarray(0, bytesRead));
-        sizeBytes += bytesRead;
-      }
-      const id = this.newId();
-      const entry = await this.#enter(path, { id, name, sizeBytes, digest: hash.digest('hex') });
-      return entry;
-    } finally {
-      this.#reservedBytes -= reserved;
-      await handle.close();
-    }
-  }
-
-  /** Begins to write an object. Room for `expectedBytes` is taken at once (STORE_FULL), for what goes beyond as it comes. */
-  async beginWrite(expectedBytes = 0): Promise<ObjectWriter> {
+  /** Room for an object of `expectedBytes`, so that one that cannot fit drives nothing out. Throws STORE_FULL. */
+  begin(expectedBytes: number): IncomingObject {
     this.#reserve(expectedBytes);
     const path = join(this.#tmp, randomBytes(8).toString('hex'));
-    let handle: FileHandle;
-    try {
-      handle = await open(path, 'w');
-    } catch (error) {
-      this.#reservedBytes -= expectedBytes;
-      throw error;
-    }
-    return new StoreWriter({
-      handle,
+    let reservedBytes = expectedBytes;
+    return {
       path,
-      expectedBytes,
-      reserve: (bytes) => this.#reserve(bytes),
-      release: (bytes) => void (this.#reservedBytes -= bytes),
-      enter: (meta) => this.#enter(path, meta),
-    });
+      get reservedBytes() {
+        return reservedBytes;
+      },
+      reserve: (bytes) => {
+        this.#reserve(bytes);
+        reservedBytes += bytes;
+      },
+      commit: async (meta) => {
+        const object = await this.#enter(path, meta);
+        this.#reservedBytes -= reservedBytes;
+        return object;
+      },
+      abort: async () => {
+        this.#reservedBytes -= reservedBytes;
+        await rm(path, { force: true });
+      },
+    };
+  }
+
+  /** Moves a file in, by rename where the file system allows. It is gone from its place afterwards, unless this rejects (STORE_FULL). */
+  async adopt(path: string, name: string): Promise<StoredObject> {
+    const { size } = await stat(path);
+    this.#reserve(size);
+    try {
+      const found = size <= HASHED_HERE_BYTES ? await digestOfSmall(path) : await this.#options.digestOf(path);
+      return await this.#enter(path, { id: this.newId(), name, ...found });
+    } finally {
+      this.#reservedBytes -= size;
+    }
+  }
+
+  /** The disk was full: drops objects that nobody holds, the least recently used first, until `bytes` are free again for the next attempt. */
+  relieve(bytes: number): void {
+    let freed = 0;
+    for (const entry of this.#victims()) {
+      if (freed >= bytes) break;
+      freed += entry.sizeBytes;
+      this.#drop(entry);
+    }
   }
 
   /** Waits for files that are being removed. */
   async close(): Promise<void> {
+    clearInterval(this.#sweeper);
     await Promise.all(this.#removals.values());
   }
 
   #reserve(bytes: number): void {
     if (!this.#makeRoom(bytes)) {
       const { quotaBytes, node } = this.#options;
-      throw new MetronomeError('STORE_FULL', `The object store of node "${node}" is full: ${formatBytes(this.#usedBytes + this.#reservedBytes)} of ${formatBytes(quotaBytes)} are in use or being written, and ${formatBytes(bytes)} more are needed. Raise agent.objectQuota or try again later.`, { component: 'agent' });
+      const held = this.#heldBytes === 0 ? '' : ` (${formatBytes(this.#heldBytes)} held by running work)`;
+      throw new MetronomeError('STORE_FULL', `The object store of node "${node}" is full: ${formatBytes(this.#usedBytes + this.#reservedBytes)} of ${formatBytes(quotaBytes)} are in use${held} or being written, and ${formatBytes(bytes)} more are needed. Raise agent.objectQuota or try again later.`, { component: 'agent' });
     }
     this.#reservedBytes += bytes;
   }
 
-  /** Drops unpinned objects until `bytes` more fit. */
+  /** Drops objects that nobody holds until `bytes` more fit. */
   #makeRoom(bytes: number): boolean {
     const { quotaBytes } = this.#options;
     const fits = (): boolean => this.#usedBytes + this.#reservedBytes + bytes <= quotaBytes && this.#objects.size < MAX_OBJECTS;
     if (fits()) return true;
     // What can be dropped is not enough: then nothing is dropped.
-    if (this.#pinnedBytes + this.#reservedBytes + bytes > quotaBytes) return false;
-    for (const entry of this.#objects.values()) {
-      if (entry.pins > 0) continue;
+    if (this.#heldBytes + this.#reservedBytes + bytes > quotaBytes) return false;
+    for (const entry of this.#victims()) {
       this.#drop(entry);
       if (fits()) return true;
     }
     return fits();
   }
 
-  async #enter(path: string, meta: Omit<StoredObject, 'path'>): Promise<StoredObject> {
-    const { id, name, sizeBytes, digest } = meta;
+  /** Objects in the order in which they may go. */
+  *#victims(): Generator<Entry> {
+    const candidates = this.#objects.values();
+    const window: Entry[] = [];
+    for (;;) {
+      while (window.length < EVICTION_WINDOW) {
+        const next = candidates.next();
+        if (next.done === true) break;
+        if (!this.#holds.has(next.value.id)) window.push(next.value);
+      }
+      const copyAt = window.findIndex(({ isCopy }) => isCopy);
+      const [victim] = window.splice(Math.max(0, copyAt), 1);
+      if (victim === undefined) return;
+      yield victim;
+    }
+  }
+
+  #sweep(): void {
+    const now = performance.now();
+    this.#leases.expire(now);
+    const { ttlMs } = this.#options;
+    if (ttlMs <= 0) return;
+    for (const entry of this.#objects.values()) {
+      // In order of use: what follows was used later.
+      if (now - entry.usedAtMs < ttlMs) break;
+      if (!this.#holds.has(entry.id)) this.#drop(entry);
+    }
+  }
+
+  async #enter(path: string, meta: ObjectMeta): Promise<StoredObject> {
+    const { id, name, sizeBytes, digest, isCopy = false } = meta;
     const target = join(this.#data, id);
     const sidecar = join(this.#meta, `${id}.json`);
     const temporary = join(this.#tmp, `${id}.json`);
     // An object that was dropped and comes again must not lose its file to its own removal.
     await this.#removals.get(id);
-    await writeFile(temporary, JSON.stringify({ name, sizeBytes, digest }));
-    // The description first: a data file without one is dropped at the next start, the other way round as well.
-    await rename(temporary, sidecar);
-    // Inputs are hard links to this file; nobody should write to it by mistake.
-    await chmod(path, 0o444);
-    await rename(path, target);
-    const entry: Entry = { id, name, sizeBytes, digest, path: target, pins: 0 };
-    const former = this.#objects.get(id);
-    if (former !== undefined) {
-      this.#usedBytes -= former.sizeBytes;
-      if (former.pins > 0) this.#pinnedBytes -= former.sizeBytes;
+    try {
+      const made = await stat(path);
+      if (made.size !== sizeBytes) throw new MetronomeError('OBJECT_CORRUPT', `The file of the object "${id}" had ${sizeBytes} bytes and has ${made.size} now. Close an output before the handler returns.`, { component: 'agent' });
+      // A file of another file system is copied before anything else is done.
+      const source = made.dev === this.#device ? path : await this.#bring(path);
+      const { mtimeMs } = source === path ? made : await stat(source);
+      // Inputs are hard links to this file; nobody should write to it by mistake, and every sandbox must be able to read it.
+      await chmod(source, 0o444);
+      if (isRoot && made.uid !== 0) await chown(source, 0, 0);
+      await writeFile(temporary, JSON.stringify({ name, sizeBytes, digest, isCopy, mtimeMs }));
+      // The description first: a data file without one is dropped at the next start, the other way round as well.
+      await rename(temporary, sidecar);
+      await rename(source, target);
+      if (source !== path) await rm(path, { force: true });
+      const entry: Entry = { id, name, sizeBytes, digest, path: target, mtimeMs, isCopy, usedAtMs: performance.now(), verifiedAtMs: performance.now() };
+      const former = this.#objects.get(id);
+      if (former !== undefined) this.#forget(former);
+      this.#objects.set(id, entry);
+      this.#usedBytes += sizeBytes;
+      if (this.#holds.has(id)) this.#heldBytes += sizeBytes;
+      this.#options.onAdded(this.reference(entry));
+      return entry;
+    } catch (error) {
+      for (const left of this.#objects.has(id) ? [temporary] : [temporary, sidecar]) await rm(left, { force: true });
+      throw storeError(error);
     }
-    this.#objects.delete(id);
-    this.#objects.set(id, entry);
-    this.#usedBytes += sizeBytes;
-    this.#options.onAdded(this.reference(entry));
-    return entry;
+  }
+
+  async #bring(path: string): Promise<string> {
+    const here = join(this.#tmp, randomBytes(8).toString('hex'));
+    try {
+      await copyFile(path, here);
+    } catch (error) {
+      await rm(here, { force: true });
+      throw error;
+    }
+    return here;
+  }
+
+  #forget(entry: Entry): void {
+    this.#objects.delete(entry.id);
+    this.#usedBytes -= entry.sizeBytes;
+    if (this.#holds.has(entry.id)) this.#heldBytes -= entry.sizeBytes;
   }
 
   #drop(entry: Entry): void {
-    this.#objects.delete(entry.id);
-    this.#usedBytes -= entry.sizeBytes;
+    this.#forget(entry);
     this.#options.onRemoved(entry.id);
     // Who reads it still has it open, or a link to it.
     const removal = Promise.all([rm(entry.path, { force: true }), rm(join(this.#meta, `${entry.id}.json`), { force: true })]).then(
@@ -317,122 +470,12 @@ export class ObjectStore {
   }
 }
 
-interface WriterHost {
-  readonly handle: FileHandle;
-  readonly path: string;
-  readonly expectedBytes: number;
-  reserve(bytes: number): void;
-  release(bytes: number): void;
-  enter(meta: Omit<StoredObject, 'path'>): Promise<StoredObject>;
-}
-
-class StoreWriter implements ObjectWriter {
-  writtenBytes = 0;
-  readonly #host: WriterHost;
-  #hash: Hash = createHash('sha256');
-  #digest: string | undefined;
-  #isOpen = true;
-  #reservedBytes: number;
-  /** Hashed, not yet given to the disk. */
-  #batch: Uint8Array[] = [];
-  #batchBytes = 0;
-  #flushedBytes = 0;
-  #flushing: Promise<void> = Promise.resolve();
-
-  constructor(host: WriterHost) {
-    this.#host = host;
-    this.#reservedBytes = host.expectedBytes;
-  }
-
-  async write(chunk: Uint8Array): Promise<void> {
-    const missing = this.writtenBytes + chunk.length - this.#reservedBytes;
-    if (missing > 0) {
-      this.#host.reserve(missing);
-      this.#reservedBytes += missing;
-    }
-    this.writtenBytes += chunk.length;
-    this.#hash.update(chunk);
-    this.#batch.push(chunk);
-    this.#batchBytes += chunk.length;
-    if (this.#batchBytes < BATCH_BYTES) return;
-    // One batch is on its way to the disk while the next one comes in: at most two are in memory.
-    await this.#flushing;
-    this.#flushing = this.#flush();
-    // It is awaited at the next batch or at the end; until then nobody would listen.
-    this.#flushing.catch(() => {});
-  }
-
-  /** Writes the batch in a few large pieces: one trip to the thread pool per network chunk would be the bottleneck. */
-  async #flush(): Promise<void> {
-    const batch = this.#batch;
-    let position = this.#flushedBytes;
-    this.#flushedBytes += this.#batchBytes;
-    this.#batch = [];
-    this.#batchBytes = 0;
-    try {
-      const { bytesWritten } = await this.#host.handle.writev(batch, position);
-      let skipped = bytesWritten;
-      position += bytesWritten;
-      for (const chunk of batch) {
-        if (skipped >= chunk.length) skipped -= chunk.length;
-        else {
-          // A short write, which a disk hardly ever does.
-          await writeFully(this.#host.handle, chunk.subarray(skipped), position);
-          position += chunk.length - skipped;
-          skipped = 0;
-        }
-      }
-    } catch (cause) {
-      const isFull = cause instanceof Error && 'code' in cause && (cause.code === 'ENOSPC' || cause.code === 'EDQUOT');
-      throw new MetronomeError(isFull ? 'STORE_FULL' : 'INTERNAL', `The object store cannot write: ${cause instanceof Error ? cause.message : String(cause)}`, { component: 'agent', cause });
-    }
-  }
-
-  async restart(): Promise<void> {
-    await this.#flushing;
-    this.#batch = [];
-    this.writtenBytes = this.#batchBytes = this.#flushedBytes = 0;
-    this.#hash = createHash('sha256');
-    this.#digest = undefined;
-    await this.#host.handle.truncate(0);
-  }
-
-  digest(): string {
-    return (this.#digest ??= this.#hash.digest('hex'));
-  }
-
-  async commit(meta: { readonly id: string; readonly name: string }): Promise<StoredObject> {
-    const digest = this.digest();
-    await this.#flushing;
-    if (this.#batchBytes > 0) await this.#flush();
-    await this.#close();
-    const object = await this.#host.enter({ ...meta, sizeBytes: this.writtenBytes, digest });
-    this.#release();
-    return object;
-  }
-
-  async abort(): Promise<void> {
-    this.#release();
-    await this.#flushing.catch(() => {}); // why it is aborted is known already
-    await this.#close();
-    await rm(this.#host.path, { force: true });
-  }
-
-  #release(): void {
-    this.#host.release(this.#reservedBytes);
-    this.#reservedBytes = 0;
-  }
-
-  async #close(): Promise<void> {
-    if (!this.#isOpen) return;
-    this.#isOpen = false;
-    await this.#host.handle.close();
-  }
-}
-
-async function writeFully(handle: FileHandle, chunk: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < chunk.length; ) {
-    const { bytesWritten } = await handle.write(chunk, done, chunk.length - done, position + done);
-    done += bytesWritten;
+async function digestOfSmall(path: string): Promise<FileDigest> {
+  const file = await open(path, 'r');
+  try {
+    const content = await file.readFile();
+    return { sizeBytes: content.length, digest: createHash('sha256').update(content).digest('hex') };
+  } finally {
+    await file.close();
   }
 }
