@@ -42,6 +42,8 @@ export interface RunningAgent {
   drain(graceMs: number): Promise<void>;
   /** Ends everything at once: afterwards no process, no open port and no sandbox directory is left. Calling it again returns the same promise. */
   stop(): Promise<void>;
+  /** Resolves when it cannot go on; stop it then. */
+  readonly failed: Promise<MetronomeError>;
 }
 
 const MAX_PREWARM = 64;
@@ -209,7 +211,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
     await executor.whenIdle();
     if (dispatch.isOpen) await within(dispatch.whenAcknowledged(), Math.max(LAST_WORDS_MS, untilMs - performance.now()));
   };
-  return { name, grpcAddress, dataUrl, epoch, drain, stop };
+  return { name, grpcAddress, dataUrl, epoch, drain, stop, failed: thread.failed };
 }
 
 function obey(command: DispatchCommand, executor: Executor): void {

@@ -26,6 +26,8 @@ export interface DataThread {
   serve(store: ObjectStore, host: string, port: number): Promise<number>;
   /** Ends transfers, connections and the thread. */
   stop(): Promise<void>;
+  /** Resolves when the thread broke: the node can neither give nor take objects any more. */
+  readonly failed: Promise<MetronomeError>;
 }
 
 /** Starts the thread. */
@@ -36,16 +38,21 @@ export function startDataThread(options: DataThreadOptions): DataThread {
   let store: ObjectStore | undefined;
   const line = new CallLine<DataThreadCalls, StoreCalls>(worker, answersFor(() => store as ObjectStore, log)); // nothing is served before there is one
   let isStopping = false;
-  worker.on('error', (error) => log.error({ error: error.stack }, 'data.threadFailed'));
+  const { promise: failed, resolve: fail } = Promise.withResolvers<MetronomeError>();
+  worker.on('error', (error) => {
+    log.error({ error: error.stack }, 'data.threadFailed');
+    fail(new MetronomeError('INTERNAL', `The data thread of the agent broke: ${error.message}`, { component: 'agent', cause: error }));
+  });
   const exited = new Promise<void>((resolve) => {
     worker.once('exit', () => {
-      line.break(new MetronomeError('INTERNAL', 'The data thread of the agent is gone.', { component: 'agent' }));
+      const gone = new MetronomeError('INTERNAL', 'The data thread of the agent is gone.', { component: 'agent' });
+      line.break(gone);
+      if (!isStopping) fail(gone);
       resolve();
-      // Without it the node can neither give nor take objects: the agent ends, and is started again by who watches over it.
-      if (!isStopping) throw new Error('The data thread ended unexpectedly; its error is in the log.');
     });
   });
   return {
+    failed,
     download: (order, signal) => line.call('download', order, signal),
     digestOf: (path) => line.call('digest', path),
     serve(served, host, port) {

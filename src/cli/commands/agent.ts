@@ -46,6 +46,7 @@ export function agentCommand(app: CliApp): Command {
         });
         return {
           listening: { name: running.name, grpcAddress: running.grpcAddress, dataUrl: running.dataUrl },
+          failed: running.failed,
           async stop(urgent) {
             if (!urgent) await running.drain(scheduler.drainGraceMs);
             await running.stop();
