@@ -3,8 +3,7 @@
  * The same seed and size give the same bytes. As a program: `node make-input.mjs PATH [SIZE] [SEED]`; the truth goes to stdout as JSON.
  */
 import { open } from 'node:fs/promises';
-import { argv, exit } from 'node:process';
-import { fileURLToPath } from 'node:url';
+import { createRandom, normal, runAsProgram } from '../input-maker.mjs';
 
 const CHUNK_BYTES = 1 << 20;
 const PATHS = ['/', '/index.html', '/login', '/cart', '/search?q=metronome', '/static/app.js', '/static/site.css', '/img/logo.png', '/api/v1/items', '/api/v1/items/42', '/checkout', '/favicon.ico', '/docs/start', '/feed.xml'];
@@ -20,7 +19,7 @@ const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', '
  * Returns the truth: { path, lines, bytes, responseBytes, statusClasses, distinctAddresses, topAddresses, latencyMs }.
  * @param {{ path: string, bytes: number, seed?: number, addresses?: number, latency?: boolean }} options
  */
-export async function makeLog({ path, bytes, seed = 1, addresses = 10_000, latency = true }) {
+export async function makeInput({ path, bytes, seed = 1, addresses = 10_000, latency = true }) {
   const random = createRandom(seed);
   const population = makeAddresses(addresses, random);
   const pick = createZipf(addresses, 1.1, random);
@@ -134,41 +133,10 @@ function createZipf(n, s, random) {
   };
 }
 
-/** A standard normal number (sum of four uniform ones, which is near enough and fast). */
-function normal(random) {
-  return (random() + random() + random() + random() - 2) * Math.sqrt(3);
-}
-
-/** Uniform numbers in [0, 1) from a seed (mulberry32). */
-function createRandom(seed) {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
 function clfTime(ms) {
   const date = new Date(ms);
   const two = (n) => String(n).padStart(2, '0');
   return `${two(date.getUTCDate())}/${MONTHS[date.getUTCMonth()]}/${date.getUTCFullYear()}:${two(date.getUTCHours())}:${two(date.getUTCMinutes())}:${two(date.getUTCSeconds())} +0000`;
 }
 
-/** "20MiB", "5MB" or a number of bytes. */
-function parseSize(text) {
-  const match = /^(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)?$/.exec(text);
-  if (match === null) return undefined;
-  return Math.round(Number(match[1]) * { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 }[match[2] ?? 'B']);
-}
-
-if (argv[1] !== undefined && fileURLToPath(import.meta.url) === argv[1]) {
-  const [, , path, size = '20MiB', seed = '1'] = argv;
-  const bytes = parseSize(size);
-  if (path === undefined || bytes === undefined || !/^\d+$/.test(seed)) {
-    console.error('Usage: node make-input.mjs PATH [SIZE, such as 20MiB] [SEED]');
-    exit(2);
-  }
-  console.log(JSON.stringify(await makeLog({ path, bytes, seed: Number(seed) }), undefined, 2));
-}
+await runAsProgram(import.meta.url, { does: 'Makes a web server\'s log in NCSA combined format; what is in it goes to stdout as JSON.', size: '20MiB', make: makeInput });

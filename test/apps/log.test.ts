@@ -1,12 +1,12 @@
 /** The log application on a real log of 5 MB, packed and unpacked with its real packages, against the truth of the generator. */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { APPS, unpackApp, type Input, type Ran, type Unpacked } from './unpacked.ts';
+import { APPS, inputOf, unpackApp, type Input, type Ran, type UnpackedApp } from './unpacked.ts';
 
 interface Truth {
   readonly lines: number;
@@ -17,7 +17,7 @@ interface Truth {
   readonly topAddresses: readonly { readonly address: string; readonly requests: number }[];
   readonly latencyMs: Record<'p50' | 'p90' | 'p99' | 'max', number> | null;
 }
-type MakeLog = (options: { path: string; bytes: number; seed?: number; addresses?: number; latency?: boolean }) => Promise<Truth>;
+type MakeInput = (options: { path: string; bytes: number; seed?: number; addresses?: number; latency?: boolean }) => Promise<Truth>;
 
 interface Summary {
   readonly parts: number;
@@ -33,15 +33,17 @@ interface Summary {
 
 let folder = '';
 let appFolder = '';
-let makeLog: MakeLog;
-let functions: Readonly<Record<string, Unpacked>> = {};
+let makeInput: MakeInput;
+let functions: UnpackedApp['functions'];
+let call: UnpackedApp['call'];
+let given: UnpackedApp['given'];
 let log: Input;
 let truth: Truth;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'metronome-log-'));
-  ({ makeLog } = (await import(pathToFileURL(join(APPS, 'log', 'make-input.mjs')).href)) as { makeLog: MakeLog }); // plain JavaScript
-  ({ functions, folder: appFolder } = await unpackApp('log'));
+  ({ makeInput } = (await import(pathToFileURL(join(APPS, 'log', 'make-input.mjs')).href)) as { makeInput: MakeInput }); // plain JavaScript
+  ({ functions, folder: appFolder, call, given } = await unpackApp('log'));
   log = await made('access.log', 5_000_000, 7);
 }, 180_000);
 afterAll(async () => {
@@ -50,20 +52,8 @@ afterAll(async () => {
 
 async function made(name: string, bytes: number, seed: number): Promise<Input> {
   const path = join(folder, name);
-  truth = await makeLog({ path, bytes, seed });
-  return { name, path, sizeBytes: (await stat(path)).size, id: name };
-}
-
-async function given(name: string, content: string): Promise<Input> {
-  const path = join(folder, name);
-  await writeFile(path, content, 'latin1');
-  return { name, path, sizeBytes: content.length, id: name };
-}
-
-async function call(name: string, event: unknown, inputs: readonly Input[]): Promise<Ran> {
-  const found = functions[name];
-  if (found === undefined) throw new Error(`there is no function ${name}`);
-  return found.call(event, inputs);
+  truth = await makeInput({ path, bytes, seed });
+  return inputOf(path);
 }
 
 /** What the workflow does, step by step. */
@@ -77,7 +67,7 @@ async function analyse(event: unknown, input: Input): Promise<{ readonly split: 
 describe('the generator', () => {
   it('gives the same bytes for the same seed and others for another', async () => {
     const digest = async (name: string, seed: number): Promise<string> => {
-      await makeLog({ path: join(folder, name), bytes: 200_000, seed });
+      await makeInput({ path: join(folder, name), bytes: 200_000, seed });
       return createHash('sha256').update(await readFile(join(folder, name))).digest('hex');
     };
     expect(await digest('a', 1)).toBe(await digest('b', 1));

@@ -1,7 +1,7 @@
 /** Functions as a node sees them: packed with their packages, unpacked somewhere else, called with a context like the agent's. */
 import { mkdir, mkdtemp, readdir, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { extract } from 'tar';
 import { packFunction } from '../../src/config/bundle.ts';
@@ -33,8 +33,19 @@ export interface Unpacked {
 
 type Handler = (event: unknown, context: unknown) => unknown;
 
+/** An application whose functions can be called. */
+export interface UnpackedApp {
+  readonly functions: Readonly<Record<string, Unpacked>>;
+  /** Everything that belongs to it, also what `given` writes; to be removed by the test. */
+  readonly folder: string;
+  /** Calls a function by name. */
+  call(name: string, event: unknown, inputs: readonly Input[]): Promise<Ran>;
+  /** A file as an input object. */
+  given(name: string, content: string | Uint8Array): Promise<Input>;
+}
+
 /** Packs and unpacks every Node function of an application. */
-export async function unpackApp(app: string): Promise<{ readonly functions: Readonly<Record<string, Unpacked>>; readonly folder: string }> {
+export async function unpackApp(app: string): Promise<UnpackedApp> {
   const folder = await mkdtemp(join(tmpdir(), `metronome-app-${app}-`));
   const { functions } = await loadManifest(join(APPS, app));
   const unpacked: Record<string, Unpacked> = {};
@@ -59,5 +70,23 @@ export async function unpackApp(app: string): Promise<{ readonly functions: Read
       },
     };
   }
-  return { functions: unpacked, folder };
+  return {
+    functions: unpacked,
+    folder,
+    async call(name, event, inputs) {
+      const found = unpacked[name];
+      if (found === undefined) throw new Error(`there is no function ${name}`);
+      return found.call(event, inputs);
+    },
+    async given(name, content) {
+      const path = join(folder, `given-${name}`);
+      await writeFile(path, content, 'latin1');
+      return { name, path, sizeBytes: content.length, id: name };
+    },
+  };
+}
+
+/** An input object from a file that lies somewhere. */
+export async function inputOf(path: string): Promise<Input> {
+  return { name: basename(path), path, sizeBytes: (await stat(path)).size, id: basename(path) };
 }

@@ -31,9 +31,9 @@ let log: ObjectRef;
 beforeAll(async () => {
   cluster = await openCluster({ nodes: 3, slots: 2 });
   const { client, dir } = cluster;
-  const { makeLog } = (await import(pathToFileURL(join(PROJECT_ROOT, 'apps', 'log', 'make-input.mjs')).href)) as { makeLog: (options: { path: string; bytes: number; seed: number }) => Promise<Truth> }; // plain JavaScript
+  const { makeInput } = (await import(pathToFileURL(join(PROJECT_ROOT, 'apps', 'log', 'make-input.mjs')).href)) as { makeInput: (options: { path: string; bytes: number; seed: number }) => Promise<Truth> }; // plain JavaScript
   const path = join(dir, 'access.log');
-  [truth] = await Promise.all([makeLog({ path, bytes: LOG_BYTES, seed: 11 }), deploy({ client, manifest: await loadManifest(join(PROJECT_ROOT, 'apps', 'log')), progress: () => {} })]);
+  [truth] = await Promise.all([makeInput({ path, bytes: LOG_BYTES, seed: 11 }), deploy({ client, manifest: await loadManifest(join(PROJECT_ROOT, 'apps', 'log')), progress: () => {} })]);
   const answer = await fetch(`${cluster.daemon.httpUrl}/objects?node=node-2&name=access.log`, { method: 'POST', body: createReadStream(path), duplex: 'half', headers: { 'content-length': String(truth.bytes) } });
   expect(answer.status).toBe(201);
   log = ObjectRef.fromJSON(await answer.json());
