@@ -140,6 +140,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
       objectBytes: store.usedBytes,
       cachedPackages: 0,
       packageBytes: 0,
+      zygoteMemoryMb: 0,
     };
   };
   let machine = metrics.sample();

@@ -73,6 +73,7 @@ interface Measured {
   installedMs: number;
   ranMs: number;
   startState: StartState;
+  zygoteDistance: number;
   fetchedBytes: number;
 }
 
@@ -168,7 +169,7 @@ export class Executor {
 
   async #run(running: Running): Promise<void> {
     const { command, lease } = running;
-    const measured: Measured = { fetchedMs: 0, initialisedMs: 0, installedMs: 0, ranMs: 0, startState: lease.isWarm ? StartState.WARM : StartState.UNSPECIFIED, fetchedBytes: 0 };
+    const measured: Measured = { fetchedMs: 0, initialisedMs: 0, installedMs: 0, ranMs: 0, startState: lease.isWarm ? StartState.WARM : StartState.UNSPECIFIED, zygoteDistance: 0, fetchedBytes: 0 };
     const pinned: string[] = [];
     const directories: string[] = [];
     let outputs: ObjectRef[] = [];

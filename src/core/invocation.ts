@@ -36,6 +36,8 @@ export interface RunResult {
   /** Part of initialisedMs: bringing code and packages to the node. */
   readonly installedMs: number;
   readonly ranMs: number;
+  /** Of the zygote that was used, 0 to 1. @default 0 */
+  readonly zygoteDistance?: number;
   /** 1 cold, 2 packages, 3 zygote, 4 warm. */
   readonly startState: number;
   readonly fetchedBytes: number;

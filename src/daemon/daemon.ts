@@ -164,7 +164,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     function applyChange(node: number, change: LocalityChange): void {
       for (const set of change.packageSetsAdded) scheduler.setPackages(set, node, true);
       for (const set of change.packageSetsRemoved) scheduler.setPackages(set, node, false);
-      for (const zygote of change.zygotes) scheduler.setZygote(zygote.packageSet, node, zygote.idle > 0);
+      for (const zygote of change.zygotes) scheduler.setZygote(node, zygote);
       for (const warm of change.warm) scheduler.setWarm(warm.function, warm.version, node, warm.idle, warm.busy);
       for (const object of change.objectsAdded) scheduler.objectAdded(object.id, object.sizeBytes, node);
       for (const id of change.objectsRemoved) scheduler.objectRemoved(id, node);
@@ -190,8 +190,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
         case 'delta':
           return applyChange(event.node, event.change);
         case 'snapshot':
-          for (const entry of scheduler.functions.entries) entry.forgetNode(event.node);
-          scheduler.objects.removeNode(event.node);
+          scheduler.forgetLocality(event.node);
           applyChange(event.node, event.change);
           // What was decided before this snapshot and is not in it will not be sent any more: the link refuses it.
           connections[event.node] = event.connection;

@@ -260,6 +260,7 @@ function toRunResult(result: Result): RunResult {
     installedMs: result.installedMs,
     ranMs: result.ranMs,
     startState: result.startState,
+    zygoteDistance: result.zygoteDistance,
     fetchedBytes: result.fetchedBytes,
     ...(result.logs === undefined ? {} : { logs: result.logs }),
     acceptedAtMs: result.acceptedAtUnixMs,

@@ -127,6 +127,7 @@ function toCandidate(record: CandidateRecord, cluster: ClusterView): Candidate {
     p95Ms: record.p95Ms,
     p99Ms: record.p99Ms,
     source: SOURCES[record.source] ?? '',
+    zygoteDistance: record.zygoteDistance,
   };
 }
 
@@ -161,7 +162,7 @@ export function toPlan(policy: string, decision: Decision, candidates: Candidate
     records.push({
       node, local: n(candidates.local) === 1, degree: n(candidates.degree), degreeData: n(candidates.degreeData), degreeInfrastructure: n(candidates.degreeInfrastructure),
       predictedMs: n(candidates.meanMs), spreadMs: n(candidates.spreadMs), p95Ms: n(candidates.p95Ms), p99Ms: n(candidates.p99Ms), source: n(candidates.source), waitMs: cluster.expectedWaitMs(node, nowMs), room: n(candidates.room), load: n(candidates.load),
-      startState: n(candidates.startState), missingBytes: n(candidates.missingBytes),
+      startState: n(candidates.startState), zygoteDistance: n(candidates.zygoteDistance), missingBytes: n(candidates.missingBytes),
     });
   }
   const chosen = decision.row < 0 ? undefined : records[decision.row];

@@ -1,6 +1,7 @@
 /** What is deployed: functions and workflows, kept in the store and known to the scheduler. One namespace for both. */
 import { createHash } from 'node:crypto';
 import { validateFunctionSpec, validateWorkflowSpec } from '../config/spec.ts';
+import { importNeedOf } from '../core/zygote-distance.ts';
 import { MetronomeError, suggest } from '../core/errors.ts';
 import { isPolicyName, unknownPolicy } from '../policy/registry.ts';
 import { FunctionMessage, FunctionSpec, type ApplyFunctionRequest, type ApplyFunctionResponse } from '../rpc/gen/metronome/v1/function.ts';
@@ -123,7 +124,7 @@ export class Registry {
     this.#options.scheduler.putFunction({
       name: spec.name, version: definition.version, packageSet: definition.bundleDigest, slaMs: spec.slaMs, timeoutMs: spec.timeoutMs, concurrency: spec.concurrency,
       idempotent: spec.idempotent, retries: spec.retries, policy: spec.policy, localityKey: spec.localityKey, reuse: spec.reuse,
-      memoryMb: spec.memoryMb, critical: spec.critical,
+      memoryMb: spec.memoryMb, critical: spec.critical, zygote: { runtime: spec.runtime, isolation: '', imports: importNeedOf(definition.lock?.packages ?? []) },
     });
   }
 }

@@ -26,6 +26,8 @@ export interface MovingAverageOptions {
 /** Classes of input size: one per factor of four from 1 KiB on. */
 const SIZE_CLASSES = 16;
 const RECENT_ERRORS = 256;
+/** Beyond this distance a start from a zygote is mostly an ordinary one. */
+const FAR_ZYGOTE = 0.5;
 /** Upper quantiles of a normal distribution in mean absolute deviations: an assumption, where the forest measures. */
 const P95_DEVIATIONS = 2.06, P99_DEVIATIONS = 2.92;
 
@@ -87,6 +89,11 @@ export function createMovingAveragePredictor(options: MovingAverageOptions = {})
     }
     return bound;
   };
+  /** What a zygote with all imports would have taken, ms; undefined when the one that was used says too little about that. */
+  const atDistance0 = (history: FunctionHistory, { initialisedMs, zygoteDistance = 0 }: Observation): number | undefined => {
+    if (zygoteDistance > FAR_ZYGOTE) return undefined;
+    return Math.max(0, (initialisedMs - zygoteDistance * initialise(history, PACKAGES)) / (1 - zygoteDistance));
+  };
   const bytesPerMs = (node: number): number => {
     const average = bandwidths[node];
     return average === undefined || average.count === 0 ? bandwidthPrior : Math.max(1, average.mean);
@@ -104,11 +111,11 @@ export function createMovingAveragePredictor(options: MovingAverageOptions = {})
         deviation = average.count > 1 ? average.deviation : run / 2;
       }
       const cold = initialise(history, COLD), packages = initialise(history, PACKAGES), zygote = initialise(history, ZYGOTE), warm = initialise(history, WARM);
-      const { node, startState, missingBytes, meanMs, spreadMs, p95Ms, p99Ms, source, count } = rows;
+      const { node, startState, zygoteDistance, missingBytes, meanMs, spreadMs, p95Ms, p99Ms, source, count } = rows;
       for (let i = 0; i < count; i++) {
         const state = startState[i] as number;
         const missing = missingBytes[i] as number;
-        const start = state === WARM ? warm : state === ZYGOTE ? zygote : state === PACKAGES ? packages : cold;
+        const start = state === WARM ? warm : state === ZYGOTE ? zygote + (zygoteDistance[i] as number) * (packages - zygote) : state === PACKAGES ? packages : cold;
         const mean = run + start + (missing > 0 ? missing / bytesPerMs(node[i] as number) : 0);
         const spread = deviation + start * 0.2;
         meanMs[i] = mean;
@@ -131,7 +138,8 @@ export function createMovingAveragePredictor(options: MovingAverageOptions = {})
       history.observations++;
       history.run.add(seen.ranMs, weight);
       (history.runBySize[sizeClass(seen.inputBytes)] ??= new Average()).add(seen.ranMs, weight);
-      history.initialise[seen.startState]?.add(seen.initialisedMs, weight);
+      const initialisedMs = seen.startState === ZYGOTE ? atDistance0(history, seen) : seen.initialisedMs;
+      if (initialisedMs !== undefined) history.initialise[seen.startState]?.add(initialisedMs, weight);
       // Small transfers say more about latency than about bandwidth.
       if (seen.fetchedBytes >= 65_536 && seen.fetchedMs > 0) (bandwidths[seen.node] ??= new Average()).add(seen.fetchedBytes / seen.fetchedMs, weight);
       const measured = seen.fetchedMs + seen.initialisedMs + seen.ranMs;

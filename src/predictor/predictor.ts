@@ -14,6 +14,8 @@ export interface PredictionRows {
   readonly node: Int32Array;
   /** COLD … WARM. */
   readonly startState: Uint8Array;
+  /** Share of the imports that the start has still to do, 0 to 1: for ZYGOTE the distance of the nearest one, 0 for WARM, else 1. */
+  readonly zygoteDistance: Float64Array;
   /** Input bytes that the node lacks. */
   readonly missingBytes: Float64Array;
   /** Result: expected execution time (fetch + initialise + run), ms. */
@@ -39,6 +41,7 @@ export function createPredictionRows(size: number): PredictionRows {
     count: 0,
     node: new Int32Array(size),
     startState: new Uint8Array(size),
+    zygoteDistance: new Float64Array(size),
     missingBytes: new Float64Array(size),
     meanMs: new Float64Array(size),
     spreadMs: new Float64Array(size),
@@ -53,6 +56,8 @@ export interface Observation {
   readonly functionIndex: number;
   readonly node: number;
   readonly startState: number;
+  /** Of the zygote that was used. @default 0 */
+  readonly zygoteDistance?: number;
   readonly inputBytes: number;
   /** Bytes that were really moved. */
   readonly fetchedBytes: number;
@@ -95,7 +100,7 @@ export interface Predictor {
   predict(functionIndex: number, inputBytes: number, rows: PredictionRows, ticket: number): boolean;
   /** Who is told that a prediction came; called in the thread of predict. A predictor that always answers at once ignores it. */
   listen(ready: (ticket: number) => void): void;
-  /** Expected initialisation from this state, ms: the measured history of the function, or a prior. */
+  /** Expected initialisation from this state, ms: the measured history of the function, or a prior. ZYGOTE: from one at distance 0. */
   initialiseMs(functionIndex: number, startState: number): number;
   /** Expected bandwidth of a fetch by this node, bytes per ms, > 0. */
   bytesPerMs(node: number): number;

@@ -3,6 +3,7 @@
  * degree. Fills the candidate table that predictor and policy work on; one pass over the nodes, no allocation.
  */
 import type { Invocation } from '../core/invocation.ts';
+import { NO_ZYGOTE } from '../core/zygote-distance.ts';
 import type { Candidates } from '../policy/policy.ts';
 import { COLD, PACKAGES, WARM, ZYGOTE, createPredictionRows, type Predictor } from '../predictor/predictor.ts';
 import { READY, type ClusterView } from './cluster-view.ts';
@@ -54,10 +55,10 @@ export function createClassifier(cluster: ClusterView, objects: ObjectDirectory,
   /** Fills rows for the nodes from … to − 1 and returns how many. One flat loop over hoisted arrays: it is what a decision costs at a thousand nodes. */
   const fill = (invocation: Invocation, entry: FunctionEntry, from: number, to: number, onlyReady: boolean, nowMs: number, out: Candidates, keyNode: number, known: boolean): number => {
     const { status, slots, used, refusesUntilMs } = cluster;
-    const { idle, busy, zygotes, packages } = entry;
+    const { idle, busy, zygoteDistance, bare, bareDistance, packages } = entry;
     const { inputBytes } = invocation;
-    const { node: nodes, startState, missingBytes, local, degree, degreeData, degreeInfrastructure, room: rooms, load, kinds } = out;
-    const coldMs = initialiseMs[COLD] as number;
+    const { node: nodes, startState, zygoteDistance: distances, missingBytes, local, degree, degreeData, degreeInfrastructure, room: rooms, load, kinds } = out;
+    const coldMs = initialiseMs[COLD] as number, zygoteMs = initialiseMs[ZYGOTE] as number, importsMs = (initialiseMs[PACKAGES] as number) - zygoteMs;
     let row = 0;
     for (let node = from; node < to; node++) {
       const isReady = status[node] === READY;
@@ -67,8 +68,12 @@ export function createClassifier(cluster: ClusterView, objects: ObjectDirectory,
       const idleCount = idle[node] as number;
       const hasPackages = packages[node] === 1;
       // On a full node a busy sandbox counts as warm: the slot that frees is likely its own, and whoever waits is checked again then.
-      const state = idleCount > 0 || (room <= 0 && (busy[node] as number) > 0) ? WARM : zygotes[node] === 1 ? ZYGOTE : hasPackages ? PACKAGES : COLD;
-      const savedInitMs = coldMs - (initialiseMs[state] as number);
+      const isWarm = idleCount > 0 || (room <= 0 && (busy[node] as number) > 0);
+      let distance = zygoteDistance[node] as number;
+      if (bareDistance < distance && bare[node] === 1) distance = bareDistance;
+      // A zygote is of use where the packages are: installing takes so much longer that nothing else matters.
+      const state = isWarm ? WARM : !hasPackages ? COLD : distance < NO_ZYGOTE ? ZYGOTE : PACKAGES;
+      const savedInitMs = coldMs - (state === ZYGOTE ? zygoteMs + distance * importsMs : (initialiseMs[state] as number));
       let held = 0, savedTransferMs = 0, totalMs = coldMs;
       if (inputBytes > 0) {
         held = onNode[node] as number;
@@ -80,6 +85,7 @@ export function createClassifier(cluster: ClusterView, objects: ObjectDirectory,
       const byInfrastructure = totalMs > 0 && savedInitMs > 0 ? savedInitMs / totalMs : 0;
       nodes[row] = node;
       startState[row] = state;
+      distances[row] = isWarm ? 0 : state === ZYGOTE ? distance : NO_ZYGOTE;
       missingBytes[row] = inputBytes - held;
       rooms[row] = room;
       load[row] = slotCount > 0 ? usedCount / slotCount : 1;
@@ -87,7 +93,7 @@ export function createClassifier(cluster: ClusterView, objects: ObjectDirectory,
       degreeData[row] = byData;
       degreeInfrastructure[row] = byInfrastructure;
       local[row] = (known && byData + byInfrastructure >= localityThreshold) || node === keyNode ? 1 : 0;
-      kinds[row] = (held > 0 ? HAS_DATA : 0) | (idleCount > 0 ? IS_WARM : 0) | (hasPackages || state === ZYGOTE ? HAS_PACKAGES : 0);
+      kinds[row] = (held > 0 ? HAS_DATA : 0) | (idleCount > 0 ? IS_WARM : 0) | (hasPackages ? HAS_PACKAGES : 0);
       row++;
     }
     return row;

@@ -13,7 +13,7 @@ export const NODE_STATES = ['unspecified', 'joining', 'ready', 'stale', 'drainin
 export const METRIC_NAMES = [
   'cpuUtilisation', 'loadPerCore', 'cpuPressure', 'memoryUtilisation', 'memoryFreeMb', 'diskReadBytesPerS', 'diskWriteBytesPerS',
   'networkRxBytesPerS', 'networkTxBytesPerS', 'fetchBytesPerS', 'running', 'idleSandboxes', 'zygotes', 'sandboxMemoryMb', 'objectBytes',
-  'ioPressure', 'memoryPressure', 'networkPacketsPerS', 'cachedPackages', 'packageBytes',
+  'ioPressure', 'memoryPressure', 'networkPacketsPerS', 'cachedPackages', 'packageBytes', 'zygoteMemoryMb',
 ] as const;
 export type MetricName = (typeof METRIC_NAMES)[number];
 

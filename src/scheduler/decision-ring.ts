@@ -26,6 +26,7 @@ export interface CandidateRecord {
   readonly room: number;
   readonly load: number;
   readonly startState: number;
+  readonly zygoteDistance: number;
   readonly missingBytes: number;
 }
 
@@ -45,7 +46,7 @@ export interface DecisionRecord {
   readonly candidatesInAll: number;
 }
 
-const COLUMNS = 13;
+const COLUMNS = 14;
 
 export class DecisionRing {
   readonly #size: number;
@@ -126,6 +127,7 @@ export class DecisionRing {
     to[at + 10] = candidates.p95Ms[row] as number;
     to[at + 11] = candidates.p99Ms[row] as number;
     to[at + 12] = candidates.source[row] as number;
+    to[at + 13] = candidates.zygoteDistance[row] as number;
   }
 
   /** The decisions still remembered for one invocation, oldest first. Scans the ring. */
@@ -145,7 +147,7 @@ export class DecisionRing {
       const n = (column: number): number => this.#candidates[slot * COLUMNS + column] as number;
       candidates.push({
         node: this.#candidateNode[slot] as number, local: n(0) === 1, degree: n(1) + n(2), degreeData: n(1), degreeInfrastructure: n(2),
-        predictedMs: n(3), spreadMs: n(4), room: n(5), load: n(6), startState: n(7), missingBytes: n(8), waitMs: n(9), p95Ms: n(10), p99Ms: n(11), source: n(12),
+        predictedMs: n(3), spreadMs: n(4), room: n(5), load: n(6), startState: n(7), missingBytes: n(8), waitMs: n(9), p95Ms: n(10), p99Ms: n(11), source: n(12), zygoteDistance: n(13),
       });
     }
     candidates.sort((a, b) => a.predictedMs - b.predictedMs);

@@ -1,5 +1,16 @@
 /** The functions as the scheduler needs them: limits, and where each is warm, has a zygote or has its packages. */
 
+import { NO_ZYGOTE, type ImportNeed } from '../core/zygote-distance.ts';
+
+/** What a zygote must be like to be of use for a function. */
+export interface ZygoteNeed {
+  /** "node" or "python3". */
+  readonly runtime: string;
+  /** '': the node's default. */
+  readonly isolation: string;
+  readonly imports: ImportNeed;
+}
+
 /** What the scheduler must know of a deployed function. */
 export interface FunctionSettings {
   readonly name: string;
@@ -20,6 +31,8 @@ export interface FunctionSettings {
   readonly memoryMb: number;
   /** User-facing. */
   readonly critical: boolean;
+  /** Undefined: no zygote is of use. */
+  readonly zygote?: ZygoteNeed;
 }
 
 /** Keys remembered per function for locality hints. */
@@ -38,7 +51,14 @@ export class FunctionEntry {
   readonly keyNodes = new Map<string, number>();
   readonly idle: Int16Array;
   readonly busy: Int16Array;
-  readonly zygotes: Uint8Array;
+  /** Distance of the nearest zygote on each node, bare runtimes not counted; NO_ZYGOTE: none. Written by ZygoteIndex. */
+  readonly zygoteDistance: Float32Array;
+  /** 1 where a bare runtime is ready for it; shared by all functions of its runtime and isolation. */
+  bare: Uint8Array;
+  /** Its distance from a bare runtime. */
+  bareDistance: number = NO_ZYGOTE;
+  /** Under which ZygoteIndex finds it. */
+  zygoteKeys: readonly string[] = [];
   readonly packages: Uint8Array;
 
   constructor(index: number, settings: FunctionSettings, maxNodes: number) {
@@ -46,7 +66,8 @@ export class FunctionEntry {
     this.settings = settings;
     this.idle = new Int16Array(maxNodes);
     this.busy = new Int16Array(maxNodes);
-    this.zygotes = new Uint8Array(maxNodes);
+    this.zygoteDistance = new Float32Array(maxNodes).fill(NO_ZYGOTE);
+    this.bare = new Uint8Array(maxNodes);
     this.packages = new Uint8Array(maxNodes);
   }
 
@@ -60,11 +81,10 @@ export class FunctionEntry {
     }
   }
 
-  /** Nothing of it is on the node any more. */
+  /** Nothing of it is on the node any more; of zygotes ZygoteIndex.forgetNode is told. */
   forgetNode(node: number): void {
     this.idle[node] = 0;
     this.busy[node] = 0;
-    this.zygotes[node] = 0;
     this.packages[node] = 0;
   }
 }
@@ -92,7 +112,6 @@ export class FunctionTable {
       if (known.settings.packageSet !== settings.packageSet) {
         this.#byPackageSet.get(known.settings.packageSet)?.delete(known);
         known.packages.fill(0);
-        known.zygotes.fill(0);
       }
       known.settings = settings;
       if (changed) {

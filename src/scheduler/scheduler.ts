@@ -21,6 +21,7 @@ import { DecisionRing } from './decision-ring.ts';
 import { FunctionTable, type FunctionEntry, type FunctionSettings } from './function-table.ts';
 import { ObjectDirectory } from './object-directory.ts';
 import { WaitingLines } from './waiting-lines.ts';
+import { ZygoteIndex, type ZygoteFacts } from './zygote-index.ts';
 
 /** Where dispatches go. */
 export interface Transport {
@@ -129,6 +130,8 @@ const MONITORS_PER_INTERVAL = 1_000;
 const DEADLINES_PER_TURN = 256;
 /** After a refusal a node gets nothing for so long, unless its next state comes first, ms. */
 const REFUSAL_PAUSE_MS = 50;
+/** By how much a zygote must be nearer than before for waiters to look again. */
+const WORTH_A_LOOK = 0.05;
 /** Executions over which the mean service time of the cluster moves. */
 const MEAN_OVER = 1_000;
 /** After its deadline a dispatched invocation has so long to be reported by the agent, ms. */
@@ -140,6 +143,7 @@ export class Scheduler implements InvocationHost {
   readonly cluster: ClusterView;
   readonly functions: FunctionTable;
   readonly objects: ObjectDirectory;
+  readonly zygotes: ZygoteIndex;
   readonly lines = new WaitingLines();
   readonly decisions: DecisionRing;
   readonly predictor: Predictor;
@@ -187,6 +191,7 @@ export class Scheduler implements InvocationHost {
     this.predictor = options.predictor;
     this.cluster = new ClusterView(options.maxNodes, options.nodeTable);
     this.functions = new FunctionTable(options.maxNodes);
+    this.zygotes = new ZygoteIndex(this.functions, options.maxNodes);
     this.objects = new ObjectDirectory(this.cluster, options.maxObjects);
     this.decisions = new DecisionRing(options.rememberDecisions);
     this.#machines = createMachineHost(invocationMachine, options.engine);
@@ -288,6 +293,7 @@ export class Scheduler implements InvocationHost {
   putFunction(settings: FunctionSettings): FunctionEntry {
     if (settings.policy !== '') this.#policyNamed(settings.policy);
     const entry = this.functions.put(settings);
+    this.zygotes.functionPut(entry);
     // A higher limit is a chance for those who wait for their turn.
     this.#tick();
     this.#nextTurns(entry);
@@ -299,6 +305,7 @@ export class Scheduler implements InvocationHost {
   deleteFunction(name: string): boolean {
     const entry = this.functions.delete(name);
     if (entry === undefined) return false;
+    this.zygotes.functionDeleted(entry);
     this.#tick();
     for (const invocation of [...this.live.values()]) {
       if (invocation.functionIndex !== entry.index || invocation.state === DISPATCHED) continue;
@@ -624,7 +631,7 @@ export class Scheduler implements InvocationHost {
       facts.meanServiceMs += (serviceMs - facts.meanServiceMs) / Math.min(++this.#served, MEAN_OVER);
       this.#policies.get(invocation.decidedBy)?.served?.(invocation.functionIndex, serviceMs, this.nowMs - invocation.arrivedAtMs);
       this.predictor.observe({
-        functionIndex: invocation.functionIndex, node, startState: result.startState, inputBytes: invocation.inputBytes, fetchedBytes: result.fetchedBytes,
+        functionIndex: invocation.functionIndex, node, startState: result.startState, zygoteDistance: result.zygoteDistance ?? 0, inputBytes: invocation.inputBytes, fetchedBytes: result.fetchedBytes,
         fetchedMs: result.fetchedMs, initialisedMs: result.initialisedMs, ranMs: result.ranMs, predictedMs: invocation.predictedRunMs, situation: invocation.situation,
       });
       invocation.situation = NO_SITUATION;
@@ -1020,8 +1027,19 @@ export class Scheduler implements InvocationHost {
     }
   }
 
-  setZygote(packageSet: string, node: number, present: boolean): void {
-    for (const entry of this.functions.withPackageSet(packageSet)) entry.zygotes[node] = present ? 1 : 0;
+  /** Zygotes of one kind on a node, as its agent counts them. */
+  setZygote(node: number, facts: ZygoteFacts): void {
+    this.zygotes.set(node, facts, (entry, before, after) => {
+      if (after > before) this.#lookAgain(node, entry.index);
+      else if (before - after >= WORTH_A_LOOK) entry.generation++;
+    });
+  }
+
+  /** Whatever was known of sandboxes, packages, zygotes and objects of a node does not hold any more: a snapshot follows, or nothing. */
+  forgetLocality(node: number): void {
+    for (const entry of this.functions.entries) entry.forgetNode(node);
+    this.zygotes.forgetNode(node);
+    this.objects.removeNode(node);
   }
 
   objectAdded(id: string, sizeBytes: number, node: number): void {
@@ -1079,8 +1097,7 @@ export class Scheduler implements InvocationHost {
   #nodeLost(node: number): void {
     this.counters.nodesLost++;
     this.cluster.connected[node] = 0;
-    for (const entry of this.functions.entries) entry.forgetNode(node);
-    this.objects.removeNode(node);
+    this.forgetLocality(node);
     const { cluster } = this;
     (cluster.foreign[node] as Set<string>).clear();
     const orphans = (cluster.running[node] as Invocation[]).slice();

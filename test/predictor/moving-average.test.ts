@@ -45,6 +45,25 @@ describe('moving averages', () => {
     expect(predictor.observations(0)).toBe(41);
   });
 
+  it('interpolate a start from a zygote by its distance, and learn its cost at distance 0', () => {
+    const predictor = createMovingAveragePredictor({ packagesMs: 400, zygoteMs: 0, runMs: 0 });
+    const at = (zygoteDistance: number): number => {
+      const rows = createPredictionRows(1);
+      rows.count = 1;
+      rows.startState[0] = ZYGOTE;
+      rows.zygoteDistance[0] = zygoteDistance;
+      predictor.predict(0, 0, rows, NO_TICKET);
+      return rows.meanMs[0]!;
+    };
+    expect([at(0), at(0.25), at(1)]).toEqual([0, 100, 400]);
+    predictor.observe(seen({ startState: PACKAGES, initialisedMs: 500, ranMs: 0 }));
+    predictor.observe(seen({ startState: ZYGOTE, zygoteDistance: 0.2, initialisedMs: 140, ranMs: 0 }));
+    expect([at(0), at(0.2), at(1)].map(Math.round)).toEqual([50, 140, 500]);
+    // A far one says next to nothing about a near one.
+    predictor.observe(seen({ startState: ZYGOTE, zygoteDistance: 0.95, initialisedMs: 5_000, ranMs: 0 }));
+    expect(Math.round(at(0))).toBe(50);
+  });
+
   it('are the plain mean until the moving one is as steady', () => {
     const predictor = createMovingAveragePredictor({ weight: 0.01, warmMs: 0 });
     for (const ranMs of [10, 20, 30, 40]) predictor.observe(seen({ ranMs, initialisedMs: 0 }));

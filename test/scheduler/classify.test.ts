@@ -30,7 +30,7 @@ function scene({ threshold = 0.1, history = 1 } = {}) {
     classifier.classify(of, entry, nowMs, out);
     return Array.from({ length: out.count }, (_, row) => ({
       node: out.node[row]!, local: out.local[row] === 1, data: out.degreeData[row]!, infrastructure: out.degreeInfrastructure[row]!, degree: out.degree[row]!, missing: out.missingBytes[row]!,
-      start: out.startState[row]!, room: out.room[row]!, load: out.load[row]!, kinds: out.kinds[row]!,
+      start: out.startState[row]!, distance: out.zygoteDistance[row]!, room: out.room[row]!, load: out.load[row]!, kinds: out.kinds[row]!,
     }));
   };
   return { cluster, objects, entry, classifier, out, invocation, rows };
@@ -51,14 +51,34 @@ describe('classification', () => {
   it('gives the degree by infrastructure: initialisation saved over initialisation from cold', () => {
     const { entry, rows, invocation } = scene();
     entry.idle[0] = 1;
-    entry.zygotes[1] = 1;
-    entry.packages[2] = 1;
+    entry.zygoteDistance[1] = 0;
+    entry.packages[1] = entry.packages[2] = 1;
     expect(rows(invocation()).map(({ start, infrastructure, local, kinds }) => ({ start, infrastructure, local, kinds }))).toEqual([
       { start: WARM, infrastructure: 1, local: true, kinds: 2 },
       { start: ZYGOTE, infrastructure: 0.96, local: true, kinds: 4 },
       { start: PACKAGES, infrastructure: 0.8, local: true, kinds: 4 },
       { start: COLD, infrastructure: 0, local: false, kinds: 0 },
     ]);
+  });
+
+  it('interpolates between a zygote and a start without one by the distance of the nearest zygote', () => {
+    const { entry, rows, invocation } = scene();
+    entry.packages.fill(1);
+    entry.zygoteDistance.set([0.25, 1, 0.5, 1]);
+    entry.bareDistance = 0.75;
+    entry.bare.set([1, 1, 0, 0]);
+    expect(rows(invocation()).map(({ start, distance, infrastructure }) => ({ start, distance, infrastructure }))).toEqual([
+      { start: ZYGOTE, distance: 0.25, infrastructure: 1 - (20 + 0.25 * 80) / 500 },
+      { start: ZYGOTE, distance: 0.75, infrastructure: 1 - (20 + 0.75 * 80) / 500 },
+      { start: ZYGOTE, distance: 0.5, infrastructure: 1 - (20 + 0.5 * 80) / 500 },
+      { start: PACKAGES, distance: 1, infrastructure: 0.8 },
+    ]);
+  });
+
+  it('takes a node without the packages for cold, whatever zygotes it has', () => {
+    const { entry, rows, invocation } = scene();
+    entry.zygoteDistance[0] = 0.5;
+    expect(rows(invocation())[0]).toMatchObject({ start: COLD, distance: 1, infrastructure: 0 });
   });
 
   it('is local from the threshold on, exactly', () => {

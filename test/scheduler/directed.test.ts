@@ -4,6 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import type { Engine } from '../../machines/host.ts';
+import { importNeedOf } from '../../src/core/zygote-distance.ts';
 import type { MetronomeError } from '../../src/core/errors.ts';
 import { MAX_REJECTIONS, type Invocation } from '../../src/core/invocation.ts';
 import { DRAINING, LOST, READY, STALE } from '../../src/scheduler/cluster-view.ts';
@@ -92,6 +93,24 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
       expect(waiter.target).toBe(0);
       cluster.advance(100 + 2 * HOP_MS);
       expect(waiter).toMatchObject({ node: 1, reason: 'otherLocalNodeReleased' });
+    });
+
+    it('looks again at once when the zygote for which it waits goes', () => {
+      const cluster = make({ slots: [1, 4], localityThreshold: 0.9 });
+      const imports = importNeedOf([{ name: 'a', version: '1', direct: true }]);
+      cluster.deploy('f', { zygote: { runtime: 'node', isolation: '', imports } });
+      cluster.deploy('other');
+      const zygote = { packageSet: 'p-f', runtime: 'node', isolation: 'process', defaultIsolation: true, sameSet: false, function: '', idle: 1, packages: ['a@1'], importMs: [80] };
+      cluster.scheduler.setPackages('p-f', 0, true);
+      cluster.scheduler.setZygote(0, zygote);
+      cluster.warm('other', cluster.nodes[0]!);
+      expect(cluster.submit('other', 1_000)).toMatchObject({ node: 0 });
+      const waiter = cluster.submit();
+      expect(waiter).toMatchObject({ delayingFor: 'locality', target: 0 });
+      cluster.scheduler.setZygote(0, { ...zygote, idle: 0 });
+      cluster.advance(0);
+      expect(cluster.trace.some((line) => line.includes(`${waiter.id} delaying>classified CLASSIFY localityLost`))).toBe(true);
+      expect(waiter).toMatchObject({ node: 1 });
     });
 
     it('is classified again at once when its target is lost', () => {

@@ -2,7 +2,7 @@
 import { formatBytes, formatMs } from '../../core/units.ts';
 import { DecisionAction, type Candidate, type Decision, type ExplainResponse } from '../../rpc/gen/metronome/v1/inspect.ts';
 import { InvocationState } from '../../rpc/gen/metronome/v1/invoke.ts';
-import { LocalityClass } from '../../rpc/gen/metronome/v1/common.ts';
+import { LocalityClass, StartState } from '../../rpc/gen/metronome/v1/common.ts';
 import { renderTable, type Column } from './table.ts';
 import { classWord, isOver, localityText, msCell, percent, reasonText, startWord, stateWord } from './words.ts';
 
@@ -19,7 +19,7 @@ const CANDIDATE_COLUMNS: readonly Column<Candidate & { readonly chosen: boolean 
   { header: 'WAIT ms', align: 'right', cell: ({ expectedWaitMs }) => msCell(expectedWaitMs) },
   { header: 'ROOM', align: 'right', cell: ({ room }) => String(room) },
   { header: 'LOAD', align: 'right', cell: ({ load }) => percent(load) },
-  { header: 'START', cell: ({ startState }) => startWord(startState) },
+  { header: 'START', cell: ({ startState, zygoteDistance }) => `${startWord(startState)}${startState === StartState.ZYGOTE && zygoteDistance > 0 ? ` at ${percent(zygoteDistance)}` : ''}` },
   { header: 'MISSING', align: 'right', cell: ({ missingBytes }) => (missingBytes === 0 ? '' : formatBytes(missingBytes)) },
 ];
 

@@ -47,7 +47,7 @@ export interface WatchStateResponse {
   snapshot: boolean;
   /** Sandboxes of the functions whose counts changed (all counts of that function; all zero: none left). */
   warm: WarmState[];
-  /** Zygotes that changed; idle 0: gone. */
+  /** Kinds of zygotes that changed; idle 0: none is ready. */
   zygotes: ZygoteState[];
   /** Package sets that appeared. */
   packageSetsAdded: string[];
@@ -117,6 +117,8 @@ export interface NodeMetrics {
   cachedPackages: number;
   /** Bytes of the node's own store of packages. */
   packageBytes: number;
+  /** Resident memory of all zygotes, MiB. */
+  zygoteMemoryMb: number;
 }
 
 /** Sandboxes of one function on one node. */
@@ -131,14 +133,28 @@ export interface WarmState {
   busy: number;
 }
 
-/** Zygotes for one package set on one node. */
+/** Zygotes of one kind on one node. Kinds differ in runtime, isolation, package set or function. */
 export interface ZygoteState {
-  /** Package set (digest of the lockfile, with the runtime). */
+  /** Package set (PackageLock.digest); empty: the bare runtime. */
   packageSet: string;
-  /** Idle zygotes. */
+  /** Zygotes that are ready; one that forks counts once. */
   idle: number;
-  /** Packages that it has loaded. */
+  /** Packages that it has imported, "name@version" for both runtimes: the direct ones of its set, at most 4096. */
   packages: string[];
+  /** "node" or "python3". */
+  runtime: string;
+  /** How long each of packages took to import, milliseconds, in their order. */
+  importMs: number[];
+  /** Resident memory of all of them, bytes. */
+  residentBytes: number;
+  /** How far its sandboxes are kept from the rest of the node, "process" or "bubblewrap". */
+  isolation: string;
+  /** It is the isolation that functions without a wish get on this node. */
+  defaultIsolation: boolean;
+  /** It serves functions of exactly its package set only. */
+  sameSet: boolean;
+  /** The only function that it serves; empty: any. */
+  function: string;
 }
 
 /** A batch downwards. */
@@ -272,6 +288,8 @@ export interface Result {
   releasedAtUnixMs: number;
   /** Of initialised_ms, bringing code and packages to the node, milliseconds. */
   installedMs: number;
+  /** When a zygote was used: the share of the imports that it did not cover, 0 (all covered) to 1. */
+  zygoteDistance: number;
 }
 
 /** Asks for idle sandboxes. */
@@ -827,6 +845,7 @@ function createBaseNodeMetrics(): NodeMetrics {
     networkPacketsPerS: 0,
     cachedPackages: 0,
     packageBytes: 0,
+    zygoteMemoryMb: 0,
   };
 }
 
@@ -891,6 +910,9 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
     }
     if (message.packageBytes !== 0) {
       writer.uint32(161).double(message.packageBytes);
+    }
+    if (message.zygoteMemoryMb !== 0) {
+      writer.uint32(169).double(message.zygoteMemoryMb);
     }
     return writer;
   },
@@ -1068,6 +1090,14 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
             message.packageBytes = reader.double();
             continue;
           }
+          case 21: {
+            if (tag !== 169) {
+              break;
+            }
+
+            message.zygoteMemoryMb = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1174,6 +1204,11 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
         : isSet(object.package_bytes)
         ? globalThis.Number(object.package_bytes)
         : 0,
+      zygoteMemoryMb: isSet(object.zygoteMemoryMb)
+        ? globalThis.Number(object.zygoteMemoryMb)
+        : isSet(object.zygote_memory_mb)
+        ? globalThis.Number(object.zygote_memory_mb)
+        : 0,
     };
   },
 
@@ -1239,6 +1274,9 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
     if (message.packageBytes !== 0) {
       obj.packageBytes = floatToJson(message.packageBytes);
     }
+    if (message.zygoteMemoryMb !== 0) {
+      obj.zygoteMemoryMb = floatToJson(message.zygoteMemoryMb);
+    }
     return obj;
   },
 
@@ -1267,6 +1305,7 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
     message.networkPacketsPerS = object.networkPacketsPerS ?? 0;
     message.cachedPackages = object.cachedPackages ?? 0;
     message.packageBytes = object.packageBytes ?? 0;
+    message.zygoteMemoryMb = object.zygoteMemoryMb ?? 0;
     return message;
   },
 };
@@ -1389,7 +1428,18 @@ export const WarmState: MessageFns<WarmState> = {
 };
 
 function createBaseZygoteState(): ZygoteState {
-  return { packageSet: "", idle: 0, packages: [] };
+  return {
+    packageSet: "",
+    idle: 0,
+    packages: [],
+    runtime: "",
+    importMs: [],
+    residentBytes: 0,
+    isolation: "",
+    defaultIsolation: false,
+    sameSet: false,
+    function: "",
+  };
 }
 
 export const ZygoteState: MessageFns<ZygoteState> = {
@@ -1402,6 +1452,31 @@ export const ZygoteState: MessageFns<ZygoteState> = {
     }
     for (const v of message.packages) {
       writer.uint32(26).string(v!);
+    }
+    if (message.runtime !== "") {
+      writer.uint32(34).string(message.runtime);
+    }
+    if (message.importMs.length !== 0) {
+      writer.uint32(42).fork();
+      for (const v of message.importMs) {
+        writer.double(v);
+      }
+      writer.join();
+    }
+    if (message.residentBytes !== 0) {
+      writer.uint32(48).uint64(message.residentBytes);
+    }
+    if (message.isolation !== "") {
+      writer.uint32(58).string(message.isolation);
+    }
+    if (message.defaultIsolation !== false) {
+      writer.uint32(64).bool(message.defaultIsolation);
+    }
+    if (message.sameSet !== false) {
+      writer.uint32(72).bool(message.sameSet);
+    }
+    if (message.function !== "") {
+      writer.uint32(82).string(message.function);
     }
     return writer;
   },
@@ -1443,6 +1518,72 @@ export const ZygoteState: MessageFns<ZygoteState> = {
             message.packages.push(reader.string());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.runtime = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag === 41) {
+              message.importMs.push(reader.double());
+
+              continue;
+            }
+
+            if (tag === 42) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.importMs.push(reader.double());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.residentBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.isolation = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.defaultIsolation = reader.bool();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.sameSet = reader.bool();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.function = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1464,6 +1605,29 @@ export const ZygoteState: MessageFns<ZygoteState> = {
         : "",
       idle: isSet(object.idle) ? globalThis.Number(object.idle) : 0,
       packages: globalThis.Array.isArray(object?.packages) ? object.packages.map((e: any) => globalThis.String(e)) : [],
+      runtime: isSet(object.runtime) ? globalThis.String(object.runtime) : "",
+      importMs: globalThis.Array.isArray(object?.importMs)
+        ? object.importMs.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.import_ms)
+        ? object.import_ms.map((e: any) => globalThis.Number(e))
+        : [],
+      residentBytes: isSet(object.residentBytes)
+        ? globalThis.Number(object.residentBytes)
+        : isSet(object.resident_bytes)
+        ? globalThis.Number(object.resident_bytes)
+        : 0,
+      isolation: isSet(object.isolation) ? globalThis.String(object.isolation) : "",
+      defaultIsolation: isSet(object.defaultIsolation)
+        ? globalThis.Boolean(object.defaultIsolation)
+        : isSet(object.default_isolation)
+        ? globalThis.Boolean(object.default_isolation)
+        : false,
+      sameSet: isSet(object.sameSet)
+        ? globalThis.Boolean(object.sameSet)
+        : isSet(object.same_set)
+        ? globalThis.Boolean(object.same_set)
+        : false,
+      function: isSet(object.function) ? globalThis.String(object.function) : "",
     };
   },
 
@@ -1478,6 +1642,27 @@ export const ZygoteState: MessageFns<ZygoteState> = {
     if (message.packages?.length) {
       obj.packages = message.packages;
     }
+    if (message.runtime !== "") {
+      obj.runtime = message.runtime;
+    }
+    if (message.importMs?.length) {
+      obj.importMs = message.importMs.map((e) => floatToJson(e));
+    }
+    if (message.residentBytes !== 0) {
+      obj.residentBytes = Math.round(message.residentBytes);
+    }
+    if (message.isolation !== "") {
+      obj.isolation = message.isolation;
+    }
+    if (message.defaultIsolation !== false) {
+      obj.defaultIsolation = message.defaultIsolation;
+    }
+    if (message.sameSet !== false) {
+      obj.sameSet = message.sameSet;
+    }
+    if (message.function !== "") {
+      obj.function = message.function;
+    }
     return obj;
   },
 
@@ -1489,6 +1674,13 @@ export const ZygoteState: MessageFns<ZygoteState> = {
     message.packageSet = object.packageSet ?? "";
     message.idle = object.idle ?? 0;
     message.packages = object.packages?.map((e) => e) || [];
+    message.runtime = object.runtime ?? "";
+    message.importMs = object.importMs?.map((e) => e) || [];
+    message.residentBytes = object.residentBytes ?? 0;
+    message.isolation = object.isolation ?? "";
+    message.defaultIsolation = object.defaultIsolation ?? false;
+    message.sameSet = object.sameSet ?? false;
+    message.function = object.function ?? "";
     return message;
   },
 };
@@ -2530,6 +2722,7 @@ function createBaseResult(): Result {
     acceptedAtUnixMs: 0,
     releasedAtUnixMs: 0,
     installedMs: 0,
+    zygoteDistance: 0,
   };
 }
 
@@ -2573,6 +2766,9 @@ export const Result: MessageFns<Result> = {
     }
     if (message.installedMs !== 0) {
       writer.uint32(105).double(message.installedMs);
+    }
+    if (message.zygoteDistance !== 0) {
+      writer.uint32(129).double(message.zygoteDistance);
     }
     return writer;
   },
@@ -2694,6 +2890,14 @@ export const Result: MessageFns<Result> = {
             message.installedMs = reader.double();
             continue;
           }
+          case 16: {
+            if (tag !== 129) {
+              break;
+            }
+
+            message.zygoteDistance = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2757,6 +2961,11 @@ export const Result: MessageFns<Result> = {
         : isSet(object.installed_ms)
         ? globalThis.Number(object.installed_ms)
         : 0,
+      zygoteDistance: isSet(object.zygoteDistance)
+        ? globalThis.Number(object.zygoteDistance)
+        : isSet(object.zygote_distance)
+        ? globalThis.Number(object.zygote_distance)
+        : 0,
     };
   },
 
@@ -2801,6 +3010,9 @@ export const Result: MessageFns<Result> = {
     if (message.installedMs !== 0) {
       obj.installedMs = floatToJson(message.installedMs);
     }
+    if (message.zygoteDistance !== 0) {
+      obj.zygoteDistance = floatToJson(message.zygoteDistance);
+    }
     return obj;
   },
 
@@ -2824,6 +3036,7 @@ export const Result: MessageFns<Result> = {
     message.acceptedAtUnixMs = object.acceptedAtUnixMs ?? 0;
     message.releasedAtUnixMs = object.releasedAtUnixMs ?? 0;
     message.installedMs = object.installedMs ?? 0;
+    message.zygoteDistance = object.zygoteDistance ?? 0;
     return message;
   },
 };

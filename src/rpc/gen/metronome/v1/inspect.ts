@@ -150,6 +150,8 @@ export interface Candidate {
   startState: StartState;
   /** Input bytes it lacks. */
   missingBytes: number;
+  /** Share of the function's imports that the nearest zygote does not cover, 0 to 1; 1: no zygote is of use. */
+  zygoteDistance: number;
   /** What 95 of 100 such executions are predicted to stay below, milliseconds. */
   p95Ms: number;
   /** What 99 of 100 are predicted to stay below, milliseconds. */
@@ -877,6 +879,7 @@ function createBaseCandidate(): Candidate {
     load: 0,
     startState: 0,
     missingBytes: 0,
+    zygoteDistance: 0,
     p95Ms: 0,
     p99Ms: 0,
     source: "",
@@ -911,6 +914,9 @@ export const Candidate: MessageFns<Candidate> = {
     }
     if (message.missingBytes !== 0) {
       writer.uint32(72).uint64(message.missingBytes);
+    }
+    if (message.zygoteDistance !== 0) {
+      writer.uint32(81).double(message.zygoteDistance);
     }
     if (message.p95Ms !== 0) {
       writer.uint32(241).double(message.p95Ms);
@@ -1009,6 +1015,14 @@ export const Candidate: MessageFns<Candidate> = {
             message.missingBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 10: {
+            if (tag !== 81) {
+              break;
+            }
+
+            message.zygoteDistance = reader.double();
+            continue;
+          }
           case 30: {
             if (tag !== 241) {
               break;
@@ -1076,6 +1090,11 @@ export const Candidate: MessageFns<Candidate> = {
         : isSet(object.missing_bytes)
         ? globalThis.Number(object.missing_bytes)
         : 0,
+      zygoteDistance: isSet(object.zygoteDistance)
+        ? globalThis.Number(object.zygoteDistance)
+        : isSet(object.zygote_distance)
+        ? globalThis.Number(object.zygote_distance)
+        : 0,
       p95Ms: isSet(object.p95Ms)
         ? globalThis.Number(object.p95Ms)
         : isSet(object.p95_ms)
@@ -1119,6 +1138,9 @@ export const Candidate: MessageFns<Candidate> = {
     if (message.missingBytes !== 0) {
       obj.missingBytes = Math.round(message.missingBytes);
     }
+    if (message.zygoteDistance !== 0) {
+      obj.zygoteDistance = floatToJson(message.zygoteDistance);
+    }
     if (message.p95Ms !== 0) {
       obj.p95Ms = floatToJson(message.p95Ms);
     }
@@ -1147,6 +1169,7 @@ export const Candidate: MessageFns<Candidate> = {
     message.load = object.load ?? 0;
     message.startState = object.startState ?? 0;
     message.missingBytes = object.missingBytes ?? 0;
+    message.zygoteDistance = object.zygoteDistance ?? 0;
     message.p95Ms = object.p95Ms ?? 0;
     message.p99Ms = object.p99Ms ?? 0;
     message.source = object.source ?? "";

@@ -1,0 +1,172 @@
+/**
+ * Which zygotes the nodes keep, and how far the nearest one is from each function. Distances stand ready in
+ * FunctionEntry.zygoteDistance; a change on one node touches only functions that share a package with what changed, and only their
+ * entry for that node. Bare runtimes come and go with every cold start of any function, so they are kept once per runtime and
+ * isolation, in arrays that all their functions share.
+ */
+import { BARE_DISTANCE, NO_ZYGOTE, zygoteDistance } from '../core/zygote-distance.ts';
+import type { FunctionEntry, FunctionTable, ZygoteNeed } from './function-table.ts';
+
+/** One kind of zygotes as a node reports it. */
+export interface ZygoteFacts {
+  /** '': the bare runtime. */
+  readonly packageSet: string;
+  readonly runtime: string;
+  readonly isolation: string;
+  readonly defaultIsolation: boolean;
+  /** Serves functions of exactly its package set. */
+  readonly sameSet: boolean;
+  /** The only function that it serves; '': any. */
+  readonly function: string;
+  /** Ready ones. */
+  readonly idle: number;
+  readonly packages: readonly string[];
+  /** Parallel to packages. */
+  readonly importMs: readonly number[];
+}
+
+interface Kept {
+  readonly facts: ZygoteFacts;
+  readonly loaded: ReadonlySet<string>;
+}
+
+/** Kinds of one node that are looked at. */
+const MAX_KINDS_PER_NODE = 256;
+
+export class ZygoteIndex {
+  readonly #functions: FunctionTable;
+  readonly #maxNodes: number;
+  readonly #byNode: Map<string, Kept>[] = [];
+  /** Functions by what a zygote for them could have imported, or be for. */
+  readonly #byPackage = new Map<string, Set<FunctionEntry>>();
+  /** What an import of a package took, ms, as it was reported last; only of packages that functions have. */
+  readonly #importMs = new Map<string, number>();
+  /** By runtime and isolation: 1 where a node keeps bare runtimes. */
+  readonly #bare = new Map<string, Uint8Array>();
+
+  constructor(functions: FunctionTable, maxNodes: number) {
+    this.#functions = functions;
+    this.#maxNodes = maxNodes;
+  }
+
+  /** A function was deployed or replaced. O(nodes × their kinds). */
+  functionPut(entry: FunctionEntry): void {
+    this.functionDeleted(entry);
+    entry.zygoteDistance.fill(NO_ZYGOTE);
+    const need = entry.settings.zygote;
+    if (need === undefined) return;
+    entry.bare = this.#bareOf(need.runtime, need.isolation);
+    entry.bareDistance = need.imports.direct.length === 0 ? 0 : BARE_DISTANCE;
+    for (const key of keysOf(entry, need)) {
+      const set = this.#byPackage.get(key);
+      if (set === undefined) this.#byPackage.set(key, new Set([entry]));
+      else set.add(entry);
+    }
+    entry.zygoteKeys = keysOf(entry, need);
+    for (let node = 0; node < this.#byNode.length; node++) this.#measure(entry, node);
+  }
+
+  /** A function is there no more. */
+  functionDeleted(entry: FunctionEntry): void {
+    for (const key of entry.zygoteKeys) {
+      const set = this.#byPackage.get(key);
+      if (set?.delete(entry) !== true || set.size > 0) continue;
+      this.#byPackage.delete(key);
+      this.#importMs.delete(key);
+    }
+    entry.zygoteKeys = [];
+  }
+
+  /**
+   * The node has these now, or none of this kind any more. `changed` is called for each function whose distance on the node became
+   * another. O(functions concerned × kinds of the node), and O(1) while only their number changes.
+   */
+  set(node: number, facts: ZygoteFacts, changed: (entry: FunctionEntry, before: number, after: number) => void): void {
+    const kinds = (this.#byNode[node] ??= new Map<string, Kept>());
+    const key = kindOf(facts);
+    const before = kinds.get(key);
+    if (facts.idle === 0) {
+      if (before === undefined) return;
+      kinds.delete(key);
+    } else {
+      if (before !== undefined && isSame(before.facts, facts)) return;
+      if (before === undefined && kinds.size >= MAX_KINDS_PER_NODE) return;
+      kinds.set(key, { facts, loaded: new Set(facts.packages) });
+      facts.packages.forEach((id, i) => {
+        const ms = facts.importMs[i];
+        if (ms !== undefined && this.#byPackage.has(id)) this.#importMs.set(id, ms);
+      });
+    }
+    if (isBare(facts)) {
+      const value = facts.idle > 0 ? 1 : 0;
+      this.#bareOf(facts.runtime, facts.isolation)[node] = value;
+      if (facts.defaultIsolation) this.#bareOf(facts.runtime, '')[node] = value;
+      return;
+    }
+    const concerned = new Set<FunctionEntry>();
+    for (const id of facts.function === '' ? facts.packages : [`function:${facts.function}`]) for (const entry of this.#byPackage.get(id) ?? []) concerned.add(entry);
+    for (const id of before?.facts.packages ?? []) for (const entry of this.#byPackage.get(id) ?? []) concerned.add(entry);
+    for (const entry of concerned) {
+      const was = entry.zygoteDistance[node] as number;
+      this.#measure(entry, node);
+      const is = entry.zygoteDistance[node] as number;
+      if (is !== was) changed(entry, was, is);
+    }
+  }
+
+  /** Nothing of the node is known any more. */
+  forgetNode(node: number): void {
+    this.#byNode[node]?.clear();
+    for (const nodes of this.#bare.values()) nodes[node] = 0;
+    for (const entry of this.#functions.entries) entry.zygoteDistance[node] = NO_ZYGOTE;
+  }
+
+  #measure(entry: FunctionEntry, node: number): void {
+    const need = entry.settings.zygote;
+    let nearest: number = NO_ZYGOTE;
+    if (need !== undefined) for (const { facts, loaded } of this.#byNode[node]?.values() ?? []) {
+      // Without imports it serves anybody, and is counted as such; so do those whose imports all failed.
+      if ((loaded.size === 0 && facts.function === '') || !mayServe(facts, entry, need)) continue;
+      nearest = Math.min(nearest, zygoteDistance(need.imports, loaded, this.#importMsOf));
+    }
+    entry.zygoteDistance[node] = nearest;
+  }
+
+  readonly #importMsOf = (id: string): number | undefined => this.#importMs.get(id);
+
+  #bareOf(runtime: string, isolation: string): Uint8Array {
+    const key = `${runtime}/${isolation}`;
+    const known = this.#bare.get(key);
+    if (known !== undefined) return known;
+    const nodes = new Uint8Array(this.#maxNodes);
+    this.#bare.set(key, nodes);
+    // A node may have reported some before the first function asked.
+    this.#byNode.forEach((kinds, node) => {
+      for (const { facts } of kinds.values()) if (isBare(facts) && facts.runtime === runtime && (facts.isolation === isolation || (isolation === '' && facts.defaultIsolation))) nodes[node] = 1;
+    });
+    return nodes;
+  }
+}
+
+/** Of no package set and for any function. */
+function isBare({ packageSet, function: only }: ZygoteFacts): boolean {
+  return packageSet === '' && only === '';
+}
+
+function mayServe(facts: ZygoteFacts, entry: FunctionEntry, need: ZygoteNeed): boolean {
+  if (facts.runtime !== need.runtime || (need.isolation === '' ? !facts.defaultIsolation : facts.isolation !== need.isolation)) return false;
+  if (facts.function !== '' && facts.function !== entry.settings.name) return false;
+  return !facts.sameSet || facts.packageSet === '' || facts.packageSet === entry.settings.packageSet;
+}
+
+function keysOf(entry: FunctionEntry, need: ZygoteNeed): readonly string[] {
+  return [...need.imports.direct, `function:${entry.settings.name}`];
+}
+
+function kindOf({ runtime, isolation, packageSet, function: only }: ZygoteFacts): string {
+  return `${runtime}/${isolation}/${packageSet}/${only}`;
+}
+
+function isSame(a: ZygoteFacts, b: ZygoteFacts): boolean {
+  return a.sameSet === b.sameSet && a.defaultIsolation === b.defaultIsolation && a.packages.length === b.packages.length && a.packages.every((id, i) => id === b.packages[i]);
+}
