@@ -22,7 +22,8 @@ import { Executor } from './executor.ts';
 import { createNodeMetricsReader } from './node-metrics.ts';
 import { ObjectFetcher } from './objects/object-fetch.ts';
 import { ObjectStore } from './objects/object-store.ts';
-import { createProcessSandboxDriver } from './sandbox/process-sandbox.ts';
+import { createContainedDriver } from './sandbox/contained-driver.ts';
+import { createProcessContainment } from './sandbox/process-containment.ts';
 import { createPythonLookup } from './sandbox/python-interpreter.ts';
 import { startRegistration, type Registration } from './registration.ts';
 import { SandboxPool } from './sandbox/sandbox-pool.ts';
@@ -47,6 +48,8 @@ export interface RunningAgent {
 }
 
 const MAX_PREWARM = 64;
+/** A function may write files of twice the object quota (the store then says that it is full), and of this size at least. */
+const LEAST_FILE_BYTES = 1024 ** 3;
 /** Of a drain's grace, how long acknowledgements of cancelled work may take at least, ms. */
 const LAST_WORDS_MS = 250;
 
@@ -107,7 +110,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   });
   teardown.push(() => programs.close());
 
-  const driver = createProcessSandboxDriver({ dir: join(dataDir, 'sandboxes'), python: () => python.find(), log });
+  const driver = createContainedDriver({ containment: createProcessContainment(Math.max(LEAST_FILE_BYTES, 2 * options.objectQuotaBytes)), dir: join(dataDir, 'sandboxes'), python: () => python.find(), log });
   await driver.sweep();
   teardown.push(() => driver.close());
   // In the background: the first Python function should not wait for it.

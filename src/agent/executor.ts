@@ -390,7 +390,7 @@ export class Executor {
 
   /** A path that was never used before. Nothing is made: most runs need none. */
   #newDirectory(sandbox: Sandbox, kind: 'in' | 'out'): string {
-    const path = join(sandbox.dir, kind, String(++this.#directories));
+    const path = join(kind === 'in' ? sandbox.inputsDir : sandbox.outputsDir, String(++this.#directories));
     if (kind === 'out') this.#outputDirectories.set(sandbox, path);
     return path;
   }

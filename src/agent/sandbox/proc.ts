@@ -98,6 +98,11 @@ export class RssProbe {
     return pages * PAGE_BYTES;
   }
 
+  /** As `sampleBytes`, without its children. */
+  ownBytes(): number {
+    return residentPages(readText(this.#statm)) * PAGE_BYTES;
+  }
+
   close(): void {
     for (const fd of [this.#statm, this.#children]) if (fd !== undefined) closeSync(fd);
     this.#statm = this.#children = undefined;

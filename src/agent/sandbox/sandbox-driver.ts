@@ -1,6 +1,6 @@
 /**
  * What the agent knows of a sandbox, however it is made: a process that has loaded one version of one function and runs
- * one invocation at a time. Drivers: process (process-sandbox.ts); others implement the same interface and contract.
+ * one invocation at a time. Kinds: process-containment.ts and others beside it; what is the same for all stands in live-sandbox.ts.
  */
 import type { FunctionFailure, MetronomeError } from '../../core/errors.ts';
 import type { PackageLayer } from '../program.ts';
@@ -79,8 +79,10 @@ export interface SandboxLogs {
 /** A sandbox. It begins to start when it is created. */
 export interface Sandbox {
   readonly id: string;
-  /** Private directory, on the file system of the object store. */
-  readonly dir: string;
+  /** Folder for its inputs, on the file system of the object store; may not be there yet. Inside it has the same path. */
+  readonly inputsDir: string;
+  /** Folder for the directories of its outputs, likewise; where the function has another user, it is there and writable for that user. */
+  readonly outputsDir: string;
   /** Resolves when the handler is loaded; rejects with FUNCTION_LOAD_FAILED, MEMORY_EXCEEDED, SANDBOX_FAILED or the reason of `kill`. */
   readonly ready: Promise<void>;
   /** Resolves when nothing of it runs any more. Never rejects. */
@@ -116,6 +118,8 @@ export interface ZygoteSpec {
   readonly layer: PackageLayer | undefined;
   /** The largest memory limit of a function that may come of it, MiB. (The heap limit of a Node process is fixed at its start.) */
   readonly memoryMb: number;
+  /** Only for functions that may, or may not, use the network; where that is enforced. */
+  readonly network: boolean;
   /** Only sandboxes of this function may come from it; needed where `ZygoteTraits.isPerFunction`. */
   readonly functionName: string | undefined;
 }

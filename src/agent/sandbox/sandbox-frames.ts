@@ -4,14 +4,32 @@
  */
 import { Packr, Unpackr } from 'msgpackr';
 
-/** To the sandbox. `init` is the first frame and comes once; then `run`, one at a time. */
+/** What a process that waited for its function needs to know besides; a process that was spawned for it has all this from its start. */
+export interface Adoption {
+  /** The whole environment. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly workDir: string;
+  /** Node: folders of packages, and the folders of equal ones that are loaded already. */
+  readonly loaded: Readonly<Record<string, string>>;
+}
+
+/** To the sandbox. `preload` may come first, in a process that waits for its function; `init` comes once; then `run`, one at a time. */
 export type AgentFrame =
   | {
+      readonly kind: 'preload';
+      /** Folder that holds node_modules. */
+      readonly layerDir: string;
+      readonly packages: readonly { readonly id: string; readonly name: string }[];
+    }
+  | {
       readonly kind: 'init';
+      readonly adoption: Adoption | undefined;
       /** Absolute path of the module. */
       readonly file: string;
       readonly exportName: string;
       readonly bundleDir: string;
+      /** Python: folders of the packages, in order. */
+      readonly importPaths: readonly string[];
       readonly functionName: string;
       readonly memoryMb: number;
       readonly maxResultBytes: number;
@@ -36,9 +54,17 @@ interface Thrown {
   readonly stack: string;
 }
 
+/** How the imports of a zygote went, by package id. */
+export interface PreloadReport {
+  readonly importMs: ReadonlyMap<string, number>;
+  /** Packages that could not be imported, with the reason. */
+  readonly failed: ReadonlyMap<string, string>;
+}
+
 /** From the sandbox. */
 export type SandboxFrame =
-  | { readonly kind: 'ready' }
+  | { readonly kind: 'preloaded'; readonly report: PreloadReport }
+  | { readonly kind: 'ready'; /** Import of the handler, ms. */ readonly loadMs: number }
   | ({ readonly kind: 'loadFailed' } & Thrown)
   | { readonly kind: 'done'; readonly seq: number; readonly ranMs: number; readonly contentType: string; readonly payload: Buffer; readonly hasOutputs: boolean }
   | ({ readonly kind: 'failed'; readonly seq: number; readonly ranMs: number } & Thrown)
@@ -78,7 +104,8 @@ export function decodeFrame(bytes: Buffer): SandboxFrame | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
   const frame = value as Readonly<Record<string, unknown>>; // checked field by field below
   const { kind, seq, ranMs } = frame;
-  if (kind === 'ready') return { kind };
+  if (kind === 'preloaded') return { kind, report: readPreloadReport(frame) };
+  if (kind === 'ready') return typeof frame['loadMs'] === 'number' && frame['loadMs'] >= 0 ? { kind, loadMs: frame['loadMs'] } : undefined;
   if (kind === 'loadFailed') return { kind, ...thrown(frame) };
   if (typeof seq !== 'number' || typeof ranMs !== 'number' || !(ranMs >= 0)) return undefined;
   switch (kind) {
@@ -91,6 +118,15 @@ export function decodeFrame(bytes: Buffer): SandboxFrame | undefined {
     case 'tooLarge': return typeof frame['sizeBytes'] === 'number' ? { kind, seq, ranMs, sizeBytes: frame['sizeBytes'] } : undefined;
     default: return undefined;
   }
+}
+
+/** Reads { importMs, failed }, whatever it really is. */
+export function readPreloadReport(value: Readonly<Record<string, unknown>>): PreloadReport {
+  const entriesOf = (field: unknown): [string, unknown][] => (typeof field === 'object' && field !== null ? Object.entries(field) : []);
+  return {
+    importMs: new Map(entriesOf(value['importMs']).filter((entry): entry is [string, number] => typeof entry[1] === 'number' && entry[1] >= 0)),
+    failed: new Map(entriesOf(value['failed']).map(([id, reason]) => [id, String(reason).slice(0, MAX_MESSAGE_CHARS)])),
+  };
 }
 
 function thrown(frame: Readonly<Record<string, unknown>>): Thrown {

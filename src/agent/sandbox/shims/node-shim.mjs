@@ -70,16 +70,62 @@ control.on('data', (chunk) => {
     }
     const frame = unpack(buffered.subarray(4, 4 + length));
     buffered = buffered.subarray(4 + length);
-    if (frame.kind === 'init') void init(frame);
-    else void run(frame);
+    if (frame.kind === 'run') void run(frame);
+    else if (frame.kind === 'init') void init(frame);
+    else void preload(frame);
   }
   chunks = buffered.length === 0 ? [] : [buffered];
   chunkBytes = buffered.length;
 });
 
+/** As a zygote: imports packages before there is a function. What fails is left to the function's own import. */
+async function preload({ layerDir, packages }) {
+  const { compileFunction, constants } = process.getBuiltinModule('node:vm');
+  const base = join(layerDir, 'zygote.cjs'); // no file: only its folder counts, for the look-up of packages
+  const require = process.getBuiltinModule('node:module').createRequire(base);
+  const load = compileFunction('return import(name)', ['name'], { filename: base, importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER });
+  const importMs = {};
+  const failed = {};
+  for (const { id, name } of packages) {
+    const startedAt = now();
+    // Both: a package may have one module for import and another one for require. Where it is the same, the second finds it loaded.
+    const imported = await load(name).then(() => undefined, describe);
+    let required;
+    try {
+      require(name);
+    } catch (thrown) {
+      required = describe(thrown);
+    }
+    if (imported !== undefined && required !== undefined) failed[id] = `${imported.type}: ${imported.message}`;
+    else importMs[id] = now() - startedAt;
+  }
+  send({ kind: 'preloaded', importMs, failed });
+}
+
+/** A process that waited becomes the function's: as if it had been started with its environment. */
+function adopt({ env, workDir, loaded }) {
+  for (const name of Object.keys(process.env)) if (!(name in env)) delete process.env[name];
+  Object.assign(process.env, env);
+  process.chdir(workDir);
+  if (Object.keys(loaded).length === 0) return;
+  // Packages that are the same as loaded ones, but lie elsewhere: the loaded copy is taken.
+  const { registerHooks } = process.getBuiltinModule('node:module');
+  const copies = new Map(Object.entries(loaded).map(([from, to]) => [pathToFileURL(from).href, pathToFileURL(to).href]));
+  registerHooks({
+    resolve(specifier, context, nextResolve) {
+      const found = nextResolve(specifier, context);
+      const folder = /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+/.exec(found.url)?.[0];
+      const copy = folder === undefined ? undefined : copies.get(folder);
+      return copy === undefined ? found : { ...found, url: copy + found.url.slice(folder.length) };
+    },
+  });
+}
+
 async function init(frame) {
+  const startedAt = now();
   ({ functionName, maxResultBytes } = frame);
   try {
+    if (frame.adoption !== null) adopt(frame.adoption);
     const module = await import(pathToFileURL(frame.file).href);
     const { exportName } = frame;
     // Named exports of CommonJS are not always detected; module.exports is the default export.
@@ -94,7 +140,7 @@ async function init(frame) {
     send({ kind: 'loadFailed', ...describe(thrown) });
     return;
   }
-  send({ kind: 'ready' });
+  send({ kind: 'ready', loadMs: now() - startedAt });
 }
 
 async function run(frame) {
@@ -209,7 +255,7 @@ function pack(value, parts) {
     parts.push(head, value);
   } else {
     const entries = Object.entries(value);
-    parts.push(Buffer.from([0x80 | entries.length])); // frames have fewer than 16 fields
+    parts.push(Buffer.from(entries.length < 16 ? [0x80 | entries.length] : [0xde, entries.length >> 8, entries.length & 255]));
     for (const [key, field] of entries) {
       pack(key, parts);
       pack(field, parts);

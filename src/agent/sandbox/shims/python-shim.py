@@ -40,8 +40,11 @@ def main():
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [path for path in sys.path if os.path.abspath(path or ".") != here]
     frame = receive()
+    started = time.perf_counter()
     handler = None
     try:
+        if frame["adoption"] is not None:
+            adopt(frame["adoption"])
         limit_memory(frame["memoryMb"])
         handler = load(frame)
     except SystemExit:
@@ -50,9 +53,24 @@ def main():
         send(dict({"kind": "loadFailed"}, **describe(thrown)))
     if handler is not None:
         flush()
-        send({"kind": "ready"})
+        send({"kind": "ready", "loadMs": elapsed(started)})
     while True:
         run(handler, receive(), frame["functionName"], frame["maxResultBytes"])
+
+
+def adopt(adoption):
+    """A process that was forked becomes the function's: as if it had been started with its environment."""
+    os.environ.clear()
+    os.environ.update(adoption["env"])
+    time.tzset()
+    os.makedirs(adoption["workDir"], exist_ok=True)
+    os.chdir(adoption["workDir"])
+    loaded = sys.modules.get
+    if loaded("tempfile"):
+        loaded("tempfile").tempdir = None
+    # Its siblings began with the same state. (The module "random" sees to that itself.)
+    if loaded("numpy.random"):
+        loaded("numpy.random").seed()
 
 
 def limit_memory(memory_mb):
@@ -66,6 +84,9 @@ def load(frame):
     import importlib.util
 
     path = frame["file"]
+    # After the standard library, before what the node has installed.
+    at = next((i for i, folder in enumerate(sys.path) if folder.endswith(("site-packages", "dist-packages"))), len(sys.path))
+    sys.path[at:at] = [folder for folder in frame["importPaths"] if folder not in sys.path]
     for folder in (frame["bundleDir"], os.path.dirname(path)):
         if folder not in sys.path:
             sys.path.insert(0, folder)
