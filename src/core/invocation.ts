@@ -24,6 +24,19 @@ export interface InputObject {
   readonly holders: readonly string[];
 }
 
+/** Where a step stands in its workflow. */
+export interface StepPlace {
+  /** Steps before it, along the longest way. */
+  readonly stage: number;
+  /** Steps whose outputs it reads. */
+  readonly predecessors: number;
+  /** Calls of the step. */
+  readonly fanOut: number;
+}
+
+/** The place of what runs alone. */
+export const ALONE: StepPlace = { stage: 0, predecessors: 0, fanOut: 1 };
+
 /** What a run said at its end. */
 export interface RunResult {
   /** Absent: success. */
@@ -100,6 +113,12 @@ export class Invocation implements Timed {
   readonly policyName: string;
   readonly idempotent: boolean;
   readonly maxAttempts: number;
+  /** Bytes of the request itself. */
+  readonly payloadBytes: number;
+  /** Its StepPlace. */
+  readonly stage: number;
+  readonly predecessors: number;
+  readonly fanOut: number;
 
   state = ARRIVING;
   reason: Reason = 'arrived';
@@ -179,6 +198,11 @@ export class Invocation implements Timed {
     this.policyName = init.policyName;
     this.idempotent = init.idempotent;
     this.maxAttempts = init.maxAttempts;
+    this.payloadBytes = init.payloadBytes ?? 0;
+    const place = init.place ?? ALONE;
+    this.stage = place.stage;
+    this.predecessors = place.predecessors;
+    this.fanOut = place.fanOut;
     this.enteredAtMs = init.arrivedAtMs;
   }
 }
@@ -198,6 +222,10 @@ export interface InvocationInit {
   readonly policyName: string;
   readonly idempotent: boolean;
   readonly maxAttempts: number;
+  /** @default 0 */
+  readonly payloadBytes?: number;
+  /** @default ALONE */
+  readonly place?: StepPlace;
 }
 
 /** True once it ended. */

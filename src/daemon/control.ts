@@ -5,7 +5,7 @@ import { TransitionRing } from '../inspect/transition-ring.ts';
 import { NO_SITUATION, NO_TICKET, START_STATES, createPredictionRows } from '../predictor/predictor.ts';
 import type { WatchInvocationsRequest } from '../rpc/gen/metronome/v1/invoke.ts';
 import { Invocation as InvocationMessage } from '../rpc/gen/metronome/v1/invoke.ts';
-import { INVOCATION_STATES } from '../core/invocation.ts';
+import { ALONE, INVOCATION_STATES } from '../core/invocation.ts';
 import { LOST, READY, STALE } from '../scheduler/cluster-view.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { Store } from '../store/store.ts';
@@ -177,7 +177,7 @@ export function createControl(o: ControlOptions): Handlers {
           rows.node[0] = Math.max(0, cluster.indexOf(situation.node));
           rows.startState[0] = situation.startState === 0 ? START_STATES.indexOf('cold') : situation.startState;
           rows.missingBytes[0] = situation.missingBytes;
-          predictor.predict(entry.index, situation.inputBytes, rows, NO_TICKET);
+          predictor.predict({ functionIndex: entry.index, inputBytes: situation.inputBytes, inputs: [], payloadBytes: 0, ...ALONE }, rows, NO_TICKET);
           return { meanMs: rows.meanMs[0] ?? 0, spreadMs: rows.spreadMs[0] ?? 0, observations: predictor.observations(entry.index) };
         }),
       };

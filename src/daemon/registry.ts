@@ -4,6 +4,7 @@ import { validateFunctionSpec, validateWorkflowSpec } from '../config/spec.ts';
 import { importNeedOf } from '../core/zygote-distance.ts';
 import { MetronomeError, suggest } from '../core/errors.ts';
 import { isPolicyName, unknownPolicy } from '../policy/registry.ts';
+import type { FunctionProfile } from '../predictor/predictor.ts';
 import { FunctionMessage, FunctionSpec, type ApplyFunctionRequest, type ApplyFunctionResponse } from '../rpc/gen/metronome/v1/function.ts';
 import { Workflow, WorkflowSpec, type ApplyWorkflowRequest, type ApplyWorkflowResponse } from '../rpc/gen/metronome/v1/workflow.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
@@ -125,8 +126,18 @@ export class Registry {
       name: spec.name, version: definition.version, packageSet: definition.bundleDigest, slaMs: spec.slaMs, timeoutMs: spec.timeoutMs, concurrency: spec.concurrency,
       idempotent: spec.idempotent, retries: spec.retries, policy: spec.policy, localityKey: spec.localityKey, reuse: spec.reuse,
       memoryMb: spec.memoryMb, critical: spec.critical, zygote: { runtime: spec.runtime, isolation: '', imports: importNeedOf(definition.lock?.packages ?? []) },
+      profile: profileOf(definition),
     });
   }
+}
+
+/** What predictions may know of a function before it ever ran. */
+function profileOf({ spec, lock }: FunctionMessage): FunctionProfile {
+  const packages = lock?.packages ?? [];
+  return {
+    application: spec?.labels.app ?? '', memoryMb: spec?.memoryMb ?? 0, runtime: spec?.runtime ?? '', dependencies: packages.length > 0 ? packages.length : (spec?.dependencyCount ?? 0),
+    packageBytes: packages.reduce((bytes, { unpackedBytes }) => bytes + unpackedBytes, 0),
+  };
 }
 
 function invalid(what: string, violations: readonly { field: string; description: string }[]): MetronomeError {

@@ -11,6 +11,7 @@ import { InvocationState, InvokeRequest, Invocation as InvocationMessage, type I
 import { toErrorDetail } from '../rpc/status.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { Store, StoredInvocation } from '../store/store.ts';
+import { placesOf } from '../workflow/graph.ts';
 import { createWorkflowRun, type StepCall, type WorkflowOutcome, type WorkflowRun } from '../workflow/run.ts';
 import { toInvocation, toResponse } from './messages.ts';
 import type { Registry } from './registry.ts';
@@ -44,6 +45,8 @@ export interface Run {
   readonly arrivedAtMs: number;
   readonly slaMs: number;
   readonly workflow: WorkflowRun;
+  /** Stage and predecessors of each step. */
+  readonly places: ReturnType<typeof placesOf>;
   readonly machine: HostedMachine<WorkflowEvent>;
   /** Invocation ids of the calls under way, by call. */
   readonly calls: Map<number, string>;
@@ -169,7 +172,7 @@ export class Work {
     if (!registry.functions.has(item.target)) throw registry.unknown(item.target);
     const cargo: Cargo = { ticket: owner.ticket, payload: item.payload, contentType: item.contentType, traceparent: item.traceparent, run: undefined, runId: '', call: 0, step: '', durable: owner.durable, key: owner.key };
     return scheduler.submit({
-      functionName: item.target, slaMs: item.slaMs, expiresAtMs, inputs: item.inputs, localityKey: item.localityKey, policyName: item.policy, cargo,
+      functionName: item.target, slaMs: item.slaMs, expiresAtMs, inputs: item.inputs, localityKey: item.localityKey, policyName: item.policy, payloadBytes: item.payload.length, cargo,
       ...(id === undefined ? {} : { id, attempt }), ...(owner.durable ? { patient: true } : {}),
     }).id;
   }
@@ -191,6 +194,7 @@ export class Work {
     const run: Run = {
       id, name: spec.name, ticket: owner.ticket, durable: owner.durable, key: owner.key, arrivedAtMs, slaMs, calls: new Map(), ended: [], expiry: undefined, cancelError: undefined, state: InvocationState.DISPATCHED,
       machine: this.#workflowMachines.start({ cause: '', entered: (state) => void (run.state = RUN_STATES[state]) }),
+      places: placesOf(spec.steps),
       workflow: createWorkflowRun({
         id, spec, payload: item.payload, contentType: item.contentType, inputs: item.inputs.slice(), slaMs, arrivedAtMs, deadlineAtMs, nowMs, maxPayloadBytes: this.#o.maxPayloadBytes,
         submit: (call) => this.#callStep(run, call, item),
@@ -222,7 +226,7 @@ export class Work {
     try {
       const { id } = this.#o.scheduler.submit({
         functionName: call.function, slaMs: call.slaMs, expiresAtMs: call.deadlineAtMs === 0 ? Infinity : call.deadlineAtMs, inputs: call.inputs,
-        localityKey: item.localityKey, policyName: item.policy, patient: true, cargo,
+        localityKey: item.localityKey, policyName: item.policy, payloadBytes: call.payload.length, place: { stage: 0, predecessors: 0, ...run.places.get(call.step), fanOut: call.count }, patient: true, cargo,
       });
       if (this.#o.scheduler.live.has(id)) run.calls.set(call.call, id);
     } catch (error) {

@@ -101,7 +101,7 @@ export function createMovingAveragePredictor(options: MovingAverageOptions = {})
 
   return {
     name: 'moving-average',
-    predict(functionIndex, inputBytes, rows) {
+    predict({ functionIndex, inputBytes }, rows) {
       const history = histories[functionIndex];
       let run = runPrior;
       let deviation = runPrior / 2;
@@ -130,6 +130,9 @@ export function createMovingAveragePredictor(options: MovingAverageOptions = {})
     initialiseMs: (functionIndex, startState) => initialise(histories[functionIndex], startState),
     bytesPerMs,
     observations: (functionIndex) => histories[functionIndex]?.observations ?? 0,
+    attach: () => {},
+    functionPut: () => {},
+    functionDeleted: (functionIndex) => void (histories[functionIndex] = undefined),
     dispatched: () => NO_SITUATION,
     exclude: (_situation, why) => void excluded[why]++,
     excluded,

@@ -7,6 +7,61 @@
 export const COLD = 1, PACKAGES = 2, ZYGOTE = 3, WARM = 4;
 export const START_STATES = ['unspecified', 'cold', 'packages', 'zygote', 'warm'] as const;
 
+/** What is to run, as far as predictions depend on it; an Invocation is one. */
+export interface Subject {
+  readonly functionIndex: number;
+  readonly inputBytes: number;
+  readonly inputs: { readonly length: number };
+  readonly payloadBytes: number;
+  /** Steps before this one in its workflow; 0: the first, or alone. */
+  readonly stage: number;
+  /** Steps whose outputs it reads. */
+  readonly predecessors: number;
+  /** Parallel calls of its step; 1: alone. */
+  readonly fanOut: number;
+}
+
+/** What a predictor may look at beside subject and rows: the scheduler's own view, alive. */
+export interface SituationSource {
+  /** Time of the event being handled, ms. */
+  readonly host: { readonly nowMs: number };
+  readonly nodes: {
+    /** Scalars of node n from n × rowLength on, named by `metrics`; shared with the thread that writes them. */
+    readonly table: Float64Array;
+    readonly used: Int32Array;
+    readonly slots: Int32Array;
+  };
+  readonly metrics: readonly string[];
+  readonly rowLength: number;
+  /** Column of the time at which the state of the node came in, ms. */
+  readonly receivedAt: number;
+  readonly functions: readonly SituationFunction[];
+}
+
+/** A function as a predictor sees it. */
+export interface SituationFunction {
+  readonly settings: { readonly name: string; readonly profile?: FunctionProfile };
+  /** Per node. */
+  readonly idle: Int16Array;
+  readonly busy: Int16Array;
+  readonly running: number;
+}
+
+/** What is known of a function before it ever ran. */
+export interface FunctionProfile {
+  /** The application it belongs to; '': none. */
+  readonly application: string;
+  readonly memoryMb: number;
+  /** "node" or "python3". */
+  readonly runtime: string;
+  /** Packages with all that they depend on, and their bytes. */
+  readonly dependencies: number;
+  readonly packageBytes: number;
+}
+
+/** The profile of a function of which nothing is known. */
+export const UNKNOWN_PROFILE: FunctionProfile = { application: '', memoryMb: 0, runtime: '', dependencies: 0, packageBytes: 0 };
+
 /** A batch of rows: one function, several nodes. Arrays are at least `count` long; results are written in place. */
 export interface PredictionRows {
   count: number;
@@ -97,7 +152,7 @@ export interface Predictor {
    * once with `ticket`, and the same question, asked again with NO_TICKET, gets the best answer there is. With NO_TICKET it
    * always answers at once. Work: O(rows.count), no allocation.
    */
-  predict(functionIndex: number, inputBytes: number, rows: PredictionRows, ticket: number): boolean;
+  predict(subject: Subject, rows: PredictionRows, ticket: number): boolean;
   /** Who is told that a prediction came; called in the thread of predict. A predictor that always answers at once ignores it. */
   listen(ready: (ticket: number) => void): void;
   /** Expected initialisation from this state, ms: the measured history of the function, or a prior. ZYGOTE: from one at distance 0. */
@@ -110,7 +165,13 @@ export interface Predictor {
    * The node of `row` was chosen: keeps its situation until the end of the run. Returns its handle for observe or exclude, or
    * NO_SITUATION.
    */
-  dispatched(functionIndex: number, inputBytes: number, rows: PredictionRows, row: number): number;
+  dispatched(subject: Subject, rows: PredictionRows, row: number): number;
+  /** Gives the predictor the view of the scheduler that it works for; once, before all else. */
+  attach(source: SituationSource): void;
+  /** A function was deployed or changed, under this index of the source. */
+  functionPut(functionIndex: number): void;
+  /** A function was deleted; its index does not come again. */
+  functionDeleted(functionIndex: number): void;
   /** Learns from one successful execution. Failed, cancelled and timed-out ones must not come here. */
   observe(observation: Observation): void;
   /** A run ended without teaching anything: it is counted, and its situation forgotten. */

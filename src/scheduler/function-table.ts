@@ -1,6 +1,6 @@
 /** The functions as the scheduler needs them: limits, and where each is warm, has a zygote or has its packages. */
-
 import { NO_ZYGOTE, type ImportNeed } from '../core/zygote-distance.ts';
+import type { FunctionProfile } from '../predictor/predictor.ts';
 
 /** What a zygote must be like to be of use for a function. */
 export interface ZygoteNeed {
@@ -33,6 +33,8 @@ export interface FunctionSettings {
   readonly critical: boolean;
   /** Undefined: no zygote is of use. */
   readonly zygote?: ZygoteNeed;
+  /** What predictions may know of it. @default nothing */
+  readonly profile?: FunctionProfile;
 }
 
 /** Keys remembered per function for locality hints. */

@@ -9,14 +9,14 @@ import { nodeMachine, type NodeContext, type NodeEvent } from '../../machines/no
 import type { Clock, TimerHandle } from '../core/clock.ts';
 import { MetronomeError, type ErrorRecord } from '../core/errors.ts';
 import { DeadlineHeap } from '../core/heap.ts';
-import { ARRIVING, CLASSIFIED, DELAYING, DISPATCHED, Invocation, isTerminal, type InputObject, type InvocationEvent, type InvocationHost, type RunResult } from '../core/invocation.ts';
+import { ALONE, ARRIVING, CLASSIFIED, DELAYING, DISPATCHED, Invocation, isTerminal, type InputObject, type InvocationEvent, type InvocationHost, type RunResult, type StepPlace } from '../core/invocation.ts';
 import { createRandom } from '../core/random.ts';
 import type { Reason } from '../core/reasons.ts';
 import { createDecision, dispatchTo, type Candidates, type ClusterFacts, type Decision, type DecisionView, type FunctionFacts, type LookaheadOptions, type Policy, type PolicyControl, type PolicyOptions, type RuleDelayOptions, type XfaasOptions } from '../policy/policy.ts';
 import { createPolicies, isPolicyName, unknownPolicy } from '../policy/registry.ts';
 import { NO_SITUATION, NO_TICKET, type Exclusion, type Predictor } from '../predictor/predictor.ts';
 import { createCandidates, createClassifier, type Classifier } from './classify.ts';
-import { ClusterView, DRAINING, LOST, NODE_ROW, READY, RECEIVED_AT, STALE, type NodeInfo } from './cluster-view.ts';
+import { ClusterView, DRAINING, LOST, METRIC_NAMES, NODE_ROW, READY, RECEIVED_AT, STALE, type NodeInfo } from './cluster-view.ts';
 import { DecisionRing } from './decision-ring.ts';
 import { FunctionTable, type FunctionEntry, type FunctionSettings } from './function-table.ts';
 import { ObjectDirectory } from './object-directory.ts';
@@ -86,6 +86,10 @@ export interface Submission {
   readonly localityKey: string;
   /** '': the function's. */
   readonly policyName: string;
+  /** Bytes of the request itself. @default 0 */
+  readonly payloadBytes?: number;
+  /** Its place in a workflow; absent: it runs alone. */
+  readonly place?: StepPlace;
   /** Of a former life (asynchronous ones after a restart); undefined: a new one. */
   readonly id?: string;
   readonly attempt?: number;
@@ -209,6 +213,7 @@ export class Scheduler implements InvocationHost {
     };
     this.#policies = createPolicies(this.#policyOptions());
     this.#policy = this.#policyNamed(options.policy);
+    this.predictor.attach({ host: this, nodes: this.cluster, metrics: METRIC_NAMES, rowLength: NODE_ROW, receivedAt: RECEIVED_AT, functions: this.functions.entries });
     this.predictor.listen(this.#predicted);
     this.#watchNodes();
     this.#armTick();
@@ -294,6 +299,7 @@ export class Scheduler implements InvocationHost {
     if (settings.policy !== '') this.#policyNamed(settings.policy);
     const entry = this.functions.put(settings);
     this.zygotes.functionPut(entry);
+    this.predictor.functionPut(entry.index);
     // A higher limit is a chance for those who wait for their turn.
     this.#tick();
     this.#nextTurns(entry);
@@ -306,6 +312,7 @@ export class Scheduler implements InvocationHost {
     const entry = this.functions.delete(name);
     if (entry === undefined) return false;
     this.zygotes.functionDeleted(entry);
+    this.predictor.functionDeleted(entry.index);
     this.#tick();
     for (const invocation of [...this.live.values()]) {
       if (invocation.functionIndex !== entry.index || invocation.state === DISPATCHED) continue;
@@ -356,6 +363,8 @@ export class Scheduler implements InvocationHost {
       policyName: request.policyName === '' ? settings.policy : request.policyName,
       idempotent: settings.idempotent,
       maxAttempts: 1 + settings.retries,
+      payloadBytes: request.payloadBytes ?? 0,
+      place: request.place ?? ALONE,
     });
     invocation.cargo = request.cargo;
     if (request.attempt !== undefined) invocation.attempt = request.attempt;
@@ -389,13 +398,13 @@ export class Scheduler implements InvocationHost {
     for (const input of request.inputs) inputBytes += input.sizeBytes;
     const invocation = new Invocation(this, {
       seq: -1, id: 'plan', functionName: request.functionName, functionIndex: entry.index, arrivedAtMs: now, slaMs: request.slaMs > 0 ? request.slaMs : entry.settings.slaMs,
-      expiresAtMs: Infinity, inputs: request.inputs, inputBytes, localityKey: request.localityKey, policyName: name, idempotent: true, maxAttempts: 1,
+      expiresAtMs: Infinity, inputs: request.inputs, inputBytes, localityKey: request.localityKey, policyName: name, idempotent: true, maxAttempts: 1, payloadBytes: request.payloadBytes ?? 0, place: request.place ?? ALONE,
     });
     const policy = createPolicies(this.#policyOptions()).get(name) as Policy;
     const decision = createDecision();
     const ask = (ticket: number): boolean => {
       this.#classifier.classify(invocation, entry, this.nowMs, this.#candidates);
-      return this.predictor.predict(entry.index, inputBytes, this.#candidates, ticket);
+      return this.predictor.predict(invocation, this.#candidates, ticket);
     };
     const decide = (): void => {
       policy.decide(this.#viewOf(invocation, entry), decision);
@@ -418,7 +427,7 @@ export class Scheduler implements InvocationHost {
    */
   #classifyAndDecide(invocation: Invocation, entry: FunctionEntry, ticket = NO_TICKET): void {
     this.#classifier.classify(invocation, entry, this.nowMs, this.#candidates);
-    if (!this.predictor.predict(entry.index, invocation.inputBytes, this.#candidates, ticket)) {
+    if (!this.predictor.predict(invocation, this.#candidates, ticket)) {
       this.#unpredicted.set(invocation.seq, invocation);
       // The prediction may never come; the time still runs.
       this.#arm(invocation, this.#waitLimitMs(invocation));
@@ -479,7 +488,7 @@ export class Scheduler implements InvocationHost {
     invocation.degreeInfrastructure = candidates.degreeInfrastructure[row] as number;
     this.#leaveLines(invocation);
     // Before the slot is taken: the situation that was predicted.
-    invocation.situation = this.predictor.dispatched(entry.index, invocation.inputBytes, candidates, row);
+    invocation.situation = this.predictor.dispatched(invocation, candidates, row);
     invocation.machine!.send(event);
     const { cluster } = this;
     cluster.used[node] = (cluster.used[node] as number) + 1;
@@ -584,7 +593,7 @@ export class Scheduler implements InvocationHost {
     const mayRun = settings.concurrency === 0 || entry.running < settings.concurrency;
     this.#classifier.classifyOne(waiter, entry, node, this.nowMs, this.#one);
     this.#one.local[0] = 1;
-    this.predictor.predict(waiter.functionIndex, waiter.inputBytes, this.#one, NO_TICKET);
+    this.predictor.predict(waiter, this.#one, NO_TICKET);
     // The target with all it had is what was waited for, even if runs are expected to take longer by now: everywhere.
     const asItWas = node === waiter.target && (this.#one.startState[0] as number) >= waiter.targetStartState && (this.#one.missingBytes[0] as number) <= waiter.targetMissingBytes;
     const asGood = asItWas || this.#options.localityGain * (this.#one.meanMs[0] as number) <= waiter.targetMs;
@@ -866,7 +875,7 @@ export class Scheduler implements InvocationHost {
     if (this.cluster.status[invocation.target] !== READY) return this.#reconsider(invocation, { type: 'TARGET_LOST', reason: 'targetLost' });
     if (entry.generation !== invocation.seenGeneration) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityGained' });
     this.#classifier.classify(invocation, entry, this.nowMs, candidates);
-    this.predictor.predict(entry.index, invocation.inputBytes, candidates, NO_TICKET);
+    this.predictor.predict(invocation, candidates, NO_TICKET);
     for (let row = 0; row < candidates.count && invocation.targetWasLocal; row++) {
       if (candidates.node[row] === invocation.target && candidates.local[row] === 0) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityLost' });
     }

@@ -41,6 +41,22 @@ export function findCycle(steps: readonly StepEdges[]): readonly string[] | unde
   return undefined;
 }
 
+/** For each step: the steps before it along the longest way, and how many it waits for. Of a graph without a cycle. */
+export function placesOf(steps: readonly StepEdges[]): ReadonlyMap<string, { readonly stage: number; readonly predecessors: number }> {
+  const byName = new Map(steps.map((step) => [step.name, step]));
+  const places = new Map<string, { stage: number; predecessors: number }>();
+  const placeOf = (step: StepEdges): { stage: number; predecessors: number } => {
+    const known = places.get(step.name);
+    if (known !== undefined) return known;
+    const before = step.after.flatMap((name) => byName.get(name) ?? []);
+    const place = { stage: before.reduce((stage, other) => Math.max(stage, placeOf(other).stage + 1), 0), predecessors: before.length };
+    places.set(step.name, place);
+    return place;
+  };
+  for (const step of steps) placeOf(step);
+  return places;
+}
+
 /** The steps that no other step waits for, in the order given. */
 export function terminalSteps<S extends StepEdges>(steps: readonly S[]): readonly S[] {
   const awaited = new Set(steps.flatMap((step) => step.after));

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { ALONE } from '../../src/core/invocation.ts';
 import { createMovingAveragePredictor } from '../../src/predictor/moving-average.ts';
 import { COLD, NO_SITUATION, NO_TICKET, PACKAGES, WARM, ZYGOTE, createPredictionRows, type Observation, type Predictor } from '../../src/predictor/predictor.ts';
 
@@ -10,7 +11,7 @@ function predict(predictor: Predictor, states: readonly number[], { inputBytes =
   rows.startState.set(states);
   rows.missingBytes.fill(missingBytes);
   for (const result of [rows.meanMs, rows.spreadMs, rows.p95Ms, rows.p99Ms, rows.source]) result.fill(255);
-  expect(predictor.predict(functionIndex, inputBytes, rows, NO_TICKET)).toBe(true);
+  expect(predictor.predict({ functionIndex, inputBytes, inputs: [], payloadBytes: 0, ...ALONE }, rows, NO_TICKET)).toBe(true);
   expect(rows.source.every((source) => source === 0)).toBe(true);
   return { mean: [...rows.meanMs], spread: [...rows.spreadMs], p95: [...rows.p95Ms], p99: [...rows.p99Ms] };
 }
@@ -52,7 +53,7 @@ describe('moving averages', () => {
       rows.count = 1;
       rows.startState[0] = ZYGOTE;
       rows.zygoteDistance[0] = zygoteDistance;
-      predictor.predict(0, 0, rows, NO_TICKET);
+      predictor.predict({ functionIndex: 0, inputBytes: 0, inputs: [], payloadBytes: 0, ...ALONE }, rows, NO_TICKET);
       return rows.meanMs[0]!;
     };
     expect([at(0), at(0.25), at(1)]).toEqual([0, 100, 400]);

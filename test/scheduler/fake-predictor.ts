@@ -23,7 +23,7 @@ export function createFakePredictor(): FakePredictor {
   const initMs: { [state: number]: number } = { [COLD]: 500, [PACKAGES]: 100, [ZYGOTE]: 20, [WARM]: 0 };
   const predictor: FakePredictor = {
     name: 'fake', runMs: 100, onNode: new Map(), initMs, atOnce: true, observed: [], situations: new Map(), excluded,
-    predict(_functionIndex, _inputBytes, rows, ticket) {
+    predict(_subject, rows, ticket) {
       if (!predictor.atOnce && ticket !== NO_TICKET) {
         asked.push(ticket);
         return false;
@@ -44,7 +44,10 @@ export function createFakePredictor(): FakePredictor {
     initialiseMs: (_functionIndex, state) => initMs[state] ?? 0,
     bytesPerMs: () => 1_000,
     observations: () => 1,
-    dispatched(_functionIndex, _inputBytes, rows, row) {
+    attach: () => {},
+    functionPut: () => {},
+    functionDeleted: () => {},
+    dispatched(_subject, rows, row) {
       predictor.situations.set(handles, rows.node[row]!);
       return handles++;
     },
