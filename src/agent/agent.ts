@@ -13,7 +13,7 @@ import { AgentServiceService, type AgentServiceServer, type DispatchCommand, typ
 import { unaryHandler } from '../rpc/handlers.ts';
 import { createRpcServer, formatAddress, rpcService, type RpcServer } from '../rpc/server.ts';
 import { lockDirectory } from '../store/directory-lock.ts';
-import type { AgentOptions } from './agent-options.ts';
+import type { AgentLog, AgentOptions } from './agent-options.ts';
 import { ProgramCache } from './packages/program-cache.ts';
 import { startDataThread } from './objects/data-thread.ts';
 import { DispatchHub } from './dispatch-hub.ts';
@@ -129,7 +129,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   const onStreams = (isOpen: boolean): void => {
     if (!isOpen) registration?.wake();
   };
-  const dispatch = new DispatchHub({ onCommand: (command) => obey(command, executor), onStream: onStreams, log });
+  const dispatch = new DispatchHub({ onCommand: (command) => obey(command, executor, store, log), onStream: onStreams, log });
   const executor: Executor = new Executor({ slots, pool, programs, store, fetcher, events: dispatch, log, onSlots: (released) => state?.slotsChanged(released) });
   const nodeMetrics = (resample: boolean): NodeMetrics => {
     machine = resample ? metrics.sample() : machine;
@@ -218,9 +218,13 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   return { name, grpcAddress, dataUrl, epoch, drain, stop, failed: thread.failed };
 }
 
-function obey(command: DispatchCommand, executor: Executor): void {
-  if (command.execute !== undefined) executor.execute(command.execute);
-  else if (command.cancel !== undefined) executor.cancel(command.cancel);
+function obey(command: DispatchCommand, executor: Executor, store: ObjectStore, log: AgentLog): void {
+  const { execute, cancel, retain, release } = command;
+  if (execute !== undefined) executor.execute(execute);
+  else if (cancel !== undefined) executor.cancel(cancel);
+  else if (retain !== undefined) {
+    if (!store.retain(retain.owner, retain.objectIds, retain.ttlMs)) log.warn({ owner: retain.owner, objects: retain.objectIds.length }, 'objects.notRetained');
+  } else if (release !== undefined) store.release(release.owner, release.objectIds);
 }
 
 async function fetchBundle(client: SchedulerClient | undefined, digest: string): Promise<Uint8Array> {

@@ -176,6 +176,8 @@ export class Executor {
     let outcome: SandboxOutcome | undefined;
     let error: MetronomeError | undefined;
     const deadlineTimer = command.deadlineUnixMs > 0 ? this.#endAt(running, command.deadlineUnixMs - unixNow(), () => new MetronomeError('DEADLINE_EXCEEDED', 'The deadline passed while the node worked on the invocation.', { component: 'agent' })) : undefined;
+    // Its workflow run may need them again: they stay when this invocation lets go of them.
+    if (command.owner !== '' && command.inputs.length > 0) this.#options.store.retain(command.owner, command.inputs.map(({ id }) => id), command.ownerTtlMs);
     try {
       if (command.inputs.length > 0) await this.#fetchInputs(running, measured, pinned);
       if (!lease.isWarm) await this.#startSandbox(running, measured);
@@ -383,6 +385,7 @@ export class Executor {
       }
       throw error;
     }
+    if (running.command.owner !== '') store.retain(running.command.owner, stored.map(({ id }) => id), running.command.ownerTtlMs);
     // Pinned only while its siblings might have pushed it out.
     for (const { id } of stored) store.unpin(id);
     return stored;

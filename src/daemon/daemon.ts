@@ -24,6 +24,7 @@ import { startLinks } from './links.ts';
 import { Recent } from './recent.ts';
 import { Recovery } from './recovery.ts';
 import { Registry } from './registry.ts';
+import { LEASE_MS, Retention } from './retention.ts';
 import { Work, type Cargo } from './work.ts';
 
 /** The part of a pino logger that the daemon uses. */
@@ -112,8 +113,10 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     });
     cleanUp.push(() => links.stop());
     const registry = new Registry({ store, scheduler, links, maxFunctions: config.limits.maxFunctions, nowMs });
+    const retention = new Retention({ nowMs, log, command: (command) => links.command(command), forHolders: (object, each) => scheduler.objects.forHolders(object, each) });
+    cleanUp.push(() => retention.stop());
     const work: Work = new Work({
-      scheduler, registry, store, nowMs, idPrefix, engine: config.scheduler.engine, log,
+      retention, scheduler, registry, store, nowMs, idPrefix, engine: config.scheduler.engine, log,
       post: (message) => post(message),
       acknowledge: (node, id) => links.command({ kind: 'acknowledge', node, id }),
       rememberInvocations: config.limits.rememberInvocations, maxWorkflowRuns: config.limits.maxWorkflowRuns, maxLive: config.limits.maxLive, maxPayloadBytes: config.limits.maxPayloadBytes,
@@ -140,8 +143,10 @@ export async function startDaemon(options: { readonly config: Config; readonly l
         execute: {
           invocationId: invocation.id, attempt: invocation.attempt, function: invocation.functionName, version: definition?.version ?? '', payload: cargo.payload as Buffer, contentType: cargo.contentType,
           inputs, holderUrls, deadlineUnixMs: Number.isFinite(invocation.expiresAtMs) ? invocation.expiresAtMs : 0, traceparent: cargo.traceparent,
+          owner: cargo.runId, ownerTtlMs: cargo.runId === '' ? 0 : LEASE_MS,
         },
       });
+      if (cargo.runId !== '') retention.dispatched(cargo.runId, node);
     }
 
     /** What must survive a restart is sent only after the store knows where it went. */
@@ -195,6 +200,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
           // What was decided before this snapshot and is not in it will not be sent any more: the link refuses it.
           connections[event.node] = event.connection;
           scheduler.nodeSnapshot(event.node, event.slots, event.running, Infinity);
+          retention.nodeReported(event.node, event.epoch);
           recovery.nodeReported(scheduler.cluster.name(event.node), event.node, event.epoch);
           return;
         case 'disconnected':

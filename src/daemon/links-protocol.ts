@@ -15,7 +15,9 @@ export type LinkCommand =
   /** `connection`: that of the node's last snapshot when it was decided; on a later one it is not sent, for the snapshot counts it as missing. */
   | { readonly kind: 'execute'; readonly node: number; readonly connection: number; readonly execute: ExecuteCommand }
   | { readonly kind: 'cancel'; readonly node: number; readonly id: string }
-  | { readonly kind: 'acknowledge'; readonly node: number; readonly id: string };
+  | { readonly kind: 'acknowledge'; readonly node: number; readonly id: string }
+  | { readonly kind: 'retain'; readonly node: number; readonly owner: string; readonly objectIds: string[]; readonly ttlMs: number }
+  | { readonly kind: 'release'; readonly node: number; readonly owner: string; readonly objectIds: string[] };
 
 /** From the loop to the thread. */
 export type LinksRequest =

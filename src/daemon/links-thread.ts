@@ -278,7 +278,9 @@ port.on('message', (request: LinksRequest) => {
           const { payload } = item.execute;
           link.execute({ execute: { ...item.execute, payload: Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength), definition: undefined } }, item.connection);
         } else if (item.kind === 'cancel') link.send({ cancel: item.id });
-        else link.send({ acknowledge: item.id });
+        else if (item.kind === 'acknowledge') link.send({ acknowledge: item.id });
+        else if (item.kind === 'retain') link.send({ retain: { owner: item.owner, objectIds: item.objectIds, ttlMs: item.ttlMs } });
+        else link.send({ release: { owner: item.owner, objectIds: item.objectIds } });
       }
       return;
     case 'connect': {

@@ -15,6 +15,7 @@ import { placesOf } from '../workflow/graph.ts';
 import { createWorkflowRun, type StepCall, type WorkflowOutcome, type WorkflowRun } from '../workflow/run.ts';
 import { toInvocation, toResponse } from './messages.ts';
 import type { Registry } from './registry.ts';
+import type { Retention } from './retention.ts';
 
 /** What the daemon carries along with an invocation. */
 export interface Cargo {
@@ -70,6 +71,7 @@ export interface WorkOptions {
   readonly store: Store;
   readonly post: (message: LoopMessage) => void;
   readonly acknowledge: (node: number, id: string) => void;
+  readonly retention: Retention;
   readonly nowMs: () => number;
   readonly idPrefix: string;
   readonly engine: 'table' | 'xstate';
@@ -202,10 +204,12 @@ export class Work {
           const called = run.calls.get(call);
           if (called !== undefined) scheduler.cancel(called, run.cancelError ?? { code: 'CANCELLED', message: `The workflow run ${id} ended before this step did.`, component: 'scheduler', invocationId: called });
         },
+        onUnneeded: (objects) => this.#o.retention.unneeded(id, objects),
         onEnd: (outcome) => this.#endRun(run, outcome),
       }),
     };
     this.runs.set(id, run);
+    this.#o.retention.begin(id, item.inputs);
     run.expiry = setTimeout(() => this.#cancelRun(run, { code: 'DEADLINE_EXCEEDED', message: `The workflow "${spec.name}" did not end in time.`, component: 'scheduler', invocationId: id }), Math.max(0, deadlineAtMs - arrivedAtMs));
     if (!owner.durable) run.workflow.start();
     else {
@@ -244,6 +248,7 @@ export class Work {
   #endRun(run: Run, outcome: WorkflowOutcome): void {
     clearTimeout(run.expiry);
     this.runs.delete(run.id);
+    this.#o.retention.end(run.id);
     const now = this.#o.nowMs();
     const error: ErrorRecord | undefined = outcome.kind === 'completed' ? undefined : outcome.kind === 'failed' ? (run.cancelError ?? outcome.error) : (run.cancelError ?? { code: 'CANCELLED', message: 'The workflow run was cancelled.', component: 'scheduler', invocationId: run.id });
     if (outcome.kind === 'completed') run.machine.send({ type: 'STEPS_COMPLETED' });
@@ -377,6 +382,7 @@ export class Work {
     const { run } = cargo;
     if (run !== undefined) {
       run.calls.delete(cargo.call);
+      if (response !== undefined) this.#o.retention.produced(run.id, response.outputs);
       // Remembered steps must not keep the whole run with all its payloads.
       cargo.run = undefined;
       run.ended.push(toInvocation(invocation, scheduler.cluster, invocation.endedAtMs, { runId: run.id, step: cargo.step }, false));

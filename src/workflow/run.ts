@@ -78,6 +78,8 @@ export interface WorkflowRunOptions {
   readonly submit: (call: StepCall) => void;
   /** Cancels a call that is under way; its completion no longer matters. */
   readonly cancelCall: (call: number) => void;
+  /** No later step reads these objects; not called for what the run ends with, nor once it has ended. */
+  readonly onUnneeded?: (objects: readonly ObjectRef[]) => void;
   /** The end; called exactly once, after every call that was still under way was cancelled. */
   readonly onEnd: (outcome: WorkflowOutcome) => void;
   /** Largest payload of a call or of the result, bytes. @default 1 MiB */
@@ -212,10 +214,18 @@ export function createWorkflowRun(options: WorkflowRunOptions): WorkflowRun {
   const complete = (state: StepState): void => {
     state.state = 'completed';
     unfinished--;
+    if (options.onUnneeded !== undefined) tellUnneeded(state, options.onUnneeded);
     for (const successor of state.successors) {
       successor.awaited--;
       if (successor.awaited === 0) ready.push(successor);
     }
+  };
+
+  /** What only this step and others that have completed read is not needed any more. */
+  const tellUnneeded = (state: StepState, tell: (objects: readonly ObjectRef[]) => void): void => {
+    const isOver = (readers: readonly StepState[]): boolean => readers.every((reader) => reader.state === 'completed');
+    for (const predecessor of state.predecessors) if (isOver(predecessor.successors)) tell(predecessor.parts.flatMap((part) => part?.outputs ?? []));
+    if (state.predecessors.length === 0 && isOver(states.filter(({ predecessors }) => predecessors.length === 0))) tell(options.inputs);
   };
 
   const finish = (): void => {

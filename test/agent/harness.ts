@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { credentials, type ClientDuplexStream, type ClientReadableStream } from '@grpc/grpc-js';
 import { create } from 'tar';
 import { startAgent, type AgentOptions, type RunningAgent } from '../../src/agent/agent.ts';
-import { AgentServiceClient, type DispatchEvent, type DispatchRequest, type DispatchResponse, type Execute, type Result, type WatchStateResponse } from '../../src/rpc/gen/metronome/v1/agent.ts';
+import { AgentServiceClient, type DispatchCommand, type DispatchEvent, type DispatchRequest, type DispatchResponse, type Execute, type Result, type WatchStateResponse } from '../../src/rpc/gen/metronome/v1/agent.ts';
 import type { ObjectRef } from '../../src/rpc/gen/metronome/v1/common.ts';
 import { FunctionMessage, FunctionSpec } from '../../src/rpc/gen/metronome/v1/function.ts';
 
@@ -149,7 +149,7 @@ export class TestClient {
       commands: [{
         execute: {
           attempt: 1, function: execute.definition?.spec?.name ?? '', version: execute.definition?.version ?? '', payload: Buffer.alloc(0), contentType: 'application/json',
-          inputs: [], holderUrls: {}, deadlineUnixMs: 0, traceparent: '', definition: undefined, ...execute, invocationId,
+          inputs: [], holderUrls: {}, deadlineUnixMs: 0, traceparent: '', definition: undefined, owner: '', ownerTtlMs: 0, ...execute, invocationId,
         },
       }],
     });
@@ -157,7 +157,11 @@ export class TestClient {
   }
 
   cancel(invocationId: string): void {
-    this.#dispatch.write({ commands: [{ cancel: invocationId }] });
+    this.command({ cancel: invocationId });
+  }
+
+  command(command: DispatchCommand): void {
+    this.#dispatch.write({ commands: [command] });
   }
 
   acknowledge(invocationId: string): void {

@@ -2,14 +2,16 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { chmod, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { startDataThread } from '../../src/agent/objects/data-thread.ts';
+import { Leases } from '../../src/agent/objects/leases.ts';
 import { ObjectFetcher } from '../../src/agent/objects/object-fetch.ts';
 import { ObjectStore } from '../../src/agent/objects/object-store.ts';
+import type { StoreListing } from '../../src/agent/objects/data-protocol.ts';
 import type { StoredObject } from '../../src/agent/objects/stored-object.ts';
 import type { ObjectRef } from '../../src/rpc/gen/metronome/v1/common.ts';
 import { defineFunction, json, putObject, silent, tempDir, testAgent } from './harness.ts';
@@ -109,6 +111,21 @@ describe('a function', () => {
     expect(second.result.fetchedBytes).toBe(0);
   });
 
+  it('that is a step leaves its inputs and outputs leased to its workflow run', async () => {
+    await using node = await testAgent({ objectQuotaBytes: 1024 ** 2 });
+    const listing = async (): Promise<StoreListing> => (await (await fetch(`${node.agent.dataUrl}/objects`)).json()) as StoreListing;
+    const input = await putObject(node.agent.dataUrl, 'words.txt', 'words');
+    const { result } = await node.client.run(await defineFunction('hello.mjs#upper'), {}, { inputs: [input], owner: 'run-1', ownerTtlMs: 60_000 });
+    const kept = [input, ...result.outputs].map(({ id }) => id);
+    await putObject(node.agent.dataUrl, 'filler', Buffer.alloc(1024 ** 2 - 1_000));
+    expect((await listing()).objects.filter(({ owners }) => owners.includes('run-1')).map(({ id }) => id).sort()).toEqual(kept.toSorted());
+    expect((await fetch(`${node.agent.dataUrl}/objects/${input.id}`, { method: 'DELETE' })).status).toBe(409);
+    node.client.command({ release: { owner: 'run-1', objectIds: [input.id] } });
+    node.client.command({ retain: { owner: 'run-2', objectIds: [result.outputs[0]?.id ?? ''], ttlMs: 60_000 } });
+    node.client.command({ release: { owner: 'run-1', objectIds: [] } });
+    await expect.poll(async () => (await listing()).heldBytes).toBe(1);
+  });
+
   it('whose input is lost is told so by the name of the maker', async () => {
     await using node = await testAgent();
     const input = reference('obj-gone', Buffer.from('x'), ['node-7']);
@@ -199,6 +216,92 @@ describe('the store', () => {
     box.store.unpin(a.id);
     await put(box.store, '0123456789');
     expect(box.store.has(a.id)).toBe(false);
+  });
+
+  it('keeps what a workflow run leases, here or still to come, until it is released or not renewed in time', async () => {
+    await using box = await openStore(30);
+    const a = await put(box.store, '0123456789');
+    box.store.retain('run-1', [a.id, 'obj-coming'], 60_000);
+    box.store.retain('run-2', [a.id], 60_000);
+    const incoming = box.store.begin(10);
+    await writeFile(incoming.path, '0123456789');
+    await incoming.commit({ id: 'obj-coming', name: 'c', sizeBytes: 10, digest: sha256(Buffer.from('0123456789')) });
+    await put(box.store, '0123456789');
+    const last = await put(box.store, '0123456789');
+    expect(box.store.list().map(({ id }) => id)).toEqual([a.id, 'obj-coming', last.id]);
+    await expect(put(box.store, '01234567890123456789')).rejects.toMatchObject({ code: 'STORE_FULL', message: expect.stringContaining('20 B held by running work') });
+    expect(() => box.store.delete(a.id)).toThrow(expect.objectContaining({ code: 'IN_USE' }));
+    box.store.release('run-1');
+    expect(box.store.heldBytes).toBe(10);
+    await put(box.store, '01234567890123456789');
+    expect(box.store.list().map(({ id }) => id)[0]).toBe(a.id);
+    box.store.release('run-2', [a.id]);
+    box.store.retain('run-3', [a.id], 100);
+    expect(box.store.listing()).toMatchObject({ heldBytes: 10, count: 2, objects: [{ owners: [] }, { id: a.id, owners: ['run-3'], pins: 0 }] });
+    await expect.poll(() => box.store.heldBytes, { timeout: 10_000 }).toBe(0);
+  });
+
+  it('refuses leases beyond its bound instead of growing without end', () => {
+    const leases = new Leases(() => {}, () => {});
+    const ids = Array.from({ length: 500_001 }, (_, i) => `obj-${i}`);
+    expect(leases.retain('run-1', ids, 1)).toBe(false);
+    expect(leases.size).toBe(500_000);
+    leases.expire(2);
+    expect(leases.size).toBe(0);
+  });
+
+  it('drops what was not used for its time to live, but nothing that is held', async () => {
+    await using box = await openStore(1_000, 500);
+    const [idle, held] = [await put(box.store, 'idle'), await put(box.store, 'held')];
+    box.store.pin(held.id);
+    await expect.poll(() => box.removed, { timeout: 10_000 }).toEqual([idle.id]);
+    box.store.unpin(held.id);
+    await expect.poll(() => box.removed, { timeout: 10_000 }).toEqual([idle.id, held.id]);
+  });
+
+  it('drops copies of other nodes before what was made here, among those that were used least recently', async () => {
+    await using box = await openStore(30);
+    const made = await put(box.store, '0123456789');
+    const incoming = box.store.begin(10);
+    await writeFile(incoming.path, '0123456789');
+    const copy = await incoming.commit({ id: 'obj-copy', name: 'c', sizeBytes: 10, digest: sha256(Buffer.from('0123456789')), isCopy: true });
+    await put(box.store, '0123456789');
+    await put(box.store, '0123456789');
+    expect(box.removed).toEqual([copy.id]);
+    await put(box.store, '0123456789');
+    expect(box.removed).toEqual([copy.id, made.id]);
+  });
+
+  it('notices a file that was touched, keeps it if its bytes are the same and drops it if they are not', async () => {
+    await using box = await openStore();
+    const [same, other] = [await put(box.store, 'same'), await put(box.store, 'other')];
+    for (const { path } of [same, other]) await chmod(path, 0o644);
+    await writeFile(same.path, 'same');
+    await writeFile(other.path, 'ither');
+    expect([box.store.looksSound(same.id), box.store.looksSound(other.id)]).toEqual([false, false]);
+    expect([(await box.store.use(same.id))?.id, await box.store.use(other.id)]).toEqual([same.id, undefined]);
+    expect([box.store.looksSound(same.id), box.removed]).toEqual([true, [other.id]]);
+  });
+
+  it('takes in no file that is replaced or written to meanwhile', async () => {
+    await using box = await openStore();
+    const path = join(box.dir, 'output');
+    await symlink('/etc/hostname', path);
+    await expect(box.store.adopt(path, 'x')).rejects.toMatchObject({ code: 'OBJECT_CORRUPT' });
+    await rm(path);
+    await writeFile(path, 'x'.repeat(300_000));
+    const store = await ObjectStore.open({
+      dir: join(box.dir, 'second'), node: 'here', quotaBytes: 1024 ** 2, ttlMs: 0, onAdded: () => {}, onRemoved: () => {},
+      // The function writes while the file is hashed.
+      digestOf: async (file) => {
+        const found = await thread.digestOf(file);
+        await writeFile(file, 'y'.repeat(300_000));
+        return found;
+      },
+    });
+    await expect(store.adopt(path, 'x')).rejects.toMatchObject({ code: 'OBJECT_CORRUPT' });
+    expect([store.count, store.usedBytes]).toEqual([0, 0]);
+    await store.close();
   });
 
   it('has its objects again after a restart, without halves, and obeys a smaller quota', async () => {

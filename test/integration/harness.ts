@@ -81,7 +81,7 @@ export interface ClusterOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   /** Agents as processes of their own, which can be killed. */
   readonly processes?: boolean;
-  readonly agent?: Partial<Pick<Parameters<typeof startAgent>[0], 'memoryMb' | 'keepAliveMs' | 'maxResultBytes' | 'logBytes'>>;
+  readonly agent?: Partial<Pick<Parameters<typeof startAgent>[0], 'memoryMb' | 'keepAliveMs' | 'maxResultBytes' | 'logBytes' | 'objectQuotaBytes'>>;
 }
 
 /** Starts a system and waits until all nodes are ready. */

@@ -281,3 +281,28 @@ describe('failure and cancellation', () => {
     expect(() => start([{ name: 'a', after: ['x'] }])).toThrow(/unknown step "x"/);
   });
 });
+
+describe('objects that nobody needs any more', () => {
+  it('are told when the last step that reads them has completed, and never for the end of the run', () => {
+    const gone: string[] = [];
+    const bench = start([{ name: 'a' }, { name: 'b', after: ['a'] }, { name: 'c', after: ['a'] }, { name: 'd', after: ['b', 'c'] }], { onUnneeded: (objects) => gone.push(...ids(objects)) });
+    bench.complete('a', 1, [object('from-a')]);
+    expect(gone).toEqual(['in']);
+    bench.complete('b', 1, [object('from-b')]);
+    expect(gone).toEqual(['in']);
+    bench.complete('c', 1, [object('from-c')]);
+    expect(gone).toEqual(['in', 'from-a']);
+    bench.complete('d', 1, [object('from-d')]);
+    expect(gone).toEqual(['in', 'from-a', 'from-b', 'from-c']);
+    expect(bench.ends).toHaveLength(1);
+  });
+
+  it('of the run itself are needed until all first steps have completed', () => {
+    const gone: string[] = [];
+    const bench = start([{ name: 'a' }, { name: 'b' }], { onUnneeded: (objects) => gone.push(...ids(objects)) });
+    bench.complete('b', 1);
+    expect(gone).toEqual([]);
+    bench.complete('a', 1);
+    expect(gone).toEqual(['in']);
+  });
+});

@@ -3,7 +3,7 @@
  * nowhere else, so that a transfer never stands between an invocation and its warm sandbox.
  */
 import { createHash } from 'node:crypto';
-import { open } from 'node:fs/promises';
+import { constants, open } from 'node:fs/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { MetronomeError } from '../../core/errors.ts';
 import { CallLine, type LinePort } from './call-line.ts';
@@ -45,7 +45,8 @@ const agent: CallLine<StoreCalls, DataThreadCalls> = new CallLine<StoreCalls, Da
 });
 
 async function digestOf(path: string): Promise<FileDigest> {
-  const file = await open(path, 'r');
+  // An output may lie where a function can still put a link or a pipe in its place.
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     const hash = createHash('sha256');
     const buffer = Buffer.allocUnsafe(HASH_CHUNK_BYTES);

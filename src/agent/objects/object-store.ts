@@ -7,7 +7,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
-import { chmod, chown, copyFile, mkdir, open, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { constants, copyFile, lstat, mkdir, open, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MetronomeError } from '../../core/errors.ts';
 import { formatBytes } from '../../core/units.ts';
@@ -53,6 +53,8 @@ interface Entry extends StoredObject {
   verifiedAtMs: number;
 }
 
+/** A pipe in the place of a file must not hold up the opener. */
+const READ_NO_LINKS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const isRoot = process.getuid?.() === 0;
 
 /** What enters the store. */
@@ -61,6 +63,8 @@ export interface ObjectMeta extends FileDigest {
   readonly name: string;
   /** It came from another node. @default false */
   readonly isCopy?: boolean;
+  /** Of the file before it was hashed; another one now: it was written to meanwhile. */
+  readonly mtimeMs?: number;
 }
 
 /** Room and a place for bytes on their way in. Exactly one of commit and abort must be called. */
@@ -325,11 +329,13 @@ export class ObjectStore {
 
   /** Moves a file in, by rename where the file system allows. It is gone from its place afterwards, unless this rejects (STORE_FULL). */
   async adopt(path: string, name: string): Promise<StoredObject> {
-    const { size } = await stat(path);
+    const found = await lstat(path);
+    if (!found.isFile()) throw new MetronomeError('OBJECT_CORRUPT', `${JSON.stringify(name)} is no regular file.`, { component: 'agent' });
+    const { size, mtimeMs } = found;
     this.#reserve(size);
     try {
-      const found = size <= HASHED_HERE_BYTES ? await digestOfSmall(path) : await this.#options.digestOf(path);
-      return await this.#enter(path, { id: this.newId(), name, ...found });
+      const hashed = size <= HASHED_HERE_BYTES ? await digestOfSmall(path) : await this.#options.digestOf(path);
+      return await this.#enter(path, { id: this.newId(), name, mtimeMs, ...hashed });
     } finally {
       this.#reservedBytes -= size;
     }
@@ -411,18 +417,24 @@ export class ObjectStore {
     // An object that was dropped and comes again must not lose its file to its own removal.
     await this.#removals.get(id);
     try {
-      const made = await stat(path);
-      if (made.size !== sizeBytes) throw new MetronomeError('OBJECT_CORRUPT', `The file of the object "${id}" had ${sizeBytes} bytes and has ${made.size} now. Close an output before the handler returns.`, { component: 'agent' });
+      const made = await lstat(path);
+      if (!made.isFile()) throw new MetronomeError('OBJECT_CORRUPT', `The file of the object "${id}" is no regular file any more.`, { component: 'agent' });
+      if (made.size !== sizeBytes || (meta.mtimeMs ?? made.mtimeMs) !== made.mtimeMs) throw new MetronomeError('OBJECT_CORRUPT', `The file of the object "${id}" changed while it was taken in (${made.size} bytes, hashed ${sizeBytes}). Close outputs before the handler returns.`, { component: 'agent' });
       // A file of another file system is copied before anything else is done.
       const source = made.dev === this.#device ? path : await this.#bring(path);
-      const { mtimeMs } = source === path ? made : await stat(source);
+      const { mtimeMs } = source === path ? made : await lstat(source);
       // Inputs are hard links to this file; nobody should write to it by mistake, and every sandbox must be able to read it.
-      await chmod(source, 0o444);
-      if (isRoot && made.uid !== 0) await chown(source, 0, 0);
+      await makeReadOnly(source);
       await writeFile(temporary, JSON.stringify({ name, sizeBytes, digest, isCopy, mtimeMs }));
       // The description first: a data file without one is dropped at the next start, the other way round as well.
       await rename(temporary, sidecar);
       await rename(source, target);
+      // Whoever made it may still live, and may have put something else in its place.
+      const placed = await lstat(target);
+      if (source === path && (placed.ino !== made.ino || !placed.isFile())) {
+        await rm(target, { force: true });
+        throw new MetronomeError('OBJECT_CORRUPT', `The file of the object "${id}" was replaced while it was taken in.`, { component: 'agent' });
+      }
       if (source !== path) await rm(path, { force: true });
       const entry: Entry = { id, name, sizeBytes, digest, path: target, mtimeMs, isCopy, usedAtMs: performance.now(), verifiedAtMs: performance.now() };
       const former = this.#objects.get(id);
@@ -470,8 +482,19 @@ export class ObjectStore {
   }
 }
 
+/** By a handle that follows no link: the path lies where a function may still write. */
+async function makeReadOnly(path: string): Promise<void> {
+  const file = await open(path, READ_NO_LINKS);
+  try {
+    await file.chmod(0o444);
+    if (isRoot && (await file.stat()).uid !== 0) await file.chown(0, 0);
+  } finally {
+    await file.close();
+  }
+}
+
 async function digestOfSmall(path: string): Promise<FileDigest> {
-  const file = await open(path, 'r');
+  const file = await open(path, READ_NO_LINKS);
   try {
     const content = await file.readFile();
     return { sizeBytes: content.length, digest: createHash('sha256').update(content).digest('hex') };

@@ -174,7 +174,33 @@ export interface DispatchCommand {
     | string
     | undefined;
   /** The result of this invocation id arrived and is safe; forget it. */
-  acknowledge?: string | undefined;
+  acknowledge?:
+    | string
+    | undefined;
+  /** Keep these objects for a workflow run. */
+  retain?:
+    | Retain
+    | undefined;
+  /** A workflow run no longer needs these objects. */
+  release?: Release | undefined;
+}
+
+/** A lease on objects: they are not pushed out while it lasts. It ends by Release, or when it is not renewed in time. */
+export interface Retain {
+  /** Workflow run. */
+  owner: string;
+  /** Ids of the objects, here or still to come; they are added to what the owner has. */
+  objectIds: string[];
+  /** How long the whole lease of the owner lasts from now, milliseconds. */
+  ttlMs: number;
+}
+
+/** Ends leases. */
+export interface Release {
+  /** Workflow run. */
+  owner: string;
+  /** Ids of the objects; empty: all that the owner has. */
+  objectIds: string[];
 }
 
 /** One run of one function. */
@@ -200,7 +226,13 @@ export interface Execute {
   /** W3C trace context. */
   traceparent: string;
   /** The spec and bundle digest; present in the first Execute of a version on a stream. */
-  definition?: FunctionMessage | undefined;
+  definition?:
+    | FunctionMessage
+    | undefined;
+  /** Workflow run that it is a step of: the node leases its inputs and outputs to it at once. Empty: none. */
+  owner: string;
+  /** How long that lease lasts if nobody renews it, milliseconds. */
+  ownerTtlMs: number;
 }
 
 export interface Execute_HolderUrlsEntry {
@@ -1757,7 +1789,7 @@ export const DispatchRequest: MessageFns<DispatchRequest> = {
 };
 
 function createBaseDispatchCommand(): DispatchCommand {
-  return { execute: undefined, cancel: undefined, acknowledge: undefined };
+  return { execute: undefined, cancel: undefined, acknowledge: undefined, retain: undefined, release: undefined };
 }
 
 export const DispatchCommand: MessageFns<DispatchCommand> = {
@@ -1770,6 +1802,12 @@ export const DispatchCommand: MessageFns<DispatchCommand> = {
     }
     if (message.acknowledge !== undefined) {
       writer.uint32(26).string(message.acknowledge);
+    }
+    if (message.retain !== undefined) {
+      Retain.encode(message.retain, writer.uint32(34).fork()).join();
+    }
+    if (message.release !== undefined) {
+      Release.encode(message.release, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -1811,6 +1849,22 @@ export const DispatchCommand: MessageFns<DispatchCommand> = {
             message.acknowledge = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.retain = Retain.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.release = Release.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1828,6 +1882,8 @@ export const DispatchCommand: MessageFns<DispatchCommand> = {
       execute: isSet(object.execute) ? Execute.fromJSON(object.execute) : undefined,
       cancel: isSet(object.cancel) ? globalThis.String(object.cancel) : undefined,
       acknowledge: isSet(object.acknowledge) ? globalThis.String(object.acknowledge) : undefined,
+      retain: isSet(object.retain) ? Retain.fromJSON(object.retain) : undefined,
+      release: isSet(object.release) ? Release.fromJSON(object.release) : undefined,
     };
   },
 
@@ -1842,6 +1898,12 @@ export const DispatchCommand: MessageFns<DispatchCommand> = {
     if (message.acknowledge !== undefined) {
       obj.acknowledge = message.acknowledge;
     }
+    if (message.retain !== undefined) {
+      obj.retain = Retain.toJSON(message.retain);
+    }
+    if (message.release !== undefined) {
+      obj.release = Release.toJSON(message.release);
+    }
     return obj;
   },
 
@@ -1855,6 +1917,210 @@ export const DispatchCommand: MessageFns<DispatchCommand> = {
       : undefined;
     message.cancel = object.cancel ?? undefined;
     message.acknowledge = object.acknowledge ?? undefined;
+    message.retain = (object.retain !== undefined && object.retain !== null)
+      ? Retain.fromPartial(object.retain)
+      : undefined;
+    message.release = (object.release !== undefined && object.release !== null)
+      ? Release.fromPartial(object.release)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRetain(): Retain {
+  return { owner: "", objectIds: [], ttlMs: 0 };
+}
+
+export const Retain: MessageFns<Retain> = {
+  encode(message: Retain, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.owner !== "") {
+      writer.uint32(10).string(message.owner);
+    }
+    for (const v of message.objectIds) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.ttlMs !== 0) {
+      writer.uint32(25).double(message.ttlMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Retain {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRetain();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.owner = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.objectIds.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.ttlMs = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Retain {
+    return {
+      owner: isSet(object.owner) ? globalThis.String(object.owner) : "",
+      objectIds: globalThis.Array.isArray(object?.objectIds)
+        ? object.objectIds.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.object_ids)
+        ? object.object_ids.map((e: any) => globalThis.String(e))
+        : [],
+      ttlMs: isSet(object.ttlMs)
+        ? globalThis.Number(object.ttlMs)
+        : isSet(object.ttl_ms)
+        ? globalThis.Number(object.ttl_ms)
+        : 0,
+    };
+  },
+
+  toJSON(message: Retain): unknown {
+    const obj: any = {};
+    if (message.owner !== "") {
+      obj.owner = message.owner;
+    }
+    if (message.objectIds?.length) {
+      obj.objectIds = message.objectIds;
+    }
+    if (message.ttlMs !== 0) {
+      obj.ttlMs = floatToJson(message.ttlMs);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Retain>, I>>(base?: I): Retain {
+    return Retain.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Retain>, I>>(object: I): Retain {
+    const message = createBaseRetain();
+    message.owner = object.owner ?? "";
+    message.objectIds = object.objectIds?.map((e) => e) || [];
+    message.ttlMs = object.ttlMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseRelease(): Release {
+  return { owner: "", objectIds: [] };
+}
+
+export const Release: MessageFns<Release> = {
+  encode(message: Release, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.owner !== "") {
+      writer.uint32(10).string(message.owner);
+    }
+    for (const v of message.objectIds) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Release {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRelease();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.owner = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.objectIds.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Release {
+    return {
+      owner: isSet(object.owner) ? globalThis.String(object.owner) : "",
+      objectIds: globalThis.Array.isArray(object?.objectIds)
+        ? object.objectIds.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.object_ids)
+        ? object.object_ids.map((e: any) => globalThis.String(e))
+        : [],
+    };
+  },
+
+  toJSON(message: Release): unknown {
+    const obj: any = {};
+    if (message.owner !== "") {
+      obj.owner = message.owner;
+    }
+    if (message.objectIds?.length) {
+      obj.objectIds = message.objectIds;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Release>, I>>(base?: I): Release {
+    return Release.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Release>, I>>(object: I): Release {
+    const message = createBaseRelease();
+    message.owner = object.owner ?? "";
+    message.objectIds = object.objectIds?.map((e) => e) || [];
     return message;
   },
 };
@@ -1872,6 +2138,8 @@ function createBaseExecute(): Execute {
     deadlineUnixMs: 0,
     traceparent: "",
     definition: undefined,
+    owner: "",
+    ownerTtlMs: 0,
   };
 }
 
@@ -1909,6 +2177,12 @@ export const Execute: MessageFns<Execute> = {
     }
     if (message.definition !== undefined) {
       FunctionMessage.encode(message.definition, writer.uint32(90).fork()).join();
+    }
+    if (message.owner !== "") {
+      writer.uint32(98).string(message.owner);
+    }
+    if (message.ownerTtlMs !== 0) {
+      writer.uint32(105).double(message.ownerTtlMs);
     }
     return writer;
   },
@@ -2017,6 +2291,22 @@ export const Execute: MessageFns<Execute> = {
             message.definition = FunctionMessage.decode(reader, reader.uint32());
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.owner = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 105) {
+              break;
+            }
+
+            message.ownerTtlMs = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2080,6 +2370,12 @@ export const Execute: MessageFns<Execute> = {
         : 0,
       traceparent: isSet(object.traceparent) ? globalThis.String(object.traceparent) : "",
       definition: isSet(object.definition) ? FunctionMessage.fromJSON(object.definition) : undefined,
+      owner: isSet(object.owner) ? globalThis.String(object.owner) : "",
+      ownerTtlMs: isSet(object.ownerTtlMs)
+        ? globalThis.Number(object.ownerTtlMs)
+        : isSet(object.owner_ttl_ms)
+        ? globalThis.Number(object.owner_ttl_ms)
+        : 0,
     };
   },
 
@@ -2124,6 +2420,12 @@ export const Execute: MessageFns<Execute> = {
     if (message.definition !== undefined) {
       obj.definition = FunctionMessage.toJSON(message.definition);
     }
+    if (message.owner !== "") {
+      obj.owner = message.owner;
+    }
+    if (message.ownerTtlMs !== 0) {
+      obj.ownerTtlMs = floatToJson(message.ownerTtlMs);
+    }
     return obj;
   },
 
@@ -2153,6 +2455,8 @@ export const Execute: MessageFns<Execute> = {
     message.definition = (object.definition !== undefined && object.definition !== null)
       ? FunctionMessage.fromPartial(object.definition)
       : undefined;
+    message.owner = object.owner ?? "";
+    message.ownerTtlMs = object.ownerTtlMs ?? 0;
     return message;
   },
 };
