@@ -20,7 +20,7 @@ const CHARACTERS_PER_BYTE = { docx: 0.75, pptx: 0.24, pdf: 0.64, xlsx: 1.18, htm
 const MAX_CHARACTERS = 600_000;
 
 /**
- * Writes a document of about `bytes` bytes to `path`. Returns the truth: { path, kind, bytes, blocks }, where blocks are
+ * Writes a document of about `bytes` bytes to `path`. Returns the truth: { path, kind, bytes, payload, blocks }, where blocks are
  * { type: 'heading', level, text }, { type: 'paragraph', text }, { type: 'list', items: [{ level, text }] } and { type: 'table', rows }.
  * @param {{ path: string, bytes: number, seed?: number, kind?: string }} options
  */
@@ -29,7 +29,7 @@ export async function makeInput({ path, bytes, seed = 1, kind = extname(path).sl
   const random = createRandom(seed);
   const { file, blocks } = WRITERS[kind]({ random, characters: bytes * CHARACTERS_PER_BYTE[kind], bytes });
   await writeFile(path, file);
-  return { path, kind, bytes: (await stat(path)).size, blocks };
+  return { path, kind, bytes: (await stat(path)).size, payload: null, blocks };
 }
 
 const WRITERS = {

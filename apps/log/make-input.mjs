@@ -6,6 +6,9 @@ import { open } from 'node:fs/promises';
 import { createRandom, normal, runAsProgram } from '../input-maker.mjs';
 
 const CHUNK_BYTES = 1 << 20;
+/** Bytes that one analyze step should get, and the most steps. */
+const PART_BYTES = 4_000_000;
+const MAX_PARTS = 8;
 const PATHS = ['/', '/index.html', '/login', '/cart', '/search?q=metronome', '/static/app.js', '/static/site.css', '/img/logo.png', '/api/v1/items', '/api/v1/items/42', '/checkout', '/favicon.ico', '/docs/start', '/feed.xml'];
 const METHODS = ['GET', 'GET', 'GET', 'GET', 'GET', 'GET', 'POST', 'HEAD'];
 const AGENTS = ['Mozilla/5.0 (X11; Linux x86_64)', 'Mozilla/5.0 (Macintosh)', 'Mozilla/5.0 (Windows NT 10.0)', 'curl/8.5.0', 'Googlebot/2.1'];
@@ -16,7 +19,7 @@ const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', '
 
 /**
  * Writes a log of at least `bytes` bytes (the last line may go over) to `path`.
- * Returns the truth: { path, lines, bytes, responseBytes, statusClasses, distinctAddresses, topAddresses, latencyMs }.
+ * Returns the truth: { path, payload, lines, bytes, responseBytes, statusClasses, distinctAddresses, topAddresses, latencyMs }.
  * @param {{ path: string, bytes: number, seed?: number, addresses?: number, latency?: boolean }} options
  */
 export async function makeInput({ path, bytes, seed = 1, addresses = 10_000, latency = true }) {
@@ -84,6 +87,7 @@ export async function makeInput({ path, bytes, seed = 1, addresses = 10_000, lat
   const at = (p) => latencies[Math.min(latencies.length - 1, Math.floor(p * latencies.length))] / 1000;
   return {
     path,
+    payload: { parts: Math.min(MAX_PARTS, Math.max(2, Math.ceil(written / PART_BYTES))) },
     lines,
     bytes: written,
     responseBytes,

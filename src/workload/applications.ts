@@ -8,7 +8,7 @@ import { pathToFileURL } from 'node:url';
 import { MetronomeError, suggest } from '../core/errors.ts';
 
 /** Names of the applications, which are also their folders. */
-export const APPLICATIONS = ['log', 'document'] as const;
+export const APPLICATIONS = ['log', 'document', 'inference'] as const;
 
 /** The name of an application. */
 export type ApplicationName = (typeof APPLICATIONS)[number];
@@ -63,31 +63,18 @@ interface Shape {
   readonly functions: readonly string[];
   /** Name of the file; its ending may depend on the seed. */
   fileName(seed: number): string;
-  payload(sizeBytes: number): unknown;
 }
 
-/** Bytes of a log that one analyze step gets, and the most steps. */
-const LOG_PART_BYTES = 4_000_000;
-const MAX_FAN_OUT = 8;
 const DOCUMENT_KINDS = ['docx', 'xlsx', 'pptx', 'pdf', 'html', 'csv'] as const;
 
 const SHAPES: Readonly<Record<ApplicationName, Shape>> = {
-  log: {
-    workflow: 'log-analysis',
-    functions: ['log-split', 'log-analyze', 'log-merge'],
-    fileName: (seed) => `access-${seed}.log`,
-    payload: (sizeBytes) => ({ parts: Math.min(MAX_FAN_OUT, Math.max(2, Math.ceil(sizeBytes / LOG_PART_BYTES))) }),
-  },
-  document: {
-    workflow: 'any2md',
-    functions: ['any2md-validate', 'any2md-process'],
-    fileName: (seed) => `document-${seed}.${DOCUMENT_KINDS[Math.abs(seed) % DOCUMENT_KINDS.length]}`,
-    payload: () => null,
-  },
+  log: { workflow: 'log-analysis', functions: ['log-split', 'log-analyze', 'log-merge'], fileName: (seed) => `access-${seed}.log` },
+  document: { workflow: 'any2md', functions: ['any2md-validate', 'any2md-process'], fileName: (seed) => `document-${seed}.${DOCUMENT_KINDS[Math.abs(seed) % DOCUMENT_KINDS.length]}` },
+  inference: { workflow: 'ml-inference', functions: ['ml-normalize', 'ml-process'], fileName: (seed) => `irises-${seed}.csv` },
 };
 
 interface MakerModule {
-  makeInput(options: { readonly path: string; readonly bytes: number; readonly seed: number }): Promise<{ readonly bytes: number }>;
+  makeInput(options: { readonly path: string; readonly bytes: number; readonly seed: number }): Promise<{ readonly bytes: number; readonly payload: unknown }>;
 }
 interface CheckModule {
   readonly checkOutput: CheckOutput;
@@ -100,7 +87,7 @@ export type CheckOutput = (run: RunOutcome & { readonly truth: unknown }) => Pro
 export async function loadApplication(name: string, appsDir: string): Promise<Application> {
   const known = APPLICATIONS.find((each) => each === name);
   if (known === undefined) throw new MetronomeError('INVALID_REQUEST', `Unknown application "${name}".${suggest(name, APPLICATIONS)} Known applications: ${APPLICATIONS.join(', ')}.`);
-  const { workflow, functions, fileName, payload } = SHAPES[known];
+  const { workflow, functions, fileName } = SHAPES[known];
   const folder = join(appsDir, known);
   const { makeInput } = (await import(pathToFileURL(join(folder, 'make-input.mjs')).href)) as MakerModule; // plain JavaScript; the tests of each application hold the contract
   const checkOutput = await loadCheck(known, appsDir);
@@ -109,7 +96,7 @@ export async function loadApplication(name: string, appsDir: string): Promise<Ap
     async makeInput({ seed, sizeBytes, dir }) {
       const path = join(dir, fileName(seed));
       const truth = await makeInput({ path, bytes: sizeBytes, seed });
-      return { path, sizeBytes: truth.bytes, payload: payload(truth.bytes), verify: (outcome) => checkOutput({ ...outcome, truth }) };
+      return { path, sizeBytes: truth.bytes, payload: truth.payload, verify: (outcome) => checkOutput({ ...outcome, truth }) };
     },
   };
 }

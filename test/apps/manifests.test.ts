@@ -36,6 +36,7 @@ describe.each(apps)('apps/%s', (app) => {
 it.each([
   ['log', { 'log-split': 0, 'log-analyze': 3, 'log-merge': 2 }, 'log-analysis', ['split:', 'analyze:objects', 'merge:']],
   ['document', { 'any2md-validate': 2, 'any2md-process': 34 }, 'any2md', ['validate:', 'process:']],
+  ['inference', { 'ml-normalize': 4, 'ml-process': 17 }, 'ml-inference', ['normalize:', 'process:']],
 ])('the %s application has the dependency counts of the paper', async (app, counts, name, steps) => {
   const { functions, workflows } = await loadManifest(join(APPS, app));
   expect(Object.fromEntries(functions.map(({ spec }) => [spec.name, spec.dependencyCount]))).toEqual(counts);
