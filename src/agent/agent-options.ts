@@ -1,5 +1,7 @@
 /** What an agent is told at its start, and the log that it writes to. Defaults and bounds are the configuration schema's (section "agent"). */
 
+import type { KeepAliveName } from './sandbox/keep-alive/registry.ts';
+
 /** The part of a pino logger that the agent uses: fields first, then the event as `noun.verb`. */
 export interface AgentLog {
   info(fields: object, event: string): void;
@@ -27,6 +29,8 @@ export interface AgentOptions {
   readonly dataDir: string;
   /** How long an idle sandbox is kept when its function does not say, ms. Usually 60 000. */
   readonly keepAliveMs: number;
+  /** How long idle sandboxes are kept, and which of them goes first when memory is needed. @default 'ttl' */
+  readonly keepAlivePolicy?: KeepAliveName;
   /** How often state is pushed to a reader that names no interval, ms. Usually 50. */
   readonly pushIntervalMs: number;
   /** Disk space for objects, bytes; the least recently used are dropped first. */

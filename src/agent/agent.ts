@@ -24,6 +24,8 @@ import { ObjectFetcher } from './objects/object-fetch.ts';
 import { ObjectStore } from './objects/object-store.ts';
 import { createContainedDriver } from './sandbox/contained-driver.ts';
 import { createProcessContainment } from './sandbox/process-containment.ts';
+import { createKeepAlive } from './sandbox/keep-alive/registry.ts';
+import { MemoryBudget } from './sandbox/memory-budget.ts';
 import { createPythonLookup } from './sandbox/python-interpreter.ts';
 import { startRegistration, type Registration } from './registration.ts';
 import { SandboxPool } from './sandbox/sandbox-pool.ts';
@@ -117,8 +119,8 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   python.find().catch((error: unknown) => log.info({ error: MetronomeError.from(error).message }, 'python.missing'));
   const pool = new SandboxPool({
     driver,
-    memoryMb: options.memoryMb,
-    keepAliveMs: options.keepAliveMs,
+    budget: new MemoryBudget(options.memoryMb),
+    keepAlive: createKeepAlive(options.keepAlivePolicy ?? 'ttl', options.keepAliveMs),
     maxResultBytes: options.maxResultBytes,
     logBytes: options.logBytes,
     onChange: (functionName, isUrgent) => state?.warmChanged(functionName, isUrgent),

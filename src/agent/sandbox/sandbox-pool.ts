@@ -2,14 +2,18 @@
  * The sandboxes of one node: idle ones by function for warm starts, all of them within a memory budget. A place in it is
  * leased for one invocation; whether it is warm shows at the lease, before any time was spent.
  *
- * Rules: the sandbox that was used last is used first; an idle one goes after its keep-alive, when memory is needed (least
- * recently used first), when its function has a newer version, or when told to. Work is never killed to make room.
+ * Rules: the sandbox that was used last is used first; an idle one goes when its keep-alive policy says so, when memory is needed
+ * (the order is the policy's), when its function has a newer version, or when told to. Work is never killed to make room.
  */
+import { createSystemClock, type Clock, type TimerHandle } from '../../core/clock.ts';
 import { MetronomeError } from '../../core/errors.ts';
 import type { WarmState } from '../../rpc/gen/metronome/v1/agent.ts';
 import type { FunctionMessage, FunctionSpec } from '../../rpc/gen/metronome/v1/function.ts';
 import type { ProgramLease } from '../program.ts';
+import type { IdleFacts, KeepAlivePolicy } from './keep-alive/keep-alive.ts';
+import type { MemoryBudget, Reclaimable } from './memory-budget.ts';
 import type { Sandbox, SandboxDriver } from './sandbox-driver.ts';
+import { UseRate } from './use-rate.ts';
 
 /** A deployed function whose spec is there. */
 export interface Deployed extends FunctionMessage {
@@ -19,12 +23,14 @@ export interface Deployed extends FunctionMessage {
 /** Options of the pool. */
 export interface SandboxPoolOptions {
   readonly driver: SandboxDriver;
-  readonly memoryMb: number;
-  readonly keepAliveMs: number;
+  readonly budget: MemoryBudget;
+  readonly keepAlive: KeepAlivePolicy;
   readonly maxResultBytes: number;
   readonly logBytes: number;
   /** The counts of a function changed. `isUrgent`: somebody may want to know at once (a sandbox became idle or went). */
   readonly onChange: (functionName: string, isUrgent: boolean) => void;
+  /** @default the system's */
+  readonly clock?: Clock;
 }
 
 /** A place for one invocation. Give it back with `release`, whatever happened. */
@@ -42,16 +48,24 @@ interface Version {
   readonly idle: Idle[];
   /** Leases that are out, starting ones included. */
   busy: number;
+  /** Leases since it has sandboxes here. */
+  uses: number;
+  readonly rate: UseRate;
+  /** Moving average of what starts took, ms. */
+  costMs: number;
 }
 
 interface Idle {
   readonly sandbox: Sandbox;
   readonly sinceMs: number;
   readonly untilMs: number;
+  /** By the keep-alive policy. */
+  readonly rank: number;
 }
 
 const WHY_EVICTED = new MetronomeError('CANCELLED', 'The idle sandbox was evicted.', { component: 'agent' });
-const MAX_TIMER_MS = 2_147_483_647;
+/** Weight of a new start in the average cost. */
+const COST_WEIGHT = 0.3;
 
 export class SandboxPool {
   readonly #options: SandboxPoolOptions;
@@ -60,14 +74,17 @@ export class SandboxPool {
   readonly #newest = new Map<string, Version>();
   readonly #bundles = new Map<Sandbox, ProgramLease>();
   readonly #all = new Set<Sandbox>();
-  #usedMb = 0;
+  readonly #clock: Clock;
   #idleCount = 0;
-  #timer: NodeJS.Timeout | undefined;
+  #idleMb = 0;
+  #timer: TimerHandle;
   #timerAtMs = Infinity;
   #isClosed = false;
 
   constructor(options: SandboxPoolOptions) {
     this.#options = options;
+    this.#clock = options.clock ?? createSystemClock();
+    options.budget.add({ reclaimableMb: () => this.#idleMb, least: () => this.#least() });
   }
 
   get idleCount(): number {
@@ -90,19 +107,25 @@ export class SandboxPool {
       this.#lost(version);
       idle = version.idle.pop();
     }
-    if (idle !== undefined) this.#idleCount--;
-    else if (!this.#takeMemory(memoryMb)) {
+    const { budget } = this.#options;
+    if (idle !== undefined) {
+      this.#idleCount--;
+      this.#idleMb -= memoryMb;
+    } else if (!budget.take(memoryMb)) {
       this.#dropIfUnused(version);
-      return { refusal: `"${name}" needs ${memoryMb} MiB; ${this.#usedMb} of ${this.#options.memoryMb} MiB are taken by sandboxes that work (agent.memory).` };
+      return { refusal: `"${name}" needs ${memoryMb} MiB; ${budget.boundMb} of ${budget.totalMb} MiB are taken by sandboxes that work (agent.memory).` };
     }
     version.busy++;
+    version.uses++;
+    version.rate.add(this.#clock.nowMs());
     this.#options.onChange(name, false);
     return { deployed, sandbox: idle?.sandbox, isWarm: idle !== undefined };
   }
 
   /** Makes the sandbox of a lease that is not warm. Resolves when the handler is loaded; `release` is due either way. */
-  start(lease: SandboxLease, bundle: ProgramLease): Promise<void> {
+  async start(lease: SandboxLease, bundle: ProgramLease): Promise<void> {
     const { spec } = lease.deployed;
+    const startedAt = this.#clock.nowMs();
     const sandbox = this.#options.driver.create({
       functionName: spec.name,
       runtime: spec.runtime === 'python3' ? 'python3' : 'node',
@@ -121,7 +144,10 @@ export class SandboxPool {
     this.#all.add(sandbox);
     this.#bundles.set(sandbox, bundle);
     void sandbox.gone.then(() => this.#gone(sandbox, lease.deployed));
-    return sandbox.ready;
+    await sandbox.ready;
+    const version = this.#versions.get(keyOf(lease.deployed)) as Version; // it is kept while a lease is out
+    const tookMs = this.#clock.nowMs() - startedAt;
+    version.costMs = version.costMs === 0 ? tookMs : version.costMs + COST_WEIGHT * (tookMs - version.costMs);
   }
 
   /** Gives a place back. A living sandbox is kept for the next one if the function, its version and the pool allow it. */
@@ -130,15 +156,18 @@ export class SandboxPool {
     const { spec } = deployed;
     const version = this.#versions.get(keyOf(deployed)) as Version; // it is kept while a lease is out
     version.busy--;
-    const keepMs = spec.keepAliveMs > 0 ? spec.keepAliveMs : this.#options.keepAliveMs;
+    const { keepAlive, budget } = this.#options;
+    const sinceMs = this.#clock.nowMs();
+    const facts: IdleFacts = { sinceMs, sizeMb: spec.memoryMb, costMs: version.costMs, uses: version.uses, functionKeepMs: spec.keepAliveMs };
+    const untilMs = keepAlive.untilMs(facts);
     const isNewest = this.#newest.get(spec.name) === version;
-    if (sandbox !== undefined && sandbox.isAlive && spec.reuse && isNewest && keepMs > 0 && !this.#isClosed) {
-      const sinceMs = performance.now();
-      version.idle.push({ sandbox, sinceMs, untilMs: sinceMs + keepMs });
+    if (sandbox !== undefined && sandbox.isAlive && spec.reuse && isNewest && untilMs > sinceMs && !this.#isClosed) {
+      version.idle.push({ sandbox, sinceMs, untilMs, rank: keepAlive.rank(facts) });
       this.#idleCount++;
-      this.#arm(sinceMs + keepMs);
+      this.#idleMb += spec.memoryMb;
+      this.#arm(untilMs);
     } else {
-      this.#usedMb -= spec.memoryMb;
+      budget.giveBack(spec.memoryMb);
       void sandbox?.kill(WHY_EVICTED);
       this.#dropIfUnused(version);
     }
@@ -151,8 +180,7 @@ export class SandboxPool {
     const leases: SandboxLease[] = [];
     for (let missing = count - version.idle.length; missing > 0; missing--) {
       // Not lease(): that would take the idle ones. Nor are idle ones of others driven out for a guess.
-      if (this.#usedMb + deployed.spec.memoryMb > this.#options.memoryMb) break;
-      this.#usedMb += deployed.spec.memoryMb;
+      if (!this.#options.budget.takeFree(deployed.spec.memoryMb)) break;
       version.busy++;
       leases.push({ deployed, sandbox: undefined, isWarm: false });
     }
@@ -176,7 +204,11 @@ export class SandboxPool {
   evict(functionName: string, count: number): number {
     const most = count === 0 ? Infinity : count;
     let evicted = 0;
-    while (evicted < most && this.#evictOldest((version) => functionName === '' || version.deployed.spec.name === functionName)) evicted++;
+    for (; evicted < most; evicted++) {
+      const oldest = this.#first((version) => functionName === '' || version.deployed.spec.name === functionName, ({ sinceMs }) => sinceMs);
+      if (oldest === undefined) break;
+      this.#evict(oldest.version, oldest.idle);
+    }
     return evicted;
   }
 
@@ -194,7 +226,7 @@ export class SandboxPool {
   /** Ends all idle sandboxes; leases that are given back from now on end theirs. */
   close(): void {
     this.#isClosed = true;
-    clearTimeout(this.#timer);
+    this.#clock.clearTimer(this.#timer);
     this.evict('', 0);
   }
 
@@ -202,7 +234,7 @@ export class SandboxPool {
     const key = keyOf(deployed);
     let version = this.#versions.get(key);
     if (version === undefined) {
-      version = { deployed, idle: [], busy: 0 };
+      version = { deployed, idle: [], busy: 0, uses: 0, rate: new UseRate(), costMs: 0 };
       this.#versions.set(key, version);
     }
     const { name } = deployed.spec;
@@ -224,27 +256,30 @@ export class SandboxPool {
     if (this.#newest.get(deployed.spec.name) === version) this.#newest.delete(deployed.spec.name);
   }
 
-  #takeMemory(needMb: number): boolean {
-    const { memoryMb } = this.#options;
-    // Driving others out is for nothing if that cannot be enough.
-    if (needMb > memoryMb) return false;
-    while (this.#usedMb + needMb > memoryMb) if (!this.#evictOldest(() => true)) return false;
-    this.#usedMb += needMb;
-    return true;
+  /** What the policy gives up first. Its worth is that of the least of its function's idle ones: of three, each serves a third of the use. */
+  #least(): Reclaimable | undefined {
+    const first = this.#first(() => true, ({ rank }) => rank);
+    if (first === undefined) return undefined;
+    const { version, idle } = first;
+    return {
+      worth: (version.rate.perSecond(this.#clock.nowMs()) * version.costMs) / (version.deployed.spec.memoryMb * version.idle.length),
+      give: () => {
+        this.#options.keepAlive.drivenOut(idle.rank);
+        this.#evict(version, idle);
+      },
+    };
   }
 
-  #evictOldest(which: (version: Version) => boolean): boolean {
-    let oldest: Idle | undefined;
-    let of: Version | undefined;
+  /** The idle one of some versions that is first by `by`, then by time. */
+  #first(which: (version: Version) => boolean, by: (idle: Idle) => number): { readonly version: Version; readonly idle: Idle } | undefined {
+    let first: { readonly version: Version; readonly idle: Idle } | undefined;
     for (const version of this.#versions.values()) {
-      const first = version.idle[0];
-      if (first === undefined || !which(version) || (oldest !== undefined && first.sinceMs >= oldest.sinceMs)) continue;
-      oldest = first;
-      of = version;
+      if (!which(version)) continue;
+      for (const idle of version.idle) {
+        if (first === undefined || by(idle) < by(first.idle) || (by(idle) === by(first.idle) && idle.sinceMs < first.idle.sinceMs)) first = { version, idle };
+      }
     }
-    if (oldest === undefined || of === undefined) return false;
-    this.#evict(of, oldest);
-    return true;
+    return first;
   }
 
   #evict(version: Version, idle: Idle): void {
@@ -255,8 +290,10 @@ export class SandboxPool {
 
   /** An idle sandbox that is out of its list already is no more. */
   #lost(version: Version): void {
+    const { memoryMb } = version.deployed.spec;
     this.#idleCount--;
-    this.#usedMb -= version.deployed.spec.memoryMb;
+    this.#idleMb -= memoryMb;
+    this.#options.budget.giveBack(memoryMb);
     this.#dropIfUnused(version);
     this.#options.onChange(version.deployed.spec.name, true);
   }
@@ -275,21 +312,21 @@ export class SandboxPool {
 
   #arm(atMs: number): void {
     if (atMs >= this.#timerAtMs) return;
-    clearTimeout(this.#timer);
+    this.#clock.clearTimer(this.#timer);
     this.#timerAtMs = atMs;
-    this.#timer = setTimeout(() => this.#expire(), Math.min(MAX_TIMER_MS, Math.max(0, Math.ceil(atMs - performance.now())))).unref();
+    this.#timer = this.#clock.setTimer(atMs, () => this.#expire());
   }
 
   #expire(): void {
     this.#timerAtMs = Infinity;
-    const nowMs = performance.now();
+    const nowMs = this.#clock.nowMs();
     let nextMs = Infinity;
     for (const version of [...this.#versions.values()]) {
       // All idle ones of a version have the same keep-alive: the first to come is the first to go.
       while (version.idle.length > 0 && (version.idle[0] as Idle).untilMs <= nowMs) this.#evict(version, version.idle[0] as Idle);
       nextMs = Math.min(nextMs, version.idle[0]?.untilMs ?? Infinity);
     }
-    if (nextMs < Infinity) this.#arm(nextMs);
+    this.#arm(nextMs);
   }
 }
 

@@ -35,6 +35,7 @@ export function agentCommand(app: CliApp): Command {
           memoryMb: Math.floor(agent.memoryBytes / MIB),
           dataDir: agent.dataDir,
           keepAliveMs: agent.keepAliveMs,
+          keepAlivePolicy: agent.keepAlivePolicy,
           pushIntervalMs: nodes.pushIntervalMs,
           objectQuotaBytes: agent.objectQuotaBytes,
           objectTtlMs: agent.objectTtlMs,
