@@ -1,0 +1,116 @@
+/**
+ * The CPU of a virtual node: everything that runs shares its cores equally (processor sharing). Work is given in milliseconds at full
+ * speed; with more demand than cores all of it goes slower by the same factor. One timer per processor; O(log n) per change.
+ */
+import type { Clock, TimerHandle } from '../core/clock.ts';
+import { Heap } from '../core/heap.ts';
+
+/** A piece of work under way; opaque. */
+export interface Job {
+  /** Cores that it can use. */
+  readonly demand: number;
+  /** Service time at which it is done. */
+  readonly endsAt: number;
+  done: (() => void) | undefined;
+}
+
+/** What is left of a job when its timer fires, for the rounding of times: less than this is nothing. */
+const TOLERANCE_MS = 1e-5;
+
+export class Processor {
+  readonly #clock: Clock;
+  readonly cores: number;
+  /** Below 1: a slow node; its work takes so many times longer. */
+  speed = 1;
+  readonly #jobs = new Heap<Job>();
+  #order = 0;
+  /** Cores that the jobs under way could use. */
+  demand = 0;
+  /** Service time so far: what a job that was always there has been given, ms at full speed. */
+  #served = 0;
+  #atMs: number;
+  #timer: TimerHandle;
+  #usedMs = 0;
+
+  constructor(clock: Clock, cores: number) {
+    this.#clock = clock;
+    this.cores = cores;
+    this.#atMs = clock.nowMs();
+  }
+
+  /** How fast a job goes now, 0 to `speed`. */
+  get rate(): number {
+    return this.speed * (this.demand > this.cores ? this.cores / this.demand : 1);
+  }
+
+  /** Core-milliseconds used since the start. */
+  get usedMs(): number {
+    this.#advance();
+    return this.#usedMs;
+  }
+
+  /** Begins `workMs` of work that can use `demand` cores; calls `done` at its end. */
+  start(workMs: number, demand: number, done: () => void): Job {
+    this.#advance();
+    const job: Job = { demand, endsAt: this.#served + Math.max(0, workMs), done };
+    this.#jobs.push(job.endsAt, this.#order++, job);
+    this.demand += demand;
+    this.#arm();
+    return job;
+  }
+
+  /** Ends a job without calling its `done`. Harmless when it is over. */
+  stop(job: Job): void {
+    if (job.done === undefined) return;
+    this.#advance();
+    job.done = undefined;
+    this.demand -= job.demand;
+    this.#arm();
+  }
+
+  /** Changes the speed of the node from now on. */
+  setSpeed(speed: number): void {
+    this.#advance();
+    this.speed = speed;
+    this.#arm();
+  }
+
+  #advance(): void {
+    const now = this.#clock.nowMs();
+    const { rate } = this;
+    this.#served += (now - this.#atMs) * rate;
+    this.#usedMs += (now - this.#atMs) * Math.min(this.demand, this.cores);
+    this.#atMs = now;
+  }
+
+  #arm(): void {
+    if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
+    this.#timer = undefined;
+    let next = this.#jobs.peek();
+    while (next !== undefined && next.done === undefined) {
+      this.#jobs.pop();
+      next = this.#jobs.peek();
+    }
+    if (next === undefined) {
+      // Nobody counts on what was served: begin again from 0, so that sums stay exact over long times.
+      this.#served = this.demand = 0;
+      return;
+    }
+    this.#timer = this.#clock.setTimer(this.#atMs + Math.max(0, next.endsAt - this.#served) / this.rate, this.#fire);
+  }
+
+  readonly #fire = (): void => {
+    this.#timer = undefined;
+    this.#advance();
+    const over: (() => void)[] = [];
+    for (let next = this.#jobs.peek(); next !== undefined && (next.done === undefined || next.endsAt <= this.#served + TOLERANCE_MS); next = this.#jobs.peek()) {
+      this.#jobs.pop();
+      if (next.done === undefined) continue;
+      over.push(next.done);
+      next.done = undefined;
+      this.demand -= next.demand;
+    }
+    this.#arm();
+    for (const done of over) done();
+  };
+}

@@ -1,0 +1,79 @@
+/**
+ * What functions cost on virtual nodes. Times are those of an idle node at full speed; contention comes on top (processor.ts,
+ * network.ts). Every draw depends only on seed, invocation and attempt, so that the same invocation costs the same under every policy.
+ */
+import { createRandom, type Random } from '../core/random.ts';
+
+/** What a run makes of its inputs. */
+export interface OutputProfile {
+  /** Objects that it makes; 0: none. */
+  readonly count: number;
+  /** Their bytes together, as a share of the input bytes, and beside that. */
+  readonly share: number;
+  readonly bytes: number;
+}
+
+/** The costs of one function. */
+export interface FunctionProfile {
+  /** Installing its packages on a node that has none of them, ms. */
+  readonly installMs: number;
+  /** Starting a process, ms. */
+  readonly processMs: number;
+  /** Importing its packages and itself, ms. */
+  readonly importMs: number;
+  /** From a zygote that covers everything, ms. */
+  readonly zygoteMs: number;
+  /** Hand-over to a warm sandbox, ms. */
+  readonly warmMs: number;
+  /** A run: ms, plus ms per MiB of input. */
+  readonly runMs: number;
+  readonly runMsPerMib: number;
+  /** Standard deviation of the natural logarithm of its costs. */
+  readonly noise: number;
+  /** Cores that it can use. */
+  readonly cores: number;
+  readonly output: OutputProfile;
+}
+
+/** Costs of a small function without packages. */
+export const PLAIN_PROFILE: FunctionProfile = {
+  installMs: 0, processMs: 40, importMs: 20, zygoteMs: 8, warmMs: 0.5, runMs: 50, runMsPerMib: 0, noise: 0.03, cores: 1, output: { count: 0, share: 0, bytes: 0 },
+};
+
+const MIB = 1024 ** 2;
+
+/** The costs of one attempt of one invocation. */
+export interface Costs {
+  readonly installMs: number;
+  /** Process and imports, packages being there. */
+  readonly startMs: number;
+  readonly zygoteMs: number;
+  readonly warmMs: number;
+  readonly runMs: number;
+}
+
+/** A factor whose logarithm is normal around 0. */
+export function lognormal(random: Random, sigma: number): number {
+  if (sigma <= 0) return 1;
+  // Box–Muller; 1 − u is never 0.
+  return Math.exp(sigma * Math.sqrt(-2 * Math.log(1 - random.uniform())) * Math.cos(2 * Math.PI * random.uniform()));
+}
+
+/** Draws the costs. `key`: a number of the invocation that is the same under every policy. */
+export function drawCosts(profile: FunctionProfile, seed: number, key: number, attempt: number, inputBytes: number): Costs {
+  const random = createRandom(seed, Math.imul(key, 31) + attempt);
+  const { noise } = profile;
+  const run = lognormal(random, noise), start = lognormal(random, noise);
+  return {
+    installMs: profile.installMs * lognormal(random, noise),
+    startMs: (profile.processMs + profile.importMs) * start,
+    zygoteMs: profile.zygoteMs * start,
+    warmMs: profile.warmMs,
+    runMs: (profile.runMs + (profile.runMsPerMib * inputBytes) / MIB) * run,
+  };
+}
+
+/** Bytes of each output object. */
+export function outputSizes({ count, share, bytes }: OutputProfile, inputBytes: number): number[] {
+  return Array.from({ length: count }, () => Math.max(1, Math.round((share * inputBytes + bytes) / count)));
+}

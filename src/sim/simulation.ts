@@ -1,0 +1,353 @@
+/**
+ * The simulator: the scheduler of the daemon, unchanged, on virtual time with virtual nodes. Only clock, transport and nodes differ
+ * from the daemon's (docs/guide/simulating.md). Deterministic: the same options and the same calls give the same digest.
+ */
+import { createVirtualClock, type VirtualClock } from '../core/clock.ts';
+import { importId } from '../core/zygote-distance.ts';
+import type { InputObject, Invocation, InvocationEvent, RunResult } from '../core/invocation.ts';
+import { createMovingAveragePredictor } from '../predictor/moving-average.ts';
+import type { Predictor } from '../predictor/predictor.ts';
+import { METRIC_NAMES, NODE_ROW, RECEIVED_AT, SENT_AT, createNodeTable, type MetricName } from '../scheduler/cluster-view.ts';
+import type { FunctionSettings } from '../scheduler/function-table.ts';
+import { Scheduler, type SchedulerOptions, type Submission } from '../scheduler/scheduler.ts';
+import type { ZygoteFacts } from '../scheduler/zygote-index.ts';
+import { Digest } from './digest.ts';
+import { Network } from './network.ts';
+import { PLAIN_PROFILE, type FunctionProfile } from './profiles.ts';
+import { VirtualNode, type NodeWorld, type VirtualFunction, type VirtualNodeOptions } from './virtual-node.ts';
+
+/** The scheduler's own parameters; defaults are those of the configuration. */
+export type SchedulerParameters = Partial<Pick<SchedulerOptions, 'engine' | 'policy' | 'localityGain' | 'safetyMargin' | 'strict' | 'lookahead' | 'ruleDelay' | 'xfaas' | 'localityThreshold' | 'monitorIntervalMs' | 'staleAfterMs' | 'lostAfterMs' | 'maxLive' | 'maxWaitMs' | 'maxObjects' | 'rememberDecisions'>>;
+
+/** What is simulated. */
+export interface SimulationOptions extends SchedulerParameters {
+  readonly seed: number;
+  /** The nodes, in order. */
+  readonly nodes: readonly VirtualNodeOptions[];
+  /** Places for nodes that come later. @default 0 */
+  readonly moreNodes?: number;
+  /** Capacity of each node's link in either direction, bytes per ms. @default 125 000 (1 Gbit/s) */
+  readonly bytesPerMs?: number;
+  /** Until the first byte of a transfer, ms. @default 0.5 */
+  readonly latencyMs?: number;
+  /** A message between scheduler and node, one way, ms. @default 0.5 */
+  readonly messageMs?: number;
+  /** How often nodes push their scalars, ms. @default 50 */
+  readonly pushMs?: number;
+  /** @default moving averages */
+  readonly predictor?: (world: { readonly clock: VirtualClock; readonly nodeTable: SharedArrayBuffer }) => Predictor;
+  readonly onTransition?: (invocation: Invocation, from: number, to: number, event: InvocationEvent) => void;
+  readonly onSettled?: (invocation: Invocation) => void;
+  readonly onNodeChanged?: (node: number, status: number) => void;
+}
+
+/** What a submission of the simulation carries. */
+export interface SimulatedWork {
+  /** A number that is the same under every policy: it decides what the invocation costs. */
+  readonly key: number;
+  readonly onSettled?: (invocation: Invocation) => void;
+}
+
+/** When simulated time begins, ms. Small enough for fractions of a nanosecond to count, and not 0, which means never. */
+export const EPOCH_MS = 1_000_000;
+const MAX_BURST = 1e9;
+
+/** A zygote of a package set as a node tells of it. */
+function zygoteOf(packageSet: string, isHere: boolean): ZygoteFacts {
+  return { packageSet, runtime: 'node', isolation: '', defaultIsolation: true, sameSet: false, function: '', idle: isHere ? 1 : 0, packages: [importId(packageSet, '1')], importMs: [1] };
+}
+
+interface Link {
+  /** Number of the present streams; what was sent on former ones never arrives. */
+  stream: number;
+  isConnected: boolean;
+  /** Results that could not be delivered. */
+  readonly kept: Map<string, { readonly attempt: number; readonly result: RunResult }>;
+}
+
+export class Simulation {
+  readonly clock: VirtualClock;
+  readonly scheduler: Scheduler;
+  readonly network: Network;
+  readonly nodes: VirtualNode[] = [];
+  readonly digest = new Digest();
+  readonly options: SimulationOptions;
+  readonly #links: Link[] = [];
+  readonly #functions = new Map<string, VirtualFunction>();
+  readonly #table: Float64Array;
+  readonly #world: NodeWorld;
+  readonly #messageMs: number;
+  readonly #pushMs: number;
+  readonly #bytesPerMs: number;
+  readonly #usedBefore: number[] = [];
+  #submitted = 0;
+
+  constructor(options: SimulationOptions) {
+    this.options = options;
+    const clock = createVirtualClock(EPOCH_MS);
+    this.clock = clock;
+    this.#messageMs = options.messageMs ?? 0.5;
+    this.#pushMs = options.pushMs ?? 50;
+    this.#bytesPerMs = options.bytesPerMs ?? 125_000;
+    this.network = new Network({ clock, bytesPerMs: this.#bytesPerMs, latencyMs: options.latencyMs ?? 0.5 });
+    const maxNodes = options.nodes.length + (options.moreNodes ?? 0);
+    const nodeTable = createNodeTable(maxNodes);
+    this.#table = new Float64Array(nodeTable);
+    const { digest } = this;
+    this.scheduler = new Scheduler({
+      clock, seed: options.seed, engine: options.engine ?? 'table', policy: options.policy ?? 'metronome', localityGain: options.localityGain ?? 0.85, safetyMargin: options.safetyMargin ?? 0.1, strict: options.strict ?? false,
+      ...(options.lookahead === undefined ? {} : { lookahead: options.lookahead }), ...(options.ruleDelay === undefined ? {} : { ruleDelay: options.ruleDelay }), ...(options.xfaas === undefined ? {} : { xfaas: options.xfaas }),
+      localityThreshold: options.localityThreshold ?? 0.1, monitorIntervalMs: options.monitorIntervalMs ?? 100, staleAfterMs: options.staleAfterMs ?? 3 * this.#pushMs, lostAfterMs: options.lostAfterMs ?? 60 * this.#pushMs,
+      maxLive: options.maxLive ?? 1_000_000, maxNodes, maxObjects: options.maxObjects ?? 1_000_000, maxWaitMs: options.maxWaitMs ?? 600_000, rememberDecisions: options.rememberDecisions ?? 1, idPrefix: 's', nodeTable,
+      predictor: options.predictor?.({ clock, nodeTable }) ?? createMovingAveragePredictor(),
+      transport: {
+        execute: (invocation, node) => {
+          const { attempt } = invocation;
+          this.#toNode(node, () => this.#take(node, invocation, attempt));
+        },
+        cancel: (invocation, node) => this.#toNode(node, () => this.nodes[node]?.cancel(invocation.id)),
+        prewarm: (name, node, count) => this.#toNode(node, () => {
+          const of = this.#functions.get(name);
+          if (of !== undefined) this.nodes[node]?.prewarm(of, count);
+        }),
+        evict: (name, node, count) => this.#toNode(node, () => {
+          const of = this.#functions.get(name);
+          if (of !== undefined) this.nodes[node]?.evictIdle(of, count);
+        }),
+      },
+      observer: {
+        transitioned(invocation, from, to, event) {
+          digest.add(clock.nowMs() - EPOCH_MS, invocation.seq, from * 16 + to, invocation.node);
+          options.onTransition?.(invocation, from, to, event);
+        },
+        settled(invocation) {
+          options.onSettled?.(invocation);
+          (invocation.cargo as SimulatedWork).onSettled?.(invocation); // every submission here carries it
+        },
+        nodeChanged: (node, status) => options.onNodeChanged?.(node, status),
+      },
+    });
+    this.#world = {
+      clock, network: this.network, seed: options.seed,
+      functionOf: (name) => this.#functions.get(name),
+      holderOf: (object, butNot) => this.#holderOf(object, butNot),
+      keyOf: (invocation) => (invocation.cargo as SimulatedWork).key,
+      events: {
+        started: (node, id, startState) => this.#toScheduler(node, () => this.scheduler.started(id, node, startState)),
+        rejected: (node, id, error) => this.#toScheduler(node, () => this.scheduler.rejected(id, node, error)),
+        result: (node, id, result) => this.#keepResult(node, id, result),
+        warm: (node, name, version, idle, busy) => this.#toScheduler(node, () => this.scheduler.setWarm(name, version, node, idle, busy)),
+        packages: (node, set, isHere) => this.#toScheduler(node, () => this.scheduler.setPackages(set, node, isHere)),
+        zygote: (node, set, isHere) => this.#toScheduler(node, () => this.scheduler.setZygote(node, zygoteOf(set, isHere))),
+        object: (node, id, sizeBytes, isHere) => this.#toScheduler(node, () => (isHere ? this.scheduler.objectAdded(id, sizeBytes, node) : this.scheduler.objectRemoved(id, node))),
+      },
+    };
+    for (const each of options.nodes) this.addNode(each);
+    this.#push();
+    // Two hops: they have registered, and their snapshots came.
+    clock.advance(2 * this.#messageMs + 0.001);
+  }
+
+  // ── from outside ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** A new node registers. */
+  addNode(options: VirtualNodeOptions): VirtualNode {
+    const index = this.nodes.length;
+    const node = new VirtualNode(this.#world, index, `n${index}`, options);
+    this.nodes.push(node);
+    this.#links.push({ stream: 0, isConnected: false, kept: new Map() });
+    this.network.addNode();
+    this.#register(node);
+    return node;
+  }
+
+  /** Deploys or replaces a function. */
+  deploy(settings: Partial<FunctionSettings> & { readonly name: string }, profile: Partial<FunctionProfile> = {}): void {
+    const whole: FunctionSettings = {
+      version: '1', packageSet: `packages of ${settings.name}`, slaMs: 10_000, timeoutMs: 60_000, concurrency: 0, idempotent: true, retries: 2, policy: '', localityKey: '', reuse: true, memoryMb: 256, critical: false, ...settings,
+    };
+    const { packageSet } = whole;
+    // One package stands for the whole set: virtual zygotes cover all of a function's imports or none.
+    const id = importId(packageSet, '1');
+    const deployed: FunctionSettings = { ...whole, zygote: { runtime: 'node', isolation: '', imports: { direct: [id], byName: new Map([[packageSet, id]]) } } };
+    this.#functions.set(whole.name, { settings: deployed, profile: { ...PLAIN_PROFILE, ...profile } });
+    this.scheduler.putFunction(deployed);
+  }
+
+  /** Submits one invocation now. Throws what the scheduler throws. */
+  submit(functionName: string, more: Partial<Submission> & Partial<SimulatedWork> = {}): Invocation {
+    const { key, onSettled, ...request } = more;
+    const cargo: SimulatedWork = { key: key ?? this.#submitted, ...(onSettled === undefined ? {} : { onSettled }) };
+    this.#submitted++;
+    return this.scheduler.submit({ functionName, slaMs: 0, expiresAtMs: Infinity, inputs: [], localityKey: '', policyName: '', cargo, ...request });
+  }
+
+  /** Puts an object on a node and tells the scheduler. */
+  upload(node: number, id: string, sizeBytes: number): InputObject {
+    const where = this.nodes[node] as VirtualNode;
+    where.put(id, sizeBytes);
+    return { id, sizeBytes, digest: '', name: '', holders: [where.name] };
+  }
+
+  /** Simulated time since the start, ms. */
+  get elapsedMs(): number {
+    return this.clock.nowMs() - EPOCH_MS;
+  }
+
+  /** Calls `what` at a simulated time, ms since the start. */
+  at(ms: number, what: () => void): void {
+    this.clock.setTimer(EPOCH_MS + ms, what);
+  }
+
+  /** Lets `ms` pass. */
+  advance(ms: number): void {
+    this.clock.advance(ms);
+  }
+
+  /** Goes on until nothing lives any more, at most `ms`. Returns how many live on. */
+  settle(ms: number): number {
+    const until = this.clock.nowMs() + ms;
+    while (this.scheduler.live.size > 0 && this.clock.nowMs() < until) {
+      const next = this.clock.nextTimerMs();
+      if (next === undefined || next > until) break;
+      this.clock.advanceTo(next);
+    }
+    return this.scheduler.live.size;
+  }
+
+  /** Ends it: the scheduler's timers are gone. */
+  stop(): void {
+    this.scheduler.stop();
+  }
+
+  // ── faults ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The streams to a node break; it goes on with what it has, and keeps its results. */
+  disconnect(index: number): void {
+    const link = this.#links[index] as Link;
+    if (!link.isConnected) return;
+    link.isConnected = false;
+    this.scheduler.nodeDisconnected(index);
+  }
+
+  /** The streams stand again: a snapshot, then what could not be delivered. */
+  reconnect(index: number): void {
+    const node = this.nodes[index] as VirtualNode;
+    if (node.isAlive && !(this.#links[index] as Link).isConnected) this.#open(node);
+  }
+
+  /** The node's process dies. `noticed`: connections to it are refused. */
+  kill(index: number, noticed = true): void {
+    const link = this.#links[index] as Link;
+    this.nodes[index]?.die();
+    link.isConnected = false;
+    link.kept.clear();
+    if (noticed) this.scheduler.nodeGone(index);
+  }
+
+  /** A killed node starts again: its disk is there, its memory is not. */
+  restart(index: number): void {
+    const node = this.nodes[index] as VirtualNode;
+    if (node.isAlive) this.kill(index, false);
+    node.comeBack();
+    this.#register(node);
+  }
+
+  // ── between scheduler and nodes ───────────────────────────────────────────────────────────────────────────────
+
+  /** Does it one message later, if the streams of now still stand then. */
+  #later(index: number, what: () => void): void {
+    const link = this.#links[index] as Link;
+    if (!link.isConnected) return;
+    const { stream } = link;
+    this.clock.setTimer(this.clock.nowMs() + this.#messageMs, () => {
+      if (link.isConnected && link.stream === stream) what();
+    });
+  }
+
+  #toNode(index: number, what: () => void): void {
+    this.#later(index, what);
+  }
+
+  #toScheduler(index: number, what: () => void): void {
+    if (this.nodes[index]?.isHanging !== true) this.#later(index, what);
+  }
+
+  #take(index: number, invocation: Invocation, attempt: number): void {
+    const kept = this.#links[index]?.kept.get(invocation.id);
+    // Its result waits for an acknowledgement: nothing runs again.
+    if (kept !== undefined && kept.attempt >= attempt) return this.#deliver(index, invocation.id);
+    this.nodes[index]?.execute(invocation, attempt);
+  }
+
+  #keepResult(index: number, id: string, result: RunResult): void {
+    (this.#links[index] as Link).kept.set(id, { attempt: this.scheduler.live.get(id)?.attempt ?? 0, result });
+    this.#deliver(index, id);
+  }
+
+  #deliver(index: number, id: string): void {
+    const link = this.#links[index] as Link;
+    const kept = link.kept.get(id);
+    if (kept === undefined) return;
+    this.#toScheduler(index, () => {
+      if (link.kept.get(id) === kept) link.kept.delete(id);
+      this.scheduler.result(id, index, kept.result);
+    });
+  }
+
+  #register(node: VirtualNode): void {
+    const { slots, memoryMb } = node.options;
+    this.scheduler.nodeRegistered({ name: node.name, address: '', dataUrl: '', epoch: node.epoch, slots, memoryMb });
+    this.#open(node);
+  }
+
+  #open(node: VirtualNode): void {
+    const link = this.#links[node.index] as Link;
+    link.isConnected = true;
+    link.stream++;
+    const connectedAtMs = this.clock.nowMs();
+    // The node hears of the new streams, and what it tells then comes back one message later.
+    this.#later(node.index, () => {
+      const running = [...node.runs.keys(), ...link.kept.keys()];
+      this.#later(node.index, () => {
+        this.#table[node.index * NODE_ROW + RECEIVED_AT] = this.clock.nowMs();
+        this.scheduler.nodeSnapshot(node.index, node.options.slots, running, connectedAtMs);
+      });
+      node.tellAll();
+      for (const id of [...link.kept.keys()]) this.#deliver(node.index, id);
+    });
+  }
+
+  #holderOf(object: InputObject, butNot: number): number {
+    for (const name of this.scheduler.objects.holderNames(object)) {
+      const index = this.scheduler.cluster.indexOf(name);
+      if (index !== butNot && this.nodes[index]?.holds(object.id) === true) return index;
+    }
+    return -1;
+  }
+
+  /** All nodes push their scalars. */
+  #push(): void {
+    const now = this.clock.nowMs();
+    const table = this.#table;
+    for (const node of this.nodes) {
+      const { index } = node;
+      if (!node.isAlive || node.isHanging || this.#links[index]?.isConnected !== true) continue;
+      const at = index * NODE_ROW;
+      const usedMs = node.processor.usedMs;
+      const write = (name: MetricName, value: number): void => void (table[at + METRIC_NAMES.indexOf(name)] = value);
+      write('cpuUtilisation', Math.min(1, (usedMs - (this.#usedBefore[index] ?? 0)) / (this.#pushMs * node.processor.cores)));
+      write('loadPerCore', node.processor.demand / node.processor.cores);
+      write('memoryFreeMb', Math.max(0, node.options.memoryMb - node.usedMb));
+      write('memoryUtilisation', node.usedMb / node.options.memoryMb);
+      write('running', node.runs.size);
+      write('idleSandboxes', node.idleCount());
+      write('objectBytes', node.objectBytes);
+      write('fetchBytesPerS', Math.min(MAX_BURST, (this.#bytesPerMs * 1_000) / Math.max(1, this.network.transfersOf(index))));
+      this.#usedBefore[index] = usedMs;
+      table[at + SENT_AT] = now - this.#messageMs;
+      table[at + RECEIVED_AT] = now;
+    }
+    this.clock.setTimer(now + this.#pushMs, () => this.#push());
+  }
+}
