@@ -1,6 +1,7 @@
 /** What an agent is told at its start, and the log that it writes to. Defaults and bounds are the configuration schema's (section "agent"). */
 
 import type { KeepAliveName } from './sandbox/keep-alive/registry.ts';
+import type { MetricsSource } from './metrics/node-metrics.ts';
 
 /** The part of a pino logger that the agent uses: fields first, then the event as `noun.verb`. */
 export interface AgentLog {
@@ -47,6 +48,8 @@ export interface AgentOptions {
   readonly logBytes: number;
   /** Python interpreter. Default: what `python3` on the PATH says it is. */
   readonly pythonPath?: string;
+  /** Where node metrics come from. Default: "auto", the control group if it has a CPU quota. */
+  readonly metricsSource?: MetricsSource;
   readonly log: AgentLog;
   /** Brings the bundle of a digest. Default: FunctionService.GetBundle of the scheduler. */
   readonly fetchBundle?: (digest: string) => Promise<Uint8Array>;

@@ -19,7 +19,7 @@ import { startDataThread } from './objects/data-thread.ts';
 import { DispatchHub } from './dispatch-hub.ts';
 import { nextEpoch } from './epoch.ts';
 import { Executor } from './executor.ts';
-import { createNodeMetricsReader } from './node-metrics.ts';
+import { openNodeMetrics } from './metrics/node-metrics.ts';
 import { ObjectFetcher } from './objects/object-fetch.ts';
 import { ObjectStore } from './objects/object-store.ts';
 import { createContainedDriver } from './sandbox/contained-driver.ts';
@@ -85,7 +85,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   teardown.push(() => lock.release());
   const epoch = await nextEpoch(dataDir);
 
-  const metrics = createNodeMetricsReader();
+  const metrics = openNodeMetrics(options.metricsSource ?? 'auto');
   teardown.push(() => metrics.close());
   const python = createPythonLookup(options.pythonPath);
   teardown.push(() => python.stop());
@@ -146,6 +146,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
       cachedPackages: 0,
       packageBytes: 0,
       zygoteMemoryMb: 0,
+      transfers: fetcher.inFlight,
     };
   };
   let machine = metrics.sample();
@@ -205,7 +206,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
     teardown.push(() => registration?.stop());
     await registration.first;
   }
-  log.info({ node: name, address: grpcAddress, dataUrl, epoch, slots, memoryMb: options.memoryMb, isolation: driver.isolations }, 'agent.started');
+  log.info({ node: name, address: grpcAddress, dataUrl, epoch, slots, memoryMb: options.memoryMb, isolation: driver.isolations, metrics: metrics.source }, 'agent.started');
 
   const drain = async (graceMs: number): Promise<void> => {
     executor.refuse(new MetronomeError('DRAINING', `The agent "${name}" is shutting down.`));

@@ -1,12 +1,13 @@
 /**
  * The agent's end of the WatchState streams: a snapshot, then deltas at every interval and at once when a slot, warmth or data
- * changes. A reader that is slow gets fewer and larger deltas, never a queue; one that is hopelessly slow is cut off.
+ * changes. Metrics go along when they changed enough; a message without anything is a sign of life. A reader that is slow gets fewer and larger deltas, never a queue; one that is hopelessly slow is cut off.
  */
 import type { ServerWritableStream } from '@grpc/grpc-js';
 import { MetronomeError } from '../core/errors.ts';
 import type { NodeMetrics, WarmState, WatchStateRequest, WatchStateResponse } from '../rpc/gen/metronome/v1/agent.ts';
 import type { ObjectRef } from '../rpc/gen/metronome/v1/common.ts';
 import { toStatus } from '../rpc/status.ts';
+import { isWorthTelling } from './metrics/significance.ts';
 
 /** Where the truth is. */
 export interface StateSource {
@@ -47,8 +48,10 @@ interface Reader {
   readonly timer: NodeJS.Timeout;
   sequence: number;
   isBlocked: boolean;
-  /** The next message should carry fresh metrics of the machine. */
+  /** The next message should carry fresh metrics of the machine, if they are worth it. */
   metricsDue: boolean;
+  /** The metrics that were sent last. */
+  told: NodeMetrics;
   readonly warm: Set<string>;
   readonly packageSetsAdded: Set<string>;
   readonly packageSetsRemoved: Set<string>;
@@ -82,6 +85,7 @@ export class StateHub {
   /** A reader came. */
   attach(stream: Stream): void {
     const intervalMs = Math.min(MOST_INTERVAL_MS, Math.max(LEAST_INTERVAL_MS, stream.request.intervalMs || this.#defaultIntervalMs));
+    const { source } = this.#options;
     const reader: Reader = {
       stream,
       timer: setInterval(() => {
@@ -91,6 +95,7 @@ export class StateHub {
       sequence: 0,
       isBlocked: false,
       metricsDue: false,
+      told: source.metrics(true),
       warm: new Set(),
       packageSetsAdded: new Set(),
       packageSetsRemoved: new Set(),
@@ -107,10 +112,9 @@ export class StateHub {
       if (reader.hasNews || reader.metricsDue) this.#push(reader);
     });
     this.#readers.add(reader);
-    const { source } = this.#options;
     this.#write(reader, {
       ...this.#frame(reader),
-      metrics: source.metrics(true),
+      metrics: reader.told,
       snapshot: true,
       warm: source.warm(),
       packageSetsAdded: source.packageSets(),
@@ -191,20 +195,23 @@ export class StateHub {
   #push(reader: Reader): void {
     if (reader.isBlocked) return; // 'drain' pushes what has come together until then
     const { source } = this.#options;
-    const message: WatchStateResponse = {
-      ...this.#frame(reader),
-      metrics: source.metrics(reader.metricsDue),
-      warm: Array.from(reader.warm, (name) => source.warmOf(name)),
-      packageSetsAdded: [...reader.packageSetsAdded],
-      packageSetsRemoved: [...reader.packageSetsRemoved],
-      objectsAdded: [...reader.objectsAdded.values()],
-      objectsRemoved: [...reader.objectsRemoved],
-    };
-    reader.warm.clear();
-    reader.packageSetsAdded.clear();
-    reader.packageSetsRemoved.clear();
-    reader.objectsAdded.clear();
-    reader.objectsRemoved.clear();
+    const metrics = source.metrics(reader.metricsDue);
+    const isNews = isWorthTelling(reader.told, metrics);
+    if (isNews) reader.told = metrics;
+    const message = this.#frame(reader);
+    if (isNews) message.metrics = metrics;
+    if (reader.hasNews) {
+      message.warm = Array.from(reader.warm, (name) => source.warmOf(name));
+      message.packageSetsAdded = [...reader.packageSetsAdded];
+      message.packageSetsRemoved = [...reader.packageSetsRemoved];
+      message.objectsAdded = [...reader.objectsAdded.values()];
+      message.objectsRemoved = [...reader.objectsRemoved];
+      reader.warm.clear();
+      reader.packageSetsAdded.clear();
+      reader.packageSetsRemoved.clear();
+      reader.objectsAdded.clear();
+      reader.objectsRemoved.clear();
+    }
     reader.hasNews = reader.metricsDue = false;
     this.#write(reader, message);
   }

@@ -78,6 +78,7 @@ export const sections = {
     objectTtl: duration({ doc: 'An object that was not used for so long is dropped; 0 keeps it until the quota needs its room.', default: '0ms', min: 0, max: 365 * DAY_MS }),
     linkBytesPerS: integer({ doc: 'The data plane imitates a link of so many bytes per second in each direction, for experiments; 0: it does not.', default: 0, min: 0, max: 125_000_000_000, unit: 'bytes/s' }),
     linkLatency: duration({ doc: 'The data plane adds so much to every exchange with another node, for experiments.', default: '0ms', min: 0, max: 60_000 }),
+    metricsSource: choice(['auto', 'host', 'cgroup'], { doc: 'What node metrics describe: the machine, the control group of the agent, or the group if it has a CPU quota and otherwise the machine (auto).', default: 'auto' }),
     logBytes: size({ doc: 'What is kept of stdout and of stderr of one run; the middle is cut out.', default: '64KiB', min: 0, max: 64 * KIB }),
   },
   up: {

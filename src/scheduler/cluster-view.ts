@@ -14,6 +14,7 @@ export const METRIC_NAMES = [
   'cpuUtilisation', 'loadPerCore', 'cpuPressure', 'memoryUtilisation', 'memoryFreeMb', 'diskReadBytesPerS', 'diskWriteBytesPerS',
   'networkRxBytesPerS', 'networkTxBytesPerS', 'fetchBytesPerS', 'running', 'idleSandboxes', 'zygotes', 'sandboxMemoryMb', 'objectBytes',
   'ioPressure', 'memoryPressure', 'networkPacketsPerS', 'cachedPackages', 'packageBytes', 'zygoteMemoryMb',
+  'diskUtilisation', 'transfers', 'runnable', 'sampleUs',
 ] as const;
 export type MetricName = (typeof METRIC_NAMES)[number];
 

@@ -1,4 +1,4 @@
-/** The small parts: frames, captured output, bundles, machine metrics. */
+/** The small parts: frames, captured output, bundles. */
 import { readFileSync, readdirSync, symlinkSync } from 'node:fs';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -7,7 +7,6 @@ import { Packr } from 'msgpackr';
 import { create } from 'tar';
 import { describe, expect, it } from 'vitest';
 import { BundleCache, unpackBundle } from '../../src/agent/packages/bundle-cache.ts';
-import { createNodeMetricsReader } from '../../src/agent/node-metrics.ts';
 import { OutputCapture } from '../../src/agent/sandbox/output-capture.ts';
 import { FrameReader, decodeFrame } from '../../src/agent/sandbox/sandbox-frames.ts';
 import { bundleOf, tempDir } from './harness.ts';
@@ -141,43 +140,5 @@ describe('a bundle', () => {
     expect(events).toEqual([`+${one.digest.slice(0, 4)}`, `+${two.digest.slice(0, 4)}`]);
     await cache.close();
     expect(readdirSync(dir.path).filter((name) => name.startsWith('tmp-'))).toEqual([]);
-  });
-});
-
-describe('machine metrics', () => {
-  it('are shares and rates between two samples', async () => {
-    await using root = await tempDir();
-    const write = async (busy: number, sectors: number, rx: number, stallUs: number): Promise<void> => {
-      await mkdir(join(root.path, 'net'), { recursive: true });
-      await mkdir(join(root.path, 'pressure'), { recursive: true });
-      await writeFile(join(root.path, 'stat'), `cpu  ${busy} 0 0 1000 0 0 0 0 0 0\ncpu0 1 2 3\n`);
-      await writeFile(join(root.path, 'meminfo'), 'MemTotal:       1000 kB\nMemFree: 1 kB\nMemAvailable:    250 kB\n');
-      await writeFile(join(root.path, 'diskstats'), `   8       0 sda 1 0 ${sectors} 0 1 0 ${sectors * 2} 0 0 0 0\n   8       1 sda1 1 0 ${sectors} 0 1 0 ${sectors} 0 0 0 0\n`);
-      await writeFile(join(root.path, 'net/dev'), `Inter-|\n face |\n    lo: 999999 5 0 0 0 0 0 0 999999 5 0\n  eth0: ${rx} 10 0 0 0 0 0 0 ${rx * 2} 20 0 0\n`);
-      await writeFile(join(root.path, 'pressure/cpu'), `some avg10=0.00 avg60=0.00 avg300=0.00 total=${stallUs}\n`);
-    };
-    await write(0, 0, 0, 0);
-    let nowMs = 1_000;
-    const reader = createNodeMetricsReader(root.path, () => nowMs);
-    expect(reader.sample()).toMatchObject({ memoryUtilisation: 0.75, memoryFreeMb: 250 / 1024, diskReadBytesPerS: 0 });
-    nowMs += 50;
-    await write(1_000, 100, 5_000, 20_000);
-    const sample = reader.sample();
-    // The idle count stood still while busy went up by 1000.
-    expect(sample).toMatchObject({ cpuUtilisation: 1, diskReadBytesPerS: 1_024_000, diskWriteBytesPerS: 2_048_000, networkRxBytesPerS: 100_000, networkTxBytesPerS: 200_000 });
-    expect(sample.cpuPressure).toBeCloseTo(0.4, 9);
-    nowMs += 1;
-    expect(reader.sample()).toBe(sample);
-    expect(sample.ioPressure).toBe(0);
-    reader.close();
-  });
-
-  it('are there on this machine, and zeros where files are missing', () => {
-    const here = createNodeMetricsReader();
-    expect(here.sample().memoryFreeMb).toBeGreaterThan(1);
-    here.close();
-    const nowhere = createNodeMetricsReader('/nonexistent');
-    expect(Object.values(nowhere.sample()).every((value) => value === 0)).toBe(true);
-    nowhere.close();
   });
 });

@@ -20,10 +20,10 @@ describe('WatchState', () => {
     expect(snapshot.objectsAdded).toEqual([{ ...object, holders: ['node-1'] }]);
     expect(snapshot.packageSetsAdded).toHaveLength(1);
     expect(snapshot.metrics?.fetchBytesPerS).toBe(125e6);
-    const later = await node.client.until(() => node.client.states[4]);
+    expect(snapshot.metrics).toMatchObject({ running: 1, idleSandboxes: 1, objectBytes: 5 });
+    expect(snapshot.metrics?.memoryFreeMb).toBeGreaterThan(0);
+    await node.client.until(() => node.client.states[4]);
     expect(node.client.states.slice(0, 5).map(({ sequence, snapshot: isSnapshot }) => [sequence, isSnapshot])).toEqual([[1, true], [2, false], [3, false], [4, false], [5, false]]);
-    expect(later.metrics).toMatchObject({ running: 1, idleSandboxes: 1, objectBytes: 5 });
-    expect(later.metrics?.memoryFreeMb).toBeGreaterThan(0);
   });
 
   it('tells of releases, warmth, code and data at once, long before the interval', async () => {

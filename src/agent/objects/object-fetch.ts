@@ -41,6 +41,11 @@ export class ObjectFetcher {
     this.#thread = options.thread;
   }
 
+  /** Objects on their way to this node. */
+  get inFlight(): number {
+    return this.#transfers.size;
+  }
+
   /**
    * Makes sure that the object is in the store, pinned. Returns the bytes that were moved for this caller (0 when it was
    * here). `urls`: data URLs of holders by node name. Rejects with OBJECT_LOST, OBJECT_CORRUPT, STORE_FULL, or the signal's

@@ -43,6 +43,7 @@ export function agentCommand(app: CliApp): Command {
           linkLatencyMs: agent.linkLatencyMs,
           maxResultBytes: limits.maxResultBytes,
           logBytes: agent.logBytes,
+          metricsSource: agent.metricsSource,
           log,
         });
         return {

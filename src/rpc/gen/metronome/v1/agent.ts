@@ -39,7 +39,7 @@ export interface WatchStateResponse {
   sequence: number;
   /** When it was sent, milliseconds since 1970-01-01 UTC. */
   sentAtUnixMs: number;
-  /** Metrics; absent when they did not change enough to matter. */
+  /** Metrics; absent when they did not change enough to matter since they were last sent (the message is a sign of life then). */
   metrics?:
     | NodeMetrics
     | undefined;
@@ -77,9 +77,9 @@ export interface StoredPackage {
 
 /** Scalars about a node. Shares are 0 to 1. */
 export interface NodeMetrics {
-  /** Share of the node's CPU in use since the last sample. */
+  /** Share of the node's CPU in use since the last sample; of its quota where it has one. */
   cpuUtilisation: number;
-  /** Load average of one minute, divided by cores. */
+  /** Load average of one minute, divided by cores (by the quota where there is one). */
   loadPerCore: number;
   /** Pressure stall: share of time in which some task waited for CPU. */
   cpuPressure: number;
@@ -119,6 +119,14 @@ export interface NodeMetrics {
   packageBytes: number;
   /** Resident memory of all zygotes, MiB. */
   zygoteMemoryMb: number;
+  /** Share of time in which the busiest disk had something to do. */
+  diskUtilisation: number;
+  /** Objects that are being fetched from other nodes now. */
+  transfers: number;
+  /** Tasks that run or wait for a CPU. Measured in a control group: CPUs in use plus the share of time in which some task waited, which is the least it can be. */
+  runnable: number;
+  /** What one sample of all this costs the agent, microseconds, averaged over the last samples. */
+  sampleUs: number;
 }
 
 /** Sandboxes of one function on one node. */
@@ -878,6 +886,10 @@ function createBaseNodeMetrics(): NodeMetrics {
     cachedPackages: 0,
     packageBytes: 0,
     zygoteMemoryMb: 0,
+    diskUtilisation: 0,
+    transfers: 0,
+    runnable: 0,
+    sampleUs: 0,
   };
 }
 
@@ -945,6 +957,18 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
     }
     if (message.zygoteMemoryMb !== 0) {
       writer.uint32(169).double(message.zygoteMemoryMb);
+    }
+    if (message.diskUtilisation !== 0) {
+      writer.uint32(177).double(message.diskUtilisation);
+    }
+    if (message.transfers !== 0) {
+      writer.uint32(185).double(message.transfers);
+    }
+    if (message.runnable !== 0) {
+      writer.uint32(193).double(message.runnable);
+    }
+    if (message.sampleUs !== 0) {
+      writer.uint32(201).double(message.sampleUs);
     }
     return writer;
   },
@@ -1130,6 +1154,38 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
             message.zygoteMemoryMb = reader.double();
             continue;
           }
+          case 22: {
+            if (tag !== 177) {
+              break;
+            }
+
+            message.diskUtilisation = reader.double();
+            continue;
+          }
+          case 23: {
+            if (tag !== 185) {
+              break;
+            }
+
+            message.transfers = reader.double();
+            continue;
+          }
+          case 24: {
+            if (tag !== 193) {
+              break;
+            }
+
+            message.runnable = reader.double();
+            continue;
+          }
+          case 25: {
+            if (tag !== 201) {
+              break;
+            }
+
+            message.sampleUs = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1241,6 +1297,18 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
         : isSet(object.zygote_memory_mb)
         ? globalThis.Number(object.zygote_memory_mb)
         : 0,
+      diskUtilisation: isSet(object.diskUtilisation)
+        ? globalThis.Number(object.diskUtilisation)
+        : isSet(object.disk_utilisation)
+        ? globalThis.Number(object.disk_utilisation)
+        : 0,
+      transfers: isSet(object.transfers) ? globalThis.Number(object.transfers) : 0,
+      runnable: isSet(object.runnable) ? globalThis.Number(object.runnable) : 0,
+      sampleUs: isSet(object.sampleUs)
+        ? globalThis.Number(object.sampleUs)
+        : isSet(object.sample_us)
+        ? globalThis.Number(object.sample_us)
+        : 0,
     };
   },
 
@@ -1309,6 +1377,18 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
     if (message.zygoteMemoryMb !== 0) {
       obj.zygoteMemoryMb = floatToJson(message.zygoteMemoryMb);
     }
+    if (message.diskUtilisation !== 0) {
+      obj.diskUtilisation = floatToJson(message.diskUtilisation);
+    }
+    if (message.transfers !== 0) {
+      obj.transfers = floatToJson(message.transfers);
+    }
+    if (message.runnable !== 0) {
+      obj.runnable = floatToJson(message.runnable);
+    }
+    if (message.sampleUs !== 0) {
+      obj.sampleUs = floatToJson(message.sampleUs);
+    }
     return obj;
   },
 
@@ -1338,6 +1418,10 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
     message.cachedPackages = object.cachedPackages ?? 0;
     message.packageBytes = object.packageBytes ?? 0;
     message.zygoteMemoryMb = object.zygoteMemoryMb ?? 0;
+    message.diskUtilisation = object.diskUtilisation ?? 0;
+    message.transfers = object.transfers ?? 0;
+    message.runnable = object.runnable ?? 0;
+    message.sampleUs = object.sampleUs ?? 0;
     return message;
   },
 };
