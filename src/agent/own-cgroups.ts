@@ -49,7 +49,7 @@ interface Mount {
   readonly options: readonly string[];
 }
 
-/** A line is "36 35 0:31 /root /mount/point rw shared:1 - cgroup cgroup rw,cpu". */
+/** A line is "36 35 0:31 /part /mount/point rw shared:1 - cgroup cgroup rw,cpu". */
 function mountsOf(procDir: string): Mount[] {
   return linesOf(`${procDir}/mountinfo`).flatMap((line) => {
     const [before = '', after = ''] = line.split(' - ');
