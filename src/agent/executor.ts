@@ -16,7 +16,7 @@ import type { FunctionMessage } from '../rpc/gen/metronome/v1/function.ts';
 import { toErrorDetail } from '../rpc/status.ts';
 import type { AgentLog } from './agent-options.ts';
 import type { ProgramCache } from './packages/program-cache.ts';
-import { handOver, type HandOvers } from './objects/hand-over.ts';
+import { handOver } from './objects/hand-over.ts';
 import { untilAborted, type ObjectFetcher } from './objects/object-fetch.ts';
 import type { ObjectStore } from './objects/object-store.ts';
 import type { ProgramLease } from './program.ts';
@@ -84,7 +84,6 @@ export class Executor {
   readonly #running = new Map<string, Running>();
   readonly #definitions = new Map<string, Deployed>();
   #idle: (() => void)[] = [];
-  readonly handOvers: HandOvers = { linked: 0, copied: 0 };
   #directories = 0;
   #refusal: MetronomeError | undefined;
 
@@ -317,7 +316,7 @@ export class Executor {
       const file = taken.has(name) ? `${staged.length}-${name}`.slice(0, 255) : name;
       taken.add(file);
       const path = join(directory, file);
-      await handOver(object.path, path, this.handOvers);
+      await handOver(object.path, path, this.#options.store.handOvers);
       staged.push({ id, name, path, sizeBytes: object.sizeBytes });
     }
     measured.fetchedMs += performance.now() - startedAt;

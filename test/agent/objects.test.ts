@@ -385,6 +385,47 @@ describe('a fetch', () => {
     await fetcher.close();
   });
 
+  it('begins anew for who comes after all others have left', async () => {
+    let answers = 0;
+    await using holder = await fakeHolder((_request, response) => {
+      if (answers++ > 0) return response.end(content);
+      return response.writeHead(200, { 'content-length': content.length }).write('slow');
+    });
+    await using box = await openStore();
+    const fetcher = new ObjectFetcher({ store: box.store, node: 'here', thread });
+    const leaver = new AbortController();
+    const object = reference('obj-f', content, ['h']);
+    const left = fetcher.ensure(object, { h: holder.url }, leaver.signal);
+    left.catch(() => {});
+    await expect.poll(() => holder.requests.length).toBe(1);
+    leaver.abort(new Error('left'));
+    await expect(left).rejects.toThrow('left');
+    expect(await fetcher.ensure(object, { h: holder.url }, new AbortController().signal)).toBe(content.length);
+    await fetcher.close();
+    expect([temporaries(box.dir), box.store.list()[0]?.digest]).toEqual([[], sha256(content)]);
+  });
+
+  it('that several holders put together wrongly is heard from the last one alone, and the others are told to look at their copies', async () => {
+    const wrong = Buffer.concat([Buffer.alloc(1_000), content.subarray(1_000)]);
+    let requests = 0;
+    await using first = await fakeHolder((request, response) => {
+      if (request.method === 'POST') return response.end('{}');
+      if (requests++ > 0) return response.writeHead(404).end();
+      return response.writeHead(200, { 'content-length': wrong.length }).write(wrong.subarray(0, 70_000), () => setTimeout(() => response.destroy(), 20));
+    });
+    await using second = await fakeHolder((request, response) => {
+      const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
+      if (from > 0) response.writeHead(206, { 'content-length': content.length - from, 'content-range': `bytes ${from}-${content.length - 1}/${content.length}` });
+      response.end(content.subarray(from));
+    });
+    await using box = await openStore();
+    const moved = await fetching(box, reference('obj-g', content, ['first', 'second']), { first: first.url, second: second.url });
+    expect(moved).toBeGreaterThan(content.length);
+    expect(second.requests.map((line) => line.replace(/\d+-$/, 'n-'))).toEqual(['/objects/obj-g bytes=n-', '/objects/obj-g']);
+    await expect.poll(() => first.requests).toContain('/objects/obj-g/verify');
+    expect(box.store.list()[0]?.digest).toBe(sha256(content));
+  });
+
   it('is refused when the store cannot take it, without asking anybody or dropping anything', async () => {
     await using holder = await fakeHolder(whole);
     await using box = await openStore(1_000);

@@ -81,6 +81,8 @@ export interface ClusterOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   /** Agents as processes of their own, which can be killed. */
   readonly processes?: boolean;
+  /** Further flags of these processes. */
+  readonly agentArgs?: readonly string[];
   readonly agent?: Partial<Pick<Parameters<typeof startAgent>[0], 'memoryMb' | 'keepAliveMs' | 'maxResultBytes' | 'logBytes' | 'objectQuotaBytes'>>;
 }
 
@@ -109,7 +111,7 @@ export async function openCluster(options: ClusterOptions = {}): Promise<TestClu
       return agent;
     },
     spawnAgent(name, dataDir = join(dir, name)) {
-      const started = start(['agent', '--scheduler', daemon.grpcAddress, '--name', name, '--slots', String(slots), '--memory', '2GiB', '--data-dir', dataDir, '--grpc-port', '0', '--data-port', '0', '--log-level', 'warn', '--drain-grace', '1s'], { cwd: dir });
+      const started = start(['agent', '--scheduler', daemon.grpcAddress, '--name', name, '--slots', String(slots), '--memory', '2GiB', '--data-dir', dataDir, '--grpc-port', '0', '--data-port', '0', '--log-level', 'warn', '--drain-grace', '1s', ...(options.agentArgs ?? [])], { cwd: dir });
       agentProcesses.set(name, started);
       return started;
     },

@@ -3,6 +3,7 @@
  * index of the store and decides what may come in.
  */
 import type { ObjectRef } from '../../rpc/gen/metronome/v1/common.ts';
+import type { HandOvers } from './hand-over.ts';
 import type { StoredObject } from './stored-object.ts';
 
 /** The node's link as the data plane imitates it. */
@@ -92,6 +93,7 @@ export interface StoreListing {
   readonly quotaBytes: number;
   /** Bytes of objects that nothing may push out now. */
   readonly heldBytes: number;
+  readonly handOvers: Readonly<HandOvers>;
   readonly objects: readonly ListedObject[];
   /** Objects in all; `objects` names at most 1000, the most recently used. */
   readonly count: number;

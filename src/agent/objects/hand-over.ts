@@ -1,8 +1,9 @@
 /** An object of the store as a file for a function: the same bytes under another name where the file system can do that, else a copy. */
 import { constants, copyFile, link } from 'node:fs/promises';
 
-/** How files were handed over since the agent started. */
+/** How files were handed over since the agent started, to functions and from them. */
 export interface HandOvers {
+  /** To functions: the same file. */
   linked: number;
   /** Another file system, or too many links: reflinked where the file system can, else copied. */
   copied: number;

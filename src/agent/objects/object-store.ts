@@ -14,6 +14,7 @@ import { formatBytes } from '../../core/units.ts';
 import type { ObjectRef } from '../../rpc/gen/metronome/v1/common.ts';
 import type { FileDigest, StoreListing } from './data-protocol.ts';
 import { storeError } from './file-sink.ts';
+import type { HandOvers } from './hand-over.ts';
 import { Leases } from './leases.ts';
 import type { StoredObject } from './stored-object.ts';
 
@@ -49,7 +50,7 @@ interface Entry extends StoredObject {
   /** It came from another node. */
   readonly isCopy: boolean;
   usedAtMs: number;
-  /** When its bytes were hashed last. */
+  /** When it was verified last, at somebody's complaint. */
   verifiedAtMs: number;
 }
 
@@ -80,6 +81,7 @@ export interface IncomingObject {
 }
 
 export class ObjectStore {
+  readonly handOvers: HandOvers = { linked: 0, copied: 0 };
   readonly #options: ObjectStoreOptions;
   readonly #data: string;
   readonly #meta: string;
@@ -239,6 +241,7 @@ export class ObjectStore {
       usedBytes: this.#usedBytes,
       quotaBytes: this.#options.quotaBytes,
       heldBytes: this.#heldBytes,
+      handOvers: this.handOvers,
       count: this.#objects.size,
       objects: objects.map(({ id, name, sizeBytes, digest }) => ({ id, name, sizeBytes, digest, pins: this.#pins.get(id) ?? 0, owners: owners.get(id) ?? [] })),
     };
@@ -336,6 +339,9 @@ export class ObjectStore {
     try {
       const hashed = size <= HASHED_HERE_BYTES ? await digestOfSmall(path) : await this.#options.digestOf(path);
       return await this.#enter(path, { id: this.newId(), name, mtimeMs, ...hashed });
+    } catch (error) {
+      if (error instanceof MetronomeError && error.code === 'STORE_FULL') this.relieve(size);
+      throw error;
     } finally {
       this.#reservedBytes -= size;
     }
@@ -436,7 +442,7 @@ export class ObjectStore {
         throw new MetronomeError('OBJECT_CORRUPT', `The file of the object "${id}" was replaced while it was taken in.`, { component: 'agent' });
       }
       if (source !== path) await rm(path, { force: true });
-      const entry: Entry = { id, name, sizeBytes, digest, path: target, mtimeMs, isCopy, usedAtMs: performance.now(), verifiedAtMs: performance.now() };
+      const entry: Entry = { id, name, sizeBytes, digest, path: target, mtimeMs, isCopy, usedAtMs: performance.now(), verifiedAtMs: -Infinity };
       const former = this.#objects.get(id);
       if (former !== undefined) this.#forget(former);
       this.#objects.set(id, entry);
@@ -454,6 +460,7 @@ export class ObjectStore {
     const here = join(this.#tmp, randomBytes(8).toString('hex'));
     try {
       await copyFile(path, here);
+      this.handOvers.copied++;
     } catch (error) {
       await rm(here, { force: true });
       throw error;
