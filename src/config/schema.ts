@@ -44,6 +44,8 @@ export const sections = {
     ruleDelayWait: duration({ doc: 'W of rule-delay: how long to wait for a node with the data; 0: computed from nodes, slots and the mean service time.', default: 0, min: 0, max: HOUR_MS }),
     ruleDelayLocality: number({ doc: 'Lambda of rule-delay: share of executions on a node with the data that the computed wait aims at.', default: 0.95, min: 0, max: 1, exclusive: 'both' }),
     xfaasPrefetch: boolean({ doc: 'Whether xfaas keeps a sandbox of every function ready on each worker of its group.', default: false }),
+    poolWindow: duration({ doc: 'Length of the windows of aquatope and icebreaker: they forecast the sandboxes that the next one needs.', default: '60s', min: 1_000, max: HOUR_MS }),
+    aquatopeMargin: number({ doc: 'z of aquatope: standard deviations kept beyond the forecast mean; 0 is what its published loop does.', default: 1, min: 0, max: 10 }),
   },
   limits: {
     maxLive: integer({ doc: 'Invocations that may be alive at once; more are refused with QUEUE_FULL.', default: 20_000, min: 1, max: 1_000_000 }),

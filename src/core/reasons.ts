@@ -28,6 +28,7 @@ export const REASONS = {
   earliestEnd: 'Lookahead: on this node it is expected to end first.',
   riskTooHigh: 'Lookahead: waiting might break the SLA.',
   twoChoices: 'XFaaS: the less loaded of two workers of its group.',
+  warmSandbox: 'A free node has a warm sandbox of it.',
   adopted: 'It was found running on the node after a restart of the scheduler.',
   // delaying
   waitForLocalNode: 'A busy local node is better enough to wait for it.',

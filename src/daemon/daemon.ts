@@ -79,7 +79,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
 
     const scheduler: Scheduler = new Scheduler({
       clock, seed: Math.floor(startedAtMs) % 2 ** 31, engine: config.scheduler.engine, policy: config.scheduler.policy, localityGain: config.delay.localityGain, safetyMargin: config.delay.safetyMargin,
-      strict: config.delay.strict, lookahead: { hysteresis: config.policies.lookaheadHysteresis }, ruleDelay: { waitMs: config.policies.ruleDelayWaitMs, locality: config.policies.ruleDelayLocality }, xfaas: { prefetch: config.policies.xfaasPrefetch }, localityThreshold: config.delay.localityThreshold, monitorIntervalMs: config.delay.monitorIntervalMs, staleAfterMs: config.nodes.staleAfterMs, lostAfterMs: config.nodes.lostAfterMs,
+      strict: config.delay.strict, lookahead: { hysteresis: config.policies.lookaheadHysteresis }, ruleDelay: { waitMs: config.policies.ruleDelayWaitMs, locality: config.policies.ruleDelayLocality }, xfaas: { prefetch: config.policies.xfaasPrefetch }, pools: { windowMs: config.policies.poolWindowMs, margin: config.policies.aquatopeMargin }, localityThreshold: config.delay.localityThreshold, monitorIntervalMs: config.delay.monitorIntervalMs, staleAfterMs: config.nodes.staleAfterMs, lostAfterMs: config.nodes.lostAfterMs,
       maxLive: config.limits.maxLive, maxNodes: config.limits.maxNodes, maxObjects: 1_000_000, maxWaitMs: config.limits.maxWaitMs, rememberDecisions: Math.max(1, config.limits.rememberDecisions), idPrefix, nodeTable,
       predictor: createMovingAveragePredictor(),
       transport: {

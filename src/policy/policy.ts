@@ -207,7 +207,16 @@ export interface PolicyOptions {
   readonly ruleDelay?: RuleDelayOptions;
   readonly lookahead?: LookaheadOptions;
   readonly xfaas?: XfaasOptions;
+  readonly pools?: PoolOptions;
   readonly random: Random;
+}
+
+/** Parameters of the policies that keep pools of sandboxes: `aquatope` and `icebreaker`. */
+export interface PoolOptions {
+  /** Length of the windows of their series, ms. @default 60000 */
+  readonly windowMs?: number;
+  /** z of aquatope: how many standard deviations are kept beyond the mean. @default 1 */
+  readonly margin?: number;
 }
 
 /** Parameters of `xfaas`. */

@@ -1,6 +1,8 @@
 /** All policies by name. A policy is made once per scheduler and may keep state of its own. */
 import { MetronomeError, suggest } from '../core/errors.ts';
+import { createAquatopePolicy } from './aquatope.ts';
 import { createDataLocalityPolicy } from './data-locality.ts';
+import { createIcebreakerPolicy } from './icebreaker.ts';
 import { createLookaheadPolicy } from './lookahead.ts';
 import { createMetronomePolicy } from './metronome.ts';
 import { createNaiveLocalityPolicy } from './naive-locality.ts';
@@ -17,6 +19,8 @@ const POLICIES = {
   'rule-delay': createRuleDelayPolicy,
   lookahead: createLookaheadPolicy,
   xfaas: createXfaasPolicy,
+  aquatope: createAquatopePolicy,
+  icebreaker: createIcebreakerPolicy,
 } as const satisfies Record<string, (options: PolicyOptions) => Policy>;
 
 /** Names of all policies. */

@@ -12,7 +12,7 @@ import { DeadlineHeap } from '../core/heap.ts';
 import { ALONE, ARRIVING, CLASSIFIED, DELAYING, DISPATCHED, Invocation, isTerminal, type InputObject, type InvocationEvent, type InvocationHost, type RunResult, type StepPlace } from '../core/invocation.ts';
 import { createRandom } from '../core/random.ts';
 import type { Reason } from '../core/reasons.ts';
-import { createDecision, dispatchTo, type Candidates, type ClusterFacts, type Decision, type DecisionView, type FunctionFacts, type LookaheadOptions, type Policy, type PolicyControl, type PolicyOptions, type RuleDelayOptions, type XfaasOptions } from '../policy/policy.ts';
+import { createDecision, dispatchTo, type Candidates, type ClusterFacts, type Decision, type DecisionView, type FunctionFacts, type LookaheadOptions, type Policy, type PolicyControl, type PolicyOptions, type PoolOptions, type RuleDelayOptions, type XfaasOptions } from '../policy/policy.ts';
 import { createPolicies, isPolicyName, unknownPolicy } from '../policy/registry.ts';
 import { NO_SITUATION, NO_TICKET, type Exclusion, type Predictor } from '../predictor/predictor.ts';
 import { createCandidates, createClassifier, type Classifier } from './classify.ts';
@@ -57,6 +57,7 @@ export interface SchedulerOptions {
   readonly ruleDelay?: RuleDelayOptions;
   readonly lookahead?: LookaheadOptions;
   readonly xfaas?: XfaasOptions;
+  readonly pools?: PoolOptions;
   readonly localityThreshold: number;
   readonly monitorIntervalMs: number;
   readonly staleAfterMs: number;
@@ -291,8 +292,8 @@ export class Scheduler implements InvocationHost {
   }
 
   #policyOptions(): PolicyOptions {
-    const { localityGain, safetyMargin, strict, ruleDelay, lookahead, xfaas, seed } = this.#options;
-    return { localityGain, safetyMargin, strict, ...(ruleDelay === undefined ? {} : { ruleDelay }), ...(lookahead === undefined ? {} : { lookahead }), ...(xfaas === undefined ? {} : { xfaas }), random: createRandom(seed) };
+    const { localityGain, safetyMargin, strict, ruleDelay, lookahead, xfaas, pools, seed } = this.#options;
+    return { localityGain, safetyMargin, strict, ...(ruleDelay === undefined ? {} : { ruleDelay }), ...(lookahead === undefined ? {} : { lookahead }), ...(xfaas === undefined ? {} : { xfaas }), ...(pools === undefined ? {} : { pools }), random: createRandom(seed) };
   }
 
   putFunction(settings: FunctionSettings): FunctionEntry {

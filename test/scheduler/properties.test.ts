@@ -120,7 +120,7 @@ function aboutProblems({ cluster, problems }: Story): string[] {
   return cluster.trace.filter((line) => [...named].some((id) => line.includes(` ${id} `)) || / node \d+ is /.test(line)).slice(-200);
 }
 
-describe.each(['metronome', 'round-robin', 'naive-locality', 'data-locality', 'rule-delay', 'lookahead', 'xfaas'])('with policy %s, whatever happens', (policy) => {
+describe.each(['metronome', 'round-robin', 'naive-locality', 'data-locality', 'rule-delay', 'lookahead', 'xfaas', 'aquatope', 'icebreaker'])('with policy %s, whatever happens', (policy) => {
   it('every accepted invocation ends once, no slot is oversold, nothing waits in vain and nothing is left', () => {
     let accepted = 0, oversold = 0;
     const seeds = replayed === undefined ? Array.from({ length: policy === 'metronome' ? SEEDS : SEEDS / 4 }, (_, i) => i) : [Number(replayed)];
