@@ -6,9 +6,10 @@ import { z } from 'zod';
 /** Name of the lockfile in a code folder. */
 export const LOCKFILE = 'package-lock.json';
 
-const lockfileSchema = z.object({ lockfileVersion: z.number().min(2), packages: z.record(z.string(), z.object({ dev: z.boolean().optional() })) });
+const entrySchema = z.object({ dev: z.boolean().optional(), optional: z.boolean().optional(), os: z.array(z.string()).optional(), cpu: z.array(z.string()).optional() });
+const lockfileSchema = z.object({ lockfileVersion: z.number().min(2), packages: z.record(z.string(), entrySchema) });
 
-/** Packages with all that they depend on, without development ones; `count` is undefined where there is no lockfile. */
+/** Packages with all that they depend on, without development ones and without optional ones for other platforms; `count` is undefined where there is no lockfile. */
 export async function countDependencies(codeDir: string): Promise<{ readonly count: number | undefined; readonly problem: string | undefined }> {
   let text: string;
   try {
@@ -19,8 +20,13 @@ export async function countDependencies(codeDir: string): Promise<{ readonly cou
   }
   try {
     const { packages } = lockfileSchema.parse(JSON.parse(text));
-    return { count: Object.entries(packages).filter(([path, entry]) => path !== '' && entry.dev !== true).length, problem: undefined };
+    return { count: Object.entries(packages).filter(([path, entry]) => path !== '' && entry.dev !== true && !isForOthers(entry)).length, problem: undefined };
   } catch {
     return { count: undefined, problem: `${LOCKFILE} in the code folder is not a lockfile of npm 7 or later; make it again with "npm install --package-lock-only"` };
   }
+}
+
+/** Whether npm leaves a package out on this platform. */
+function isForOthers({ optional, os, cpu }: z.infer<typeof entrySchema>): boolean {
+  return optional === true && ((os !== undefined && !os.includes(process.platform)) || (cpu !== undefined && !cpu.includes(process.arch)));
 }

@@ -8,7 +8,7 @@ import { pathToFileURL } from 'node:url';
 import { MetronomeError, suggest } from '../core/errors.ts';
 
 /** Names of the applications, which are also their folders. */
-export const APPLICATIONS = ['log', 'document', 'inference'] as const;
+export const APPLICATIONS = ['video', 'log', 'document', 'inference'] as const;
 
 /** The name of an application. */
 export type ApplicationName = (typeof APPLICATIONS)[number];
@@ -68,6 +68,7 @@ interface Shape {
 const DOCUMENT_KINDS = ['docx', 'xlsx', 'pptx', 'pdf', 'html', 'csv'] as const;
 
 const SHAPES: Readonly<Record<ApplicationName, Shape>> = {
+  video: { workflow: 'video-transcoding', functions: ['video-split', 'video-transcode', 'video-merge'], fileName: (seed) => `video-${seed}.mp4` },
   log: { workflow: 'log-analysis', functions: ['log-split', 'log-analyze', 'log-merge'], fileName: (seed) => `access-${seed}.log` },
   document: { workflow: 'any2md', functions: ['any2md-validate', 'any2md-process'], fileName: (seed) => `document-${seed}.${DOCUMENT_KINDS[Math.abs(seed) % DOCUMENT_KINDS.length]}` },
   inference: { workflow: 'ml-inference', functions: ['ml-normalize', 'ml-process'], fileName: (seed) => `irises-${seed}.csv` },

@@ -34,6 +34,7 @@ describe.each(apps)('apps/%s', (app) => {
 
 /** Table 1 of the paper: what each function depends on, and how the steps follow each other. */
 it.each([
+  ['video', { 'video-split': 5, 'video-transcode': 4, 'video-merge': 4 }, 'video-transcoding', ['split:', 'transcode:objects', 'merge:']],
   ['log', { 'log-split': 0, 'log-analyze': 3, 'log-merge': 2 }, 'log-analysis', ['split:', 'analyze:objects', 'merge:']],
   ['document', { 'any2md-validate': 2, 'any2md-process': 34 }, 'any2md', ['validate:', 'process:']],
   ['inference', { 'ml-normalize': 4, 'ml-process': 17 }, 'ml-inference', ['normalize:', 'process:']],
