@@ -3,7 +3,9 @@ import type { SchedulerClient } from '../rpc/client.ts';
 import { MetronomeError } from '../core/errors.ts';
 import { formatBytes } from '../core/units.ts';
 import { packFunction } from '../config/bundle.ts';
+import { countPackages } from '../config/lockfile.ts';
 import type { Manifest } from '../config/manifest.ts';
+import { resolvePackages } from '../config/packages.ts';
 import { packageCacheDir } from './project.ts';
 
 /** What became of one document. */
@@ -33,11 +35,16 @@ export async function deploy(options: DeployOptions): Promise<Deployed[]> {
   const done: Deployed[] = [];
   const cacheDir = await packageCacheDir();
   for (const { spec, codeDir } of options.workflowsOnly === true ? [] : manifest.functions) {
-    if (spec.dependencyCount > 0) progress(`function ${spec.name}: installing ${spec.dependencyCount} ${spec.dependencyCount === 1 ? 'package' : 'packages'} …`);
-    const bundle = await packFunction(codeDir, { install: true, ...(cacheDir === undefined ? {} : { cacheDir }) });
-    const { function: stored, changed } = await client.applyFunction({ spec, bundle: Buffer.from(bundle.buffer, bundle.byteOffset, bundle.byteLength), dryRun }, call);
+    const { lock, files } = await resolvePackages({ codeDir, ...spec }, {
+      onRun: (program) => progress(`function ${spec.name}: ${program} resolves its packages …`),
+      ...(cacheDir === undefined ? {} : { cacheDir }),
+    });
+    const dependencyCount = lock === undefined ? 0 : countPackages(lock);
+    const bundle = await packFunction(codeDir, { files });
+    const size = `${formatBytes(bundle.byteLength)} of code${lock === undefined ? '' : `, ${dependencyCount} ${dependencyCount === 1 ? 'package' : 'packages'} locked`}`;
+    const { function: stored, changed } = await client.applyFunction({ spec: { ...spec, dependencyCount }, bundle: Buffer.from(bundle.buffer, bundle.byteOffset, bundle.byteLength), dryRun, ...(lock === undefined ? {} : { lock }) }, call);
     const result = dryRun ? 'valid' : changed ? 'changed' : 'unchanged';
-    progress(`function ${spec.name}: ${result} (${formatBytes(bundle.byteLength)})`);
+    progress(`function ${spec.name}: ${result} (${size})`);
     done.push({ kind: 'Function', name: spec.name, version: stored?.version ?? '', result });
   }
   const ownFunctions = new Set(manifest.functions.map(({ spec }) => spec.name));

@@ -1,6 +1,6 @@
 /**
  * Packs the code of a function: a gzipped tar that is the same for the same files on every machine (sorted, no times, no owners,
- * only regular files). With `install`, the packages of package-lock.json are installed by npm and packed as node_modules.
+ * only regular files). Packages are not in it: nodes install them from the lock (packages.ts).
  */
 import { open, readdir, realpath, stat } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
@@ -8,7 +8,6 @@ import { createGzip } from 'node:zlib';
 import { Header, Pax } from 'tar';
 import { MetronomeError } from '../core/errors.ts';
 import { formatBytes } from '../core/units.ts';
-import { installPackages, type InstallOptions } from './packages.ts';
 
 /** Largest bundle, as in ApplyFunctionRequest. */
 export const MAX_BUNDLE_BYTES = 32 * 1024 * 1024;
@@ -19,13 +18,13 @@ const BLOCK = 512;
 
 /** Left out wherever they are. */
 const EXCLUDED_ANYWHERE: ReadonlySet<string> = new Set(['node_modules', '.git', '__pycache__', '.DS_Store']);
-/** Left out at the top: data to try a function with, and Metronome's own state. */
-const EXCLUDED_AT_TOP: ReadonlySet<string> = new Set(['data', '.metronome']);
+/** Left out at the top: data to try a function with, Metronome's own state, npm's settings (they may hold a token). */
+const EXCLUDED_AT_TOP: ReadonlySet<string> = new Set(['data', '.metronome', '.npmrc']);
 
 /** How to pack. */
-export interface PackOptions extends InstallOptions {
-  /** Installs the packages of package-lock.json, if there is one, and packs them. @default false */
-  readonly install?: boolean;
+export interface PackOptions {
+  /** Further files by their names in the bundle (ResolvedPackages.files). @default none */
+  readonly files?: readonly { readonly name: string; readonly path: string }[];
   /** Largest size of the bundle in bytes. @default 32 MiB */
   readonly maxBytes?: number;
 }
@@ -40,13 +39,13 @@ interface PackedFile {
 
 /**
  * The bundle of a code folder. MANIFEST_INVALID if it is too large (names the largest files), has a link that leads outside or a file that
- * is none; PACKAGES_FAILED if npm cannot install.
+ * is none.
  */
 export async function packFunction(codeDir: string, options: PackOptions = {}): Promise<Uint8Array> {
-  const files = await collect(codeDir, '', EXCLUDED_ANYWHERE);
-  const modules = options.install === true ? await installPackages(codeDir, options) : undefined;
-  // npm's own notes in node_modules differ from machine to machine and nobody needs them at run time.
-  if (modules !== undefined) files.push(...(await collect(modules, 'node_modules/', new Set(['.bin', '.package-lock.json', '.cache']))));
+  // Where files are named, they are all that comes of their folder: of many wheels only the locked ones.
+  const named = new Set((options.files ?? []).map(({ name }) => name.split('/', 1)[0] ?? ''));
+  const files = await collect(codeDir, EXCLUDED_ANYWHERE, new Set([...EXCLUDED_AT_TOP, ...named]));
+  for (const { name, path } of options.files ?? []) files.push({ name, path, sizeBytes: (await stat(path)).size, isExecutable: false });
   if (files.length > MAX_FILES) throw invalid(codeDir, `has ${files.length} files, more than ${MAX_FILES}`);
   files.sort((a, b) => (a.name < b.name ? -1 : 1));
   const maxBytes = options.maxBytes ?? MAX_BUNDLE_BYTES;
@@ -112,7 +111,7 @@ async function writeTar(files: readonly PackedFile[], gzip: ReturnType<typeof cr
 }
 
 /** The regular files below a folder; links are followed as long as they stay inside. */
-async function collect(root: string, prefix: string, excluded: ReadonlySet<string>): Promise<PackedFile[]> {
+async function collect(root: string, excluded: ReadonlySet<string>, excludedAtTop: ReadonlySet<string>): Promise<PackedFile[]> {
   let realRoot: string;
   try {
     realRoot = await realpath(root);
@@ -124,7 +123,7 @@ async function collect(root: string, prefix: string, excluded: ReadonlySet<strin
   const walk = async (folder: string, inBundle: string, above: readonly string[]): Promise<void> => {
     if (above.length > MAX_DEPTH) throw invalid(root, `has folders deeper than ${MAX_DEPTH}: ${inBundle.slice(0, 80)}…`);
     for (const name of (await readdir(folder)).sort()) {
-      if (excluded.has(name) || (prefix === '' && above.length === 0 && EXCLUDED_AT_TOP.has(name))) continue;
+      if (excluded.has(name) || (above.length === 0 && excludedAtTop.has(name))) continue;
       const path = join(folder, name);
       const real = await realpath(path).catch((error: unknown) => {
         throw invalid(root, `has a link that leads nowhere: ${inBundle}${name}`, error);
@@ -142,7 +141,7 @@ async function collect(root: string, prefix: string, excluded: ReadonlySet<strin
       }
     }
   };
-  await walk(realRoot, prefix, []);
+  await walk(realRoot, '', []);
   return files;
 }
 

@@ -13,7 +13,7 @@ import {
   envNameProblem, envValueProblem, handlerFile, handlerProblem, labelNameProblem, labelValueProblem, packageNameProblem, packageVersionProblem,
 } from './bounds.ts';
 import { boolean, choice, duration, integer, number, show, size, text, textMap } from './fields.ts';
-import { countDependencies } from './lockfile.ts';
+import { countPackages, readLockfile } from './lockfile.ts';
 import { jsonSchemaOf } from './schema.ts';
 import { RETRIES_NEED_IDEMPOTENT, stepProblems } from './spec.ts';
 import { at, formatPlace, parseYaml, pathText, type Place, type YamlDocument } from './yaml-source.ts';
@@ -157,9 +157,13 @@ export async function loadManifest(path: string, options: LoadManifestOptions = 
       } else if (!(await isFile(join(codeDir, handlerFile(spec.handler))))) {
         violations.push({ field: at(placeOf(['spec', 'handler']), 'spec.handler'), description: `there is no file "${handlerFile(spec.handler)}" in ${code === '.' ? 'the folder of the manifest' : `"${code}"`}` });
       }
-      const counted = await countDependencies(codeDir);
-      if (counted.problem !== undefined) violations.push({ field: at(place, 'spec.code'), description: counted.problem });
-      return { spec: { ...spec, dependencyCount: counted.count ?? Object.keys(spec.packages).length }, codeDir, place };
+      const lock = spec.runtime === 'node' ? await readLockfile(codeDir).catch((error: unknown) => {
+        const { message, extras } = MetronomeError.from(error);
+        for (const { field, description } of extras.violations ?? [{ field: codeDir, description: message }]) violations.push({ field: at(place, 'spec.code'), description: `${field} ${description}` });
+        return undefined;
+      }) : undefined;
+      // Without a lockfile only what is named is known; what that needs shows when it is resolved.
+      return { spec: { ...spec, dependencyCount: lock === undefined ? Object.keys(spec.packages).length : countPackages(lock) }, codeDir, place };
     }),
   );
   if (violations.length > 0) throw manifestError(file, violations);

@@ -81,6 +81,8 @@ export const sections = {
     linkBytesPerS: integer({ doc: 'The data plane imitates a link of so many bytes per second in each direction, for experiments; 0: it does not.', default: 0, min: 0, max: 125_000_000_000, unit: 'bytes/s' }),
     linkLatency: duration({ doc: 'The data plane adds so much to every exchange with another node, for experiments.', default: '0ms', min: 0, max: 60_000 }),
     metricsSource: choice(['auto', 'host', 'cgroup'], { doc: 'What node metrics describe: the machine, the control group of the agent, or the group if it has a CPU quota and otherwise the machine (auto).', default: 'auto' }),
+    packageQuota: size({ doc: 'Disk space for packages; the least recently used are dropped first.', default: '8GiB', min: MIB, max: 1024 * 1024 * GIB }),
+    npmRegistry: text({ doc: 'Registry of npm packages; empty: the one that npm is configured for.', default: '', maxLength: 1_024, pattern: /^$|^https?:\/\/[^@\s]+$/, form: 'an http(s) address without user and password' }),
     logBytes: size({ doc: 'What is kept of stdout and of stderr of one run; the middle is cut out.', default: '64KiB', min: 0, max: 64 * KIB }),
   },
   up: {

@@ -74,7 +74,7 @@ export function createControl(o: ControlOptions): Handlers {
       if (definition === undefined) throw registry.unknown(name);
       return { function: definition };
     },
-    listFunctions: () => ({ functions: [...registry.functions.values()].sort((a, b) => ((a.spec?.name ?? '') < (b.spec?.name ?? '') ? -1 : 1)) }),
+    listFunctions: () => ({ functions: Array.from(registry.functions.values(), (known) => ({ ...known, lock: undefined })).sort((a, b) => ((a.spec?.name ?? '') < (b.spec?.name ?? '') ? -1 : 1)) }),
     async deleteFunction({ name }) {
       await registry.deleteFunction(name);
       return {};

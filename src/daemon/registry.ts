@@ -1,5 +1,6 @@
 /** What is deployed: functions and workflows, kept in the store and known to the scheduler. One namespace for both. */
 import { createHash } from 'node:crypto';
+import { sealLock, validatePackageLock } from '../config/package-lock.ts';
 import { validateFunctionSpec, validateWorkflowSpec } from '../config/spec.ts';
 import { importNeedOf } from '../core/zygote-distance.ts';
 import { MetronomeError, suggest } from '../core/errors.ts';
@@ -57,6 +58,7 @@ export class Registry {
     const { spec } = request;
     if (spec === undefined) throw new MetronomeError('INVALID_REQUEST', 'The request has no spec.', { violations: [{ field: 'spec', description: 'is required' }] });
     const violations = validateFunctionSpec(spec);
+    if (request.lock !== undefined) violations.push(...validatePackageLock(request.lock, spec.runtime));
     if (violations.length > 0) throw invalid(`The function "${spec.name}" is not valid`, violations);
     if (spec.policy !== '' && !isPolicyName(spec.policy)) throw unknownPolicy(spec.policy);
     if (this.workflows.has(spec.name)) throw new MetronomeError('NAME_TAKEN', `"${spec.name}" is a workflow; functions and workflows share one namespace.`);
@@ -65,9 +67,11 @@ export class Registry {
     if (request.bundle.length === 0 && known === undefined) throw new MetronomeError('INVALID_REQUEST', `The function "${spec.name}" is new and the request has no code.`, { violations: [{ field: 'bundle', description: 'is required for a new function' }] });
     const bundle = Uint8Array.from(request.bundle);
     const digest = bundle.length === 0 ? (known?.bundleDigest ?? '') : sha256(bundle);
-    const version = sha256(FunctionSpec.encode(spec).finish(), Buffer.from(digest)).slice(0, 16);
+    // Code that comes without a lock has no packages; without code, those that it has are meant.
+    const lock = request.lock !== undefined && request.lock.packages.length > 0 ? sealLock(request.lock) : bundle.length === 0 ? known?.lock : undefined;
+    const version = sha256(FunctionSpec.encode(spec).finish(), Buffer.from(digest), Buffer.from(lock?.digest ?? '')).slice(0, 16);
     if (known?.version === version) return { function: known, changed: false };
-    const definition: FunctionMessage = { spec, version, bundleDigest: digest, bundleBytes: bundle.length === 0 ? (known?.bundleBytes ?? 0) : bundle.length, appliedAtUnixMs: this.#options.nowMs() };
+    const definition: FunctionMessage = { spec, version, bundleDigest: digest, bundleBytes: bundle.length === 0 ? (known?.bundleBytes ?? 0) : bundle.length, appliedAtUnixMs: this.#options.nowMs(), lock };
     if (request.dryRun) return { function: definition, changed: true };
     const { store } = this.#options;
     if (bundle.length > 0) await store.putBundle(digest, bundle);
@@ -123,7 +127,7 @@ export class Registry {
     this.functions.set(spec.name, definition);
     this.#options.links.define(definition);
     this.#options.scheduler.putFunction({
-      name: spec.name, version: definition.version, packageSet: definition.bundleDigest, slaMs: spec.slaMs, timeoutMs: spec.timeoutMs, concurrency: spec.concurrency,
+      name: spec.name, version: definition.version, packageSet: definition.lock?.digest ?? definition.bundleDigest, slaMs: spec.slaMs, timeoutMs: spec.timeoutMs, concurrency: spec.concurrency,
       idempotent: spec.idempotent, retries: spec.retries, policy: spec.policy, localityKey: spec.localityKey, reuse: spec.reuse,
       memoryMb: spec.memoryMb, critical: spec.critical, zygote: { runtime: spec.runtime, isolation: '', imports: importNeedOf(definition.lock?.packages ?? []) },
       profile: profileOf(definition),

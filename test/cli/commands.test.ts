@@ -399,7 +399,7 @@ describe('apply', () => {
     };
     const ran = await cli(['function', 'apply', '-f', folder]);
     expect(order).toEqual(['function f true false', 'workflow w false']);
-    expect(ran.err).toMatch(/^function f: changed \(\d+ B\)\nworkflow w: unchanged\n$/);
+    expect(ran.err).toMatch(/^function f: changed \(\d+ B of code\)\nworkflow w: unchanged\n$/);
     expect(ran.out).toMatch(/Function +f +changed[\s\S]*Workflow +w +unchanged/);
 
     order.length = 0;

@@ -1,5 +1,5 @@
-/** Bundles: deterministic, bounded, without surprises, and with the packages of the lockfile. */
-import { chmod, link, mkdir, mkdtemp, readFile, readdir, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+/** Bundles: deterministic, bounded, without surprises. */
+import { chmod, link, mkdir, mkdtemp, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
@@ -32,7 +32,15 @@ describe('packFunction', () => {
       await mkdir(join(code, name));
       await writeFile(join(code, name, 'x'), 'x');
     }
+    await writeFile(join(code, '.npmrc'), '//registry.example/:_authToken=secret\n');
     expect(await namesIn(await packFunction(code))).toEqual(['handler.mjs', 'lib/a.mjs', 'lib/data/x']);
+  });
+
+  it('takes in files that are named, and nothing else of their folder', async () => {
+    await mkdir(join(code, 'wheels'));
+    for (const name of ['a.whl', 'b.whl']) await writeFile(join(code, 'wheels', name), name);
+    expect(await namesIn(await packFunction(code))).toContain('wheels/b.whl');
+    expect(await namesIn(await packFunction(code, { files: [{ name: 'wheels/a.whl', path: join(code, 'wheels', 'a.whl') }] }))).toEqual(['handler.mjs', 'lib/a.mjs', 'wheels/a.whl']);
   });
 
   it('gives the same bytes for the same files, whatever their times, owners and order', async () => {
@@ -104,59 +112,5 @@ describe('packFunction', () => {
     const header = gunzipSync(bundle).subarray(0, 512);
     // uid and gid (108–124), mtime (136–148), user and group names (265–329).
     for (const [from, to] of [[108, 124], [136, 148], [265, 329]] as const) expect(header.subarray(from, to).every((byte) => byte === 0 || byte === 0x20 || byte === 0x30)).toBe(true);
-  });
-});
-
-describe('packages of the lockfile', () => {
-  /** A stand-in for npm that makes a package, counts its runs and can fail. */
-  async function fakeNpm(script: string): Promise<string> {
-    const path = join(folder, 'npm.mjs');
-    await writeFile(path, `#!${process.execPath}\nimport { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';\nappendFileSync(${JSON.stringify(join(folder, 'runs'))}, process.argv.slice(2).join(' ') + '\\n');\n${script}`);
-    await chmod(path, 0o755);
-    return path;
-  }
-  const PACKAGE = `mkdirSync('node_modules/p/node_modules/q', { recursive: true }); mkdirSync('node_modules/.bin'); for (const f of ['p/index.js', 'p/node_modules/q/index.js', '.bin/p', '.package-lock.json']) writeFileSync('node_modules/' + f, f);`;
-  const runs = async (): Promise<string[]> => (await readFile(join(folder, 'runs'), 'utf8')).trim().split('\n');
-
-  beforeEach(async () => {
-    await writeFile(join(code, 'package.json'), '{"name":"x"}');
-    await writeFile(join(code, 'package-lock.json'), '{"lockfileVersion":3,"packages":{"":{}}}');
-  });
-
-  it('are installed once for each lockfile and packed with the code', async () => {
-    const options = { install: true, cacheDir: join(folder, 'cache'), npm: await fakeNpm(PACKAGE) };
-    const bundle = await packFunction(code, options);
-    expect(await namesIn(bundle)).toEqual(['handler.mjs', 'lib/a.mjs', 'node_modules/p/index.js', 'node_modules/p/node_modules/q/index.js', 'package-lock.json', 'package.json']);
-    expect(Buffer.from(await packFunction(code, options)).equals(bundle)).toBe(true);
-    expect(await runs()).toEqual([expect.stringMatching(/^ci --omit=dev --ignore-scripts/)]);
-    await writeFile(join(code, 'package-lock.json'), '{"lockfileVersion":3,"packages":{"":{},"node_modules/p":{}}}');
-    await packFunction(code, options);
-    expect(await runs()).toHaveLength(2);
-    expect((await readdir(join(folder, 'cache'))).filter((name) => name.startsWith('.work'))).toEqual([]);
-  });
-
-  it('may be installed by several at once', async () => {
-    const options = { install: true, cacheDir: join(folder, 'cache'), npm: await fakeNpm(PACKAGE) };
-    const [a, b, c] = await Promise.all([packFunction(code, options), packFunction(code, options), packFunction(code, options)]);
-    expect(Buffer.from(a).equals(b) && Buffer.from(b).equals(c)).toBe(true);
-  });
-
-  it('are left alone without a lockfile or without install', async () => {
-    const npm = await fakeNpm('process.exit(1)');
-    expect(await namesIn(await packFunction(code, { npm }))).not.toContain('node_modules/p/index.js');
-    await rm(join(code, 'package-lock.json'));
-    await packFunction(code, { install: true, cacheDir: join(folder, 'cache'), npm });
-  });
-
-  it('fail with what npm said, in short', async () => {
-    const npm = await fakeNpm(`console.error('npm error code E404\\nnpm error 404 Not Found - p@1\\nnpm error A complete log of this run can be found in: /x'); process.exit(1);`);
-    await expect(packFunction(code, { install: true, cacheDir: join(folder, 'cache'), npm })).rejects.toMatchObject({ code: 'PACKAGES_FAILED', message: expect.stringMatching(/npm ci failed: 404 Not Found - p@1\.$/) });
-    expect(await readdir(join(folder, 'cache'))).toEqual([]);
-  });
-
-  it('fail when npm is not there or takes too long', async () => {
-    const cacheDir = join(folder, 'cache');
-    await expect(packFunction(code, { install: true, cacheDir, npm: join(folder, 'none') })).rejects.toMatchObject({ code: 'PACKAGES_FAILED', message: expect.stringContaining('npm was not found') });
-    await expect(packFunction(code, { install: true, cacheDir, npm: await fakeNpm('setInterval(() => {}, 1000)'), installTimeoutMs: 300 })).rejects.toMatchObject({ code: 'PACKAGES_FAILED', message: expect.stringContaining('longer than 300 ms') });
   });
 });

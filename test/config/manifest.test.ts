@@ -180,9 +180,11 @@ describe('loadManifest', () => {
     expect(error.message).toContain('there is no file "x.mjs" in the folder of the manifest');
   });
 
+  const LOCKED = { version: '1.0.0', integrity: `sha512-${Buffer.alloc(64).toString('base64')}` };
+
   it('counts dependencies from the lockfile, without development ones, or else from packages', async () => {
     await writeFile(join(folder, 'code', 'h.mjs'), '');
-    await writeFile(join(folder, 'code', 'package-lock.json'), JSON.stringify({ lockfileVersion: 3, packages: { '': {}, 'node_modules/a': {}, 'node_modules/b': { dev: true }, 'node_modules/a/node_modules/c': {} } }));
+    await writeFile(join(folder, 'code', 'package-lock.json'), JSON.stringify({ lockfileVersion: 3, packages: { '': {}, 'node_modules/a': LOCKED, 'node_modules/b': { ...LOCKED, dev: true }, 'node_modules/a/node_modules/c': LOCKED } }));
     const { functions } = await loadManifest('-', { text: `${FUNCTION('  code: code\n')}---\n${FUNCTION('  packages: [x, y]\n', 'g')}`, cwd: folder });
     expect(functions.map(({ spec }) => spec.dependencyCount)).toEqual([2, 2]);
   });
