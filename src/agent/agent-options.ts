@@ -42,6 +42,10 @@ export interface AgentOptions {
   readonly linkBytesPerS?: number;
   /** The data plane adds so much to every exchange with another node, ms. @default 0 */
   readonly linkLatencyMs?: number;
+  /** Disk space for packages and layers, bytes; the least recently used are dropped first. @default 8 GiB */
+  readonly packageQuotaBytes?: number;
+  /** Registry of npm packages. Default: the one that npm is configured for. */
+  readonly npmRegistry?: string;
   /** Largest result of a function, bytes. */
   readonly maxResultBytes: number;
   /** What is kept of stdout and of stderr of one run, bytes, at most 64 KiB; the middle is cut out. */

@@ -3,7 +3,7 @@
  * parts together and takes them apart again; executor.ts is the centre. The contract of handlers stands at the top of
  * sandbox/shims/node-shim.mjs and sandbox/shims/python-shim.py.
  *
- * dataDir: epoch, metronome.lock, bundles/<digest>, sandboxes/<id> (gone after stop), objects/.
+ * dataDir: epoch, metronome.lock, bundles/<digest>, packages/<package>, layers/<package set>, sandboxes/<id> (gone after stop), objects/.
  */
 import { mkdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -105,10 +105,16 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   const fetcher = new ObjectFetcher({ store, node: name, thread });
   teardown.push(() => fetcher.close());
   const programs = await ProgramCache.open({
-    bundlesDir: join(dataDir, 'bundles'),
+    dataDir,
+    packageQuotaBytes: options.packageQuotaBytes ?? 8 * 1024 ** 3,
+    npmRegistry: options.npmRegistry ?? '',
+    python: () => python.find(),
     fetchBundle: options.fetchBundle ?? ((digest) => fetchBundle(client, digest)),
     onSetAdded: (digest) => state?.packageSetAdded(digest),
     onSetRemoved: (digest) => state?.packageSetRemoved(digest),
+    onPackageAdded: (id, unpackedBytes) => state?.packageAdded({ id, unpackedBytes }),
+    onPackageRemoved: (id) => state?.packageRemoved(id),
+    log,
   });
   teardown.push(() => programs.close());
 
@@ -143,8 +149,8 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
       zygotes: 0,
       sandboxMemoryMb: pool.residentMb,
       objectBytes: store.usedBytes,
-      cachedPackages: 0,
-      packageBytes: 0,
+      cachedPackages: programs.packageCount,
+      packageBytes: programs.packageBytes,
       zygoteMemoryMb: 0,
       transfers: fetcher.inFlight,
     };
@@ -158,6 +164,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
       warm: () => pool.warm(),
       warmOf: (functionName) => pool.warmOf(functionName),
       packageSets: () => programs.sets(),
+      packages: () => programs.packages(),
       objects: () => store.list(),
       metrics: nodeMetrics,
     },

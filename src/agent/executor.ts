@@ -274,11 +274,18 @@ export class Executor {
       await ready;
     } catch (error) {
       await lease.sandbox?.gone;
-      throw error;
+      throw running.cause === undefined ? await this.#orDamage(running, error) : error;
     } finally {
       running.sandboxAtWork = undefined;
       measured.initialisedMs = performance.now() - startedAt;
     }
+  }
+
+  /** A function that cannot be loaded may be right and its packages on this node damaged: then that is the error, and they are installed anew at the next start. */
+  async #orDamage({ lease }: Running, error: unknown): Promise<unknown> {
+    if (MetronomeError.from(error).code !== 'FUNCTION_LOAD_FAILED') return error;
+    const [damage] = await this.#options.programs.suspect(lease.deployed);
+    return damage === undefined ? error : new MetronomeError('OBJECT_CORRUPT', `A package on this node is not what was installed: ${damage}. It is installed anew at the next cold start.`, { component: 'agent', cause: error });
   }
 
   /** Code and packages; what is not here yet is brought, and the start state says so. */
@@ -291,7 +298,10 @@ export class Executor {
     const startedAt = performance.now();
     const coming = programs.acquire(deployed);
     try {
-      return await untilAborted(coming, this.#signalOf(running));
+      const program = await untilAborted(coming, this.#signalOf(running));
+      // Nothing was missing when it only had to be looked through after a restart.
+      if (program.wasHere) measured.startState = StartState.PACKAGES;
+      return program;
     } catch (error) {
       // It may still come for somebody who is gone.
       coming.then((unwanted) => unwanted.release(), () => {});

@@ -4,7 +4,7 @@
  */
 import type { ServerWritableStream } from '@grpc/grpc-js';
 import { MetronomeError } from '../core/errors.ts';
-import type { NodeMetrics, WarmState, WatchStateRequest, WatchStateResponse } from '../rpc/gen/metronome/v1/agent.ts';
+import type { NodeMetrics, StoredPackage, WarmState, WatchStateRequest, WatchStateResponse } from '../rpc/gen/metronome/v1/agent.ts';
 import type { ObjectRef } from '../rpc/gen/metronome/v1/common.ts';
 import { toStatus } from '../rpc/status.ts';
 import { isWorthTelling } from './metrics/significance.ts';
@@ -18,6 +18,7 @@ export interface StateSource {
   warm(): WarmState[];
   warmOf(functionName: string): WarmState;
   packageSets(): string[];
+  packages(): StoredPackage[];
   objects(): ObjectRef[];
   /** Metrics with counts of now; `resample`: read the machine's anew. */
   metrics(resample: boolean): NodeMetrics;
@@ -55,6 +56,8 @@ interface Reader {
   readonly warm: Set<string>;
   readonly packageSetsAdded: Set<string>;
   readonly packageSetsRemoved: Set<string>;
+  readonly packagesAdded: Map<string, StoredPackage>;
+  readonly packagesRemoved: Set<string>;
   readonly objectsAdded: Map<string, ObjectRef>;
   readonly objectsRemoved: Set<string>;
   hasNews: boolean;
@@ -99,6 +102,8 @@ export class StateHub {
       warm: new Set(),
       packageSetsAdded: new Set(),
       packageSetsRemoved: new Set(),
+      packagesAdded: new Map(),
+      packagesRemoved: new Set(),
       objectsAdded: new Map(),
       objectsRemoved: new Set(),
       hasNews: false,
@@ -118,6 +123,7 @@ export class StateHub {
       snapshot: true,
       warm: source.warm(),
       packageSetsAdded: source.packageSets(),
+      packagesAdded: source.packages(),
       objectsAdded: source.objects(),
       running: source.running(),
     });
@@ -145,6 +151,19 @@ export class StateHub {
     this.#note((reader) => {
       if (!reader.packageSetsAdded.delete(packageSet)) reader.packageSetsRemoved.add(packageSet);
     }, true);
+  }
+
+  packageAdded(added: StoredPackage): void {
+    this.#note((reader) => {
+      reader.packagesRemoved.delete(added.id);
+      reader.packagesAdded.set(added.id, added);
+    }, false);
+  }
+
+  packageRemoved(id: string): void {
+    this.#note((reader) => {
+      if (!reader.packagesAdded.delete(id)) reader.packagesRemoved.add(id);
+    }, false);
   }
 
   objectAdded(object: ObjectRef): void {
@@ -204,11 +223,15 @@ export class StateHub {
       message.warm = Array.from(reader.warm, (name) => source.warmOf(name));
       message.packageSetsAdded = [...reader.packageSetsAdded];
       message.packageSetsRemoved = [...reader.packageSetsRemoved];
+      message.packagesAdded = [...reader.packagesAdded.values()];
+      message.packagesRemoved = [...reader.packagesRemoved];
       message.objectsAdded = [...reader.objectsAdded.values()];
       message.objectsRemoved = [...reader.objectsRemoved];
       reader.warm.clear();
       reader.packageSetsAdded.clear();
       reader.packageSetsRemoved.clear();
+      reader.packagesAdded.clear();
+      reader.packagesRemoved.clear();
       reader.objectsAdded.clear();
       reader.objectsRemoved.clear();
     }

@@ -1,12 +1,14 @@
-/** Functions as a node sees them: packed with their packages, unpacked somewhere else, called with a context like the agent's. */
+/** Functions as a node sees them: packed, unpacked by an agent's own cache with their packages installed, called with a context like the agent's. */
+import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { extract } from 'tar';
+import { ProgramCache } from '../../src/agent/packages/program-cache.ts';
 import { packFunction } from '../../src/config/bundle.ts';
 import { handlerFile } from '../../src/config/bounds.ts';
 import { loadManifest } from '../../src/config/manifest.ts';
+import { resolvePackages } from '../../src/config/packages.ts';
 
 /** The folder of the applications. */
 export const APPS = fileURLToPath(new URL('../../apps', import.meta.url));
@@ -44,16 +46,24 @@ export interface UnpackedApp {
   given(name: string, content: string | Uint8Array): Promise<Input>;
 }
 
-/** Packs and unpacks every Node function of an application. */
+/** Packs, unpacks and installs every function of an application. */
 export async function unpackApp(app: string): Promise<UnpackedApp> {
   const folder = await mkdtemp(join(tmpdir(), `metronome-app-${app}-`));
   const { functions } = await loadManifest(join(APPS, app));
   const unpacked: Record<string, Unpacked> = {};
+  const bundles = new Map<string, Uint8Array>();
+  const ignore = (): void => {};
+  const programs = await ProgramCache.open({
+    dataDir: folder, packageQuotaBytes: 1024 ** 3, npmRegistry: '', python: async () => 'python3', fetchBundle: async (digest) => bundles.get(digest) ?? new Uint8Array(),
+    onSetAdded: ignore, onSetRemoved: ignore, onPackageAdded: ignore, onPackageRemoved: ignore, log: { info: ignore, warn: ignore, error: ignore },
+  });
   for (const { spec, codeDir } of functions) {
-    const home = join(folder, spec.name);
-    await mkdir(home);
-    await writeFile(`${home}.tgz`, await packFunction(codeDir, { install: true, cacheDir: join(folder, 'packages') }));
-    await extract({ file: `${home}.tgz`, cwd: home, strict: true });
+    const { lock, files } = await resolvePackages({ codeDir, ...spec }, { cacheDir: join(folder, 'locks') });
+    const bundle = await packFunction(codeDir, { files });
+    const bundleDigest = createHash('sha256').update(bundle).digest('hex');
+    bundles.set(bundleDigest, bundle);
+    // Never released: the folder goes as a whole.
+    const { dir: home } = await programs.acquire({ bundleDigest, lock });
     const module: Record<string, Handler> = spec.runtime === 'node' ? ((await import(pathToFileURL(join(home, handlerFile(spec.handler))).href)) as Record<string, Handler>) : {}; // a function's module is known at run time only
     let calls = 0;
     unpacked[spec.name] = {
@@ -70,6 +80,7 @@ export async function unpackApp(app: string): Promise<UnpackedApp> {
       },
     };
   }
+  await programs.close();
   return {
     functions: unpacked,
     folder,

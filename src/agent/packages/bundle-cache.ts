@@ -1,6 +1,7 @@
 /**
  * The code of functions on this node: each bundle (tar.gz) is fetched once, verified by its digest, unpacked beside its place
  * and renamed into it, so that a folder under its digest is always whole. Bounded; unused bundles go least recently used first.
+ * A bundle lies here once for each package set that it is used with, because its node_modules is a link to that set's layer.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
@@ -26,9 +27,11 @@ const MAX_ENTRIES = 20_000;
 /** Compressed bytes unpacked in one turn of the event loop, so that other invocations go on. */
 const FEED_BYTES = 64 * 1024;
 const DIGEST_PATTERN = /^[0-9a-f]{64}$/;
+/** Of a bundle, or of a bundle and a package set. */
+const NAME_PATTERN = /^[0-9a-f]{64}(?:-[0-9a-f]{32})?$/;
 
 interface Entry {
-  readonly digest: string;
+  readonly name: string;
   readonly sizeBytes: number;
   users: number;
 }
@@ -53,40 +56,41 @@ export class BundleCache {
     await mkdir(options.dir, { recursive: true });
     const names = await readdir(options.dir);
     for (const name of names) {
-      const digest = name.replace(/\.json$/, '');
-      if (DIGEST_PATTERN.test(name) && names.includes(`${name}.json`)) {
+      const bundle = name.replace(/\.json$/, '');
+      if (NAME_PATTERN.test(name) && names.includes(`${name}.json`)) {
         const size = Number(await readFile(cache.#sidecar(name), 'utf8'));
         if (Number.isFinite(size)) {
-          cache.#bundles.set(name, { digest, sizeBytes: size, users: 0 });
+          cache.#bundles.set(name, { name, sizeBytes: size, users: 0 });
           cache.#bytes += size;
           continue;
         }
       }
-      if (!(name.endsWith('.json') && names.includes(digest) && DIGEST_PATTERN.test(digest))) await rm(join(options.dir, name), { recursive: true, force: true });
+      if (!(name.endsWith('.json') && names.includes(bundle) && NAME_PATTERN.test(bundle))) await rm(join(options.dir, name), { recursive: true, force: true });
     }
     return cache;
   }
 
-  /** Digests of the bundles that are here. */
+  /** Digests of the bundles that are here and need no packages. */
   list(): string[] {
-    return [...this.#bundles.keys()];
+    return [...this.#bundles.keys()].filter(isAlone);
   }
 
   /** The bundle at once if it is here, else undefined. */
-  tryAcquire(digest: string): ProgramLease | undefined {
-    const entry = this.#bundles.get(digest);
+  tryAcquire(digest: string, packageSet = ''): ProgramLease | undefined {
+    const entry = this.#bundles.get(nameOf(digest, packageSet));
     return entry === undefined ? undefined : this.#lease(entry, true);
   }
 
   /** The bundle, fetched if need be. Rejects with what the fetch rejects with, OBJECT_CORRUPT, or FUNCTION_LOAD_FAILED for an unsafe or broken archive. */
-  async acquire(digest: string): Promise<ProgramLease> {
-    const here = this.tryAcquire(digest);
+  async acquire(digest: string, packageSet = ''): Promise<ProgramLease> {
+    const here = this.tryAcquire(digest, packageSet);
     if (here !== undefined) return here;
-    let coming = this.#coming.get(digest);
+    const name = nameOf(digest, packageSet);
+    let coming = this.#coming.get(name);
     if (coming === undefined) {
-      coming = this.#bring(digest);
-      this.#coming.set(digest, coming);
-      const forget = (): void => void this.#coming.delete(digest);
+      coming = this.#bring(digest, name);
+      this.#coming.set(name, coming);
+      const forget = (): void => void this.#coming.delete(name);
       coming.then(forget, forget);
     }
     return this.#lease(await coming, false);
@@ -100,11 +104,11 @@ export class BundleCache {
 
   #lease(entry: Entry, wasHere: boolean): ProgramLease {
     entry.users++;
-    this.#bundles.delete(entry.digest);
-    this.#bundles.set(entry.digest, entry);
+    this.#bundles.delete(entry.name);
+    this.#bundles.set(entry.name, entry);
     let held = true;
     return {
-      dir: join(this.#options.dir, entry.digest),
+      dir: join(this.#options.dir, entry.name),
       layer: undefined,
       wasHere,
       release: () => {
@@ -114,7 +118,7 @@ export class BundleCache {
     };
   }
 
-  async #bring(digest: string): Promise<Entry> {
+  async #bring(digest: string, name: string): Promise<Entry> {
     if (!DIGEST_PATTERN.test(digest)) throw new MetronomeError('INVALID_REQUEST', `${JSON.stringify(digest.slice(0, 80))} is not the digest of a bundle.`, { component: 'agent' });
     const bytes = await this.#options.fetch(digest);
     const actual = createHash('sha256').update(bytes).digest('hex');
@@ -124,14 +128,14 @@ export class BundleCache {
     try {
       await mkdir(temporary);
       const sizeBytes = await unpackBundle(bytes, temporary);
-      await writeFile(this.#sidecar(digest), String(sizeBytes));
-      await rm(join(dir, digest), { recursive: true, force: true });
-      await rename(temporary, join(dir, digest));
-      const entry: Entry = { digest, sizeBytes, users: 0 };
-      this.#bundles.set(digest, entry);
+      await writeFile(this.#sidecar(name), String(sizeBytes));
+      await rm(join(dir, name), { recursive: true, force: true });
+      await rename(temporary, join(dir, name));
+      const entry: Entry = { name, sizeBytes, users: 0 };
+      this.#bundles.set(name, entry);
       this.#bytes += sizeBytes;
       this.#makeRoom(entry);
-      this.#options.onAdded(digest);
+      if (isAlone(name)) this.#options.onAdded(name);
       return entry;
     } catch (error) {
       await rm(temporary, { recursive: true, force: true });
@@ -143,18 +147,26 @@ export class BundleCache {
     for (const entry of this.#bundles.values()) {
       if (this.#bytes <= this.#maxBytes) return;
       if (entry.users > 0 || entry === fresh) continue;
-      this.#bundles.delete(entry.digest);
+      this.#bundles.delete(entry.name);
       this.#bytes -= entry.sizeBytes;
-      this.#options.onRemoved(entry.digest);
+      if (isAlone(entry.name)) this.#options.onRemoved(entry.name);
       const { dir } = this.#options;
       // The description first: a folder without one is no bundle.
-      this.#removals = this.#removals.then(() => rm(this.#sidecar(entry.digest), { force: true })).then(() => rm(join(dir, entry.digest), { recursive: true, force: true })).catch(() => {}); // removed at the next start
+      this.#removals = this.#removals.then(() => rm(this.#sidecar(entry.name), { force: true })).then(() => rm(join(dir, entry.name), { recursive: true, force: true })).catch(() => {}); // removed at the next start
     }
   }
 
-  #sidecar(digest: string): string {
-    return join(this.#options.dir, `${digest}.json`);
+  #sidecar(name: string): string {
+    return join(this.#options.dir, `${name}.json`);
   }
+}
+
+function nameOf(digest: string, packageSet: string): string {
+  return packageSet === '' ? digest : `${digest}-${packageSet.slice(0, 32)}`;
+}
+
+function isAlone(name: string): boolean {
+  return name.length === 64;
 }
 
 /**

@@ -41,6 +41,8 @@ export function agentCommand(app: CliApp): Command {
           objectTtlMs: agent.objectTtlMs,
           linkBytesPerS: agent.linkBytesPerS,
           linkLatencyMs: agent.linkLatencyMs,
+          packageQuotaBytes: agent.packageQuotaBytes,
+          npmRegistry: agent.npmRegistry,
           maxResultBytes: limits.maxResultBytes,
           logBytes: agent.logBytes,
           metricsSource: agent.metricsSource,
