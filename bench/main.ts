@@ -1,12 +1,13 @@
 /** `npm run -s bench -- <name> [--json] [--seed n] [--quick]`: runs one bench and prints its report. */
 import { agentOverheadBench } from './agent-overhead.ts';
+import { applicationsBench } from './applications.ts';
 import { dataplaneBench } from './dataplane.ts';
 import { decisionBench } from './decision.ts';
 import { gatewayBench } from './gateway.ts';
 import { toReport, type Bench } from './harness.ts';
 import { metricsLagBench } from './metrics-lag.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = { 'agent-overhead': agentOverheadBench, dataplane: dataplaneBench, decision: decisionBench, gateway: gatewayBench, 'metrics-lag': metricsLagBench };
+const BENCHES: Readonly<Record<string, Bench>> = { 'agent-overhead': agentOverheadBench, applications: applicationsBench, dataplane: dataplaneBench, decision: decisionBench, gateway: gatewayBench, 'metrics-lag': metricsLagBench };
 
 const args = process.argv.slice(2);
 const flag = (name: string): boolean => args.includes(name);

@@ -87,7 +87,8 @@ export type CheckOutput = (run: RunOutcome & { readonly truth: unknown }) => Pro
 /** An application of the folder `appsDir`. INVALID_REQUEST if there is none of that name. */
 export async function loadApplication(name: string, appsDir: string): Promise<Application> {
   const known = APPLICATIONS.find((each) => each === name);
-  if (known === undefined) throw new MetronomeError('INVALID_REQUEST', `Unknown application "${name}".${suggest(name, APPLICATIONS)} Known applications: ${APPLICATIONS.join(', ')}.`);
+  const near = suggest(name, APPLICATIONS);
+  if (known === undefined) throw new MetronomeError('INVALID_REQUEST', `Unknown application "${name}".${near === undefined ? '' : ` Did you mean "${near}"?`} Known applications: ${APPLICATIONS.join(', ')}.`);
   const { workflow, functions, fileName } = SHAPES[known];
   const folder = join(appsDir, known);
   const { makeInput } = (await import(pathToFileURL(join(folder, 'make-input.mjs')).href)) as MakerModule; // plain JavaScript; the tests of each application hold the contract
