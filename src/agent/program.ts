@@ -17,7 +17,7 @@ export interface LayerPackage {
   readonly subtree: string;
 }
 
-/** The installed packages of one package set: whole, verified, never written to. */
+/** The installed packages of one package set: whole, verified, never written to, readable by everybody (isolated functions have a user of their own). */
 export interface PackageLayer {
   /** Package set (PackageLock.digest). */
   readonly digest: string;

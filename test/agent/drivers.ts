@@ -1,18 +1,37 @@
 /** The kinds of sandboxes that contract tests run against, and why one is missing on this machine. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { openCgroups } from '../../src/agent/sandbox/cgroups.ts';
 import { createContainedDriver } from '../../src/agent/sandbox/contained-driver.ts';
+import { probeBubblewrap } from '../../src/agent/sandbox/isolation-probe.ts';
 import { createProcessContainment } from '../../src/agent/sandbox/process-containment.ts';
 import { createPythonLookup } from '../../src/agent/sandbox/python-interpreter.ts';
 import type { Isolation, SandboxDriver } from '../../src/agent/sandbox/sandbox-driver.ts';
 import { silent } from './harness.ts';
 
-export const CONTRACT_KINDS: readonly { readonly name: Isolation; readonly missing: string | undefined }[] = [{ name: 'process', missing: undefined }];
-
-const python = createPythonLookup(undefined);
 const MAX_FILE_BYTES = 64 * 1024 ** 2;
+const python = createPythonLookup(undefined);
+
+/** Why there are no bubblewrap sandboxes here; undefined: there are. */
+export const bubblewrapMissing: string | undefined = await (async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'metronome-probe-'));
+  const probe = await probeBubblewrap({ dir, cgroups: undefined, maxFileBytes: MAX_FILE_BYTES });
+  rmSync(dir, { recursive: true });
+  return 'missing' in probe ? probe.missing : undefined;
+})();
+if (bubblewrapMissing !== undefined) console.warn(`Tests of isolated sandboxes are skipped: ${bubblewrapMissing}`);
+
+export const CONTRACT_KINDS: readonly { readonly name: Isolation; readonly missing: string | undefined }[] = [{ name: 'process', missing: undefined }, { name: 'bubblewrap', missing: bubblewrapMissing }];
 
 /** A driver in a folder, after its sweep. */
 export async function openDriver(name: Isolation, dir: string): Promise<SandboxDriver> {
-  const containment = createProcessContainment(MAX_FILE_BYTES);
+  let containment = createProcessContainment(MAX_FILE_BYTES);
+  if (name === 'bubblewrap') {
+    const probe = await probeBubblewrap({ dir: `${dir}-isolation`, cgroups: openCgroups(`metronome-test-${basename(dirname(dir))}-${basename(dir)}`), maxFileBytes: MAX_FILE_BYTES });
+    if ('missing' in probe) throw new Error(probe.missing);
+    ({ containment } = probe);
+  }
   const driver = createContainedDriver({ containment, dir, python: () => python.find(), log: silent });
   await driver.sweep();
   return driver;

@@ -1,5 +1,5 @@
 /** Layers of small packages, made in a folder as an installation would leave them. */
-import { mkdir, mkdtemp, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { LayerPackage, PackageLayer } from '../../src/agent/program.ts';
 
@@ -21,6 +21,7 @@ async function write(dir: string, files: Readonly<Record<string, string>>): Prom
 /** A layer with node_modules, or with one folder for sys.path. */
 export async function makeLayer(root: string, runtime: 'node' | 'python3', digest: string, packages: Readonly<Record<string, TestPackage>>): Promise<PackageLayer> {
   const dir = await mkdtemp(join(root, 'layer-'));
+  await chmod(dir, 0o755);
   const described: LayerPackage[] = [];
   for (const [name, { files, isDirect = true, subtree = name }] of Object.entries(packages)) {
     const packageDir = runtime === 'node' ? join(dir, 'node_modules', name) : dir;

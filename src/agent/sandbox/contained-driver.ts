@@ -7,11 +7,11 @@ import { MetronomeError } from '../../core/errors.ts';
 import type { AgentLog } from '../agent-options.ts';
 import type { Containment, LaunchPlan, Places } from './containment.ts';
 import { ForkServer } from './fork-server.ts';
-import { GIVE_UP_MS, LiveSandbox, newSandboxId, type SandboxHost } from './live-sandbox.ts';
+import { GIVE_UP_MS, LiveSandbox, newSandboxId, type Born, type SandboxHost } from './live-sandbox.ts';
 import { NodeStem } from './node-stem.ts';
 import { isRunning, killNow, processesWithEnvironment, startTimeOf } from './proc.ts';
 import type { Sandbox, SandboxDriver, SandboxSpec, Zygote, ZygoteSpec, ZygoteTraits } from './sandbox-driver.ts';
-import { nodeArguments, pythonArguments } from './runtimes.ts';
+import { isReadAtStart, nodeArguments, pythonArguments } from './runtimes.ts';
 import { SandboxProcess, readRecord, type ProcessOwner } from './sandbox-process.ts';
 import type { ZygoteHost } from './zygote-life.ts';
 
@@ -65,16 +65,19 @@ class ContainedDriver implements SandboxDriver, SandboxHost, ZygoteHost {
   create(spec: SandboxSpec): Sandbox {
     const id = newSandboxId();
     const places = this.containment.places(this.dir, id, undefined);
-    return this.keep(new LiveSandbox(this, spec, { id, places, adoption: undefined, process: (owner) => this.#spawn(spec, places, owner) }));
+    return this.keep(new LiveSandbox(this, spec, { id, places, isOfZygote: false, born: (owner) => this.#spawn(spec, places, owner) }));
   }
 
-  #spawn(spec: SandboxSpec, places: Places, owner: ProcessOwner): SandboxProcess | Promise<SandboxProcess> {
-    const { runtime, layer, memoryMb, cpu, network } = spec;
-    const launch = (interpreter: string): SandboxProcess | Promise<SandboxProcess> => {
+  #spawn(spec: SandboxSpec, places: Places, owner: ProcessOwner): Born | Promise<Born> {
+    const { functionName, runtime, layer, memoryMb, cpu, network } = spec;
+    const launch = (interpreter: string): Born | Promise<never> => {
       this.containment.prepare(places, undefined);
       const args = runtime === 'node' ? nodeArguments(memoryMb) : pythonArguments();
-      const child = this.launch({ places, interpreter, args, env: this.environment(spec, places, interpreter), channel: 'frames', layer, memoryMb, cpu, network });
-      return child instanceof Promise ? child : SandboxProcess.spawned(child, this.containment, owner);
+      const env = this.environment(spec, places, interpreter);
+      const passed = this.containment.passesEnvironment ? env : this.environment({ functionName, env: Object.fromEntries(Object.entries(spec.env).filter(([name]) => isReadAtStart(name))) }, places, interpreter);
+      const child = this.launch({ places, interpreter, args, env: passed, channel: 'frames', layer, memoryMb, cpu, network });
+      if (child instanceof Promise) return child;
+      return { process: SandboxProcess.spawned(child, this.containment, owner), adoption: passed === env ? undefined : { env, workDir: places.homeDir, loaded: {} } };
     };
     // Without a turn in between where that can be: Node needs no look-up.
     return runtime === 'node' ? launch(process.execPath) : this.python().then(launch);
@@ -192,6 +195,7 @@ class ContainedDriver implements SandboxDriver, SandboxHost, ZygoteHost {
     // What left its session on purpose (a daemon made by a function) still carries the marker.
     for (const pid of processesWithEnvironment(`METRONOME_SANDBOX=${this.dir}/`)) killNow(pid);
     await Promise.all(this.#removals);
+    await this.containment.close();
     clearInterval(this.#watch);
   }
 }

@@ -49,6 +49,8 @@ export interface ProcessEnd {
 /** One kind of isolation. */
 export interface Containment {
   readonly isolation: Isolation;
+  /** False: a process is started with what runtimes read at their start only; the rest of its environment comes through the channel. */
+  readonly passesEnvironment: boolean;
   /** What zygotes of a runtime are like under it. */
   zygoteTraits(runtime: 'node' | 'python3'): ZygoteTraits;
   /** The places of a new sandbox or zygote; `parent`: of the fork server that it comes of. */
@@ -65,6 +67,8 @@ export interface Containment {
   endOf(end: ProcessEnd): ProcessEnd;
   /** The pid, outside, of a process that a fork server started by `launch` knows as `pid`. Undefined if there is none. */
   outerPid(serverPid: number, pid: number): number | undefined;
+  /** The process whose memory, with that of its children, counts. */
+  memoryPid(pid: number, places: Places): number;
   /** Ends a started process (or a child of a fork server) with everything that it started. */
   kill(pid: number, places: Places): void;
   /** After its end: ends what is left. `isThorough` also finds what has left its session. */
@@ -75,6 +79,8 @@ export interface Containment {
   remove(places: Places): Promise<void>;
   /** Ends what a former agent left under it, besides processes with a record or marker. */
   sweep(): Promise<void>;
+  /** Nothing runs under it any more. */
+  close(): Promise<void>;
 }
 
 /** Standard streams of a process: nothing to read, two outputs, and file descriptor 3. */

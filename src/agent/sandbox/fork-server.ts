@@ -109,11 +109,10 @@ export class ForkServer implements Zygote {
     const id = newSandboxId();
     const places = containment.places(this.#host.dir, id, parent);
     const sandbox = new LiveSandbox(this.#host, spec, {
-      id, places,
-      adoption: { env: this.#host.environment(spec, places, this.#interpreter), workDir: places.homeDir, loaded: {} },
-      process: (owner) => {
+      id, places, isOfZygote: true,
+      born: async (owner) => {
         containment.prepare(places, parent);
-        return this.#fork(owner, places);
+        return { process: await this.#fork(owner, places), adoption: { env: this.#host.environment(spec, places, this.#interpreter), workDir: places.homeDir, loaded: {} } };
       },
     });
     return this.#host.keep(sandbox);

@@ -28,14 +28,23 @@ export interface SandboxHost {
 export interface Birth {
   readonly id: string;
   readonly places: Places;
+  /** It comes of a zygote, whose limits were others. */
+  readonly isOfZygote: boolean;
   /** Brings the process; it tells `owner` of everything from the beginning. A rejection is why there is none. */
-  readonly process: (owner: ProcessOwner) => SandboxProcess | Promise<SandboxProcess>;
-  /** Set when the process was not started for this function. */
+  readonly born: (owner: ProcessOwner) => Born | Promise<Born>;
+}
+
+/** A process for a sandbox. */
+export interface Born {
+  readonly process: SandboxProcess;
+  /** Set when it was not started with all that its function needs. */
   readonly adoption: Adoption | undefined;
 }
 
 /** After the end of a process, how long its output may take to drain, ms. */
 const DRAIN_MS = 50;
+/** After its channel closed, how long the news of its end may take (of a forked process it comes from its parent), ms. */
+export const CLOSED_MS = 1_000;
 /** A killed process that is not gone after this (stuck in the kernel) is given up, ms. */
 export const GIVE_UP_MS = 2_000;
 const STDERR_TAIL_CHARS = 2_000;
@@ -139,20 +148,20 @@ export class LiveSandbox implements Sandbox, ProcessOwner {
   /** In one turn where nothing must be waited for. */
   async #begin(birth: Birth): Promise<void> {
     try {
-      const born = birth.process(this);
-      const process = born instanceof Promise ? await born : born;
+      const born = birth.born(this);
+      const { process, adoption } = born instanceof Promise ? await born : born;
       this.#process = process;
       if (this.#isDead) return this.#end(process); // killed while it was being born
       writeRecord(this.places.dir, process.pid);
       this.#probe = new RssProbe(process.pid);
-      if (birth.adoption !== undefined) this.#host.containment.limit(this.places, process.pid, this.#spec);
+      if (birth.isOfZygote) this.#host.containment.limit(this.places, process.pid, this.#spec);
       const staged = this.#host.containment.stageCode(this.places, this.#spec.bundleDir);
       const bundleDir = staged instanceof Promise ? await staged : staged;
       if (this.#isDead) return;
       const { functionName, handler, memoryMb, maxResultBytes, layer } = this.#spec;
       const [file, exportName] = handler.split('#');
       process.send({
-        kind: 'init', adoption: birth.adoption, file: join(bundleDir, file ?? ''), exportName: exportName ?? 'handler', bundleDir, importPaths: layer?.importPaths ?? [], functionName, memoryMb, maxResultBytes,
+        kind: 'init', adoption, file: join(bundleDir, file ?? ''), exportName: exportName ?? 'handler', bundleDir, importPaths: layer?.importPaths ?? [], functionName, memoryMb, maxResultBytes,
       });
     } catch (error) {
       const failure = error instanceof MetronomeError ? error : new MetronomeError('SANDBOX_FAILED', `The process of the sandbox could not be started: ${error instanceof Error ? error.message : String(error)}`, { component: 'agent', cause: error });
@@ -179,7 +188,7 @@ export class LiveSandbox implements Sandbox, ProcessOwner {
 
   onControlClosed(): void {
     // Normally the process ended; if it did not, the function closed the descriptor and will never answer.
-    if (!this.#isDead) setTimeout(() => !this.#isDead && this.#protocolBroken('closed its control channel'), DRAIN_MS);
+    if (!this.#isDead) setTimeout(() => !this.#isDead && this.#protocolBroken('closed its control channel'), CLOSED_MS);
   }
 
   onOutput(stream: 'stdout' | 'stderr', chunk: Buffer): void {
@@ -208,6 +217,7 @@ export class LiveSandbox implements Sandbox, ProcessOwner {
       // The process measured more closely, but it is the function's: never more than we saw.
       this.loadMs = Math.min(frame.loadMs, tookMs);
       this.startMs = tookMs - this.loadMs;
+      this.#lookAtRuntime();
       this.#life.send({ type: 'READY' });
       this.#starting?.resolve();
       this.#starting = undefined;
@@ -219,6 +229,15 @@ export class LiveSandbox implements Sandbox, ProcessOwner {
       ? memoryExceeded(functionName, memoryMb, 'while it was loaded')
       : new MetronomeError('FUNCTION_LOAD_FAILED', `The function "${functionName}" could not be loaded from "${handler}": ${type}: ${message}`, { component: 'function', functionError: { type, message, stack } });
     void this.kill(error);
+  }
+
+  /** What stands around the runtime is of no interest any more. */
+  #lookAtRuntime(): void {
+    const process = this.#process as SandboxProcess; // it spoke
+    const pid = this.#host.containment.memoryPid(process.pid, this.places);
+    if (pid === process.pid) return;
+    this.#probe?.close();
+    this.#probe = new RssProbe(pid);
   }
 
   #finished(frame: Extract<SandboxFrame, { kind: 'done' | 'failed' | 'tooLarge' }>): void {

@@ -4,7 +4,7 @@
  */
 import { MetronomeError } from '../../core/errors.ts';
 import type { Places, ProcessEnd } from './containment.ts';
-import { LiveSandbox } from './live-sandbox.ts';
+import { CLOSED_MS, LiveSandbox } from './live-sandbox.ts';
 import type { PackageLayer } from '../program.ts';
 import type { Sandbox, SandboxSpec, Zygote, ZygoteSpec } from './sandbox-driver.ts';
 import { FrameReader, FRAME_OVERHEAD_BYTES, decodeFrame } from './sandbox-frames.ts';
@@ -17,9 +17,6 @@ interface StemHost extends ZygoteHost {
   /** It is gone. `places`: those to remove; undefined when they are a sandbox's now. */
   forgetZygote(zygote: NodeStem, places: Places | undefined): void;
 }
-
-/** After its channel closed, how long its end may take, ms. */
-const END_MS = 50;
 
 export class NodeStem implements Zygote, ProcessOwner {
   readonly #host: StemHost;
@@ -76,10 +73,10 @@ export class NodeStem implements Zygote, ProcessOwner {
     };
     const sandbox = new LiveSandbox(this.#host, spec, {
       // Its directory goes with the process.
-      id: id.replace(/^zy-/, 'sb-'), places, adoption,
-      process: (owner) => {
+      id: id.replace(/^zy-/, 'sb-'), places, isOfZygote: true,
+      born: (owner) => {
         process_.handOver(owner);
-        return process_;
+        return { process: process_, adoption };
       },
     });
     this.#process = undefined;
@@ -100,7 +97,7 @@ export class NodeStem implements Zygote, ProcessOwner {
 
   onControlClosed(): void {
     // Normally its end follows and says more.
-    if (this.isAlive) setTimeout(() => void this.kill(new MetronomeError('SANDBOX_FAILED', 'The process of a zygote closed its control channel.', { component: 'function' })), END_MS);
+    if (this.isAlive) setTimeout(() => void this.kill(new MetronomeError('SANDBOX_FAILED', 'The process of a zygote closed its control channel.', { component: 'function' })), CLOSED_MS);
   }
 
   onOutput(stream: 'stdout' | 'stderr', chunk: Buffer): void {

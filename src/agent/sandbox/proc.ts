@@ -39,7 +39,8 @@ export function descendantsOf(pid: number): number[] {
   return found;
 }
 
-function childrenOf(pid: number): number[] {
+/** The processes that a process has started and not lost; empty when it is gone. */
+export function childrenOf(pid: number): number[] {
   const children: number[] = [];
   try {
     for (const thread of readdirSync(`/proc/${pid}/task`)) {

@@ -22,6 +22,7 @@ export function createProcessContainment(maxFileBytes: number): Containment {
   const script = `${limitsScript(maxFileBytes)}; exec "$@"`;
   return {
     isolation: 'process',
+    passesEnvironment: true,
     zygoteTraits: (runtime) => ({ isConsumed: runtime === 'node', isPerFunction: false, needsSameLayer: false }),
     places(root, id) {
       const dir = join(root, id);
@@ -37,6 +38,7 @@ export function createProcessContainment(maxFileBytes: number): Containment {
     limit: () => {},
     endOf: (end: ProcessEnd) => end,
     outerPid: (_serverPid, pid) => pid,
+    memoryPid: (pid) => pid,
     kill(pid) {
       for (const child of descendantsOf(pid)) killNow(child);
       killNow(-pid);
@@ -50,6 +52,7 @@ export function createProcessContainment(maxFileBytes: number): Containment {
     ranOutOfMemory: () => false,
     remove: ({ dir }) => rm(dir, { recursive: true, force: true, maxRetries: 3 }),
     sweep: async () => {},
+    close: async () => {},
   };
 }
 

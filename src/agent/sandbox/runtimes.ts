@@ -9,6 +9,13 @@ const PYTHON_ZYGOTE = fileURLToPath(new URL('./shims/python-zygote.py', import.m
 /** Folder of what runs inside sandboxes. */
 export const SHIMS_DIR = dirname(NODE_SHIM);
 
+const READ_AT_START = /^(NODE_|LD_|PYTHON|MALLOC_|GLIBC_|UV_|OPENBLAS_|OMP_|MKL_|NUMEXPR_|BLIS_|GOTO_|LC_|LANG$|SSL_CERT_|TZDIR$|DEBUG$)/;
+
+/** Whether runtimes, or libraries while they are imported, read this variable: afterwards it cannot be given to them. */
+export function isReadAtStart(name: string): boolean {
+  return READ_AT_START.test(name);
+}
+
 /** Arguments of a Node process whose functions may use so much memory. */
 export function nodeArguments(memoryMb: number): string[] {
   return [`--max-old-space-size=${Math.max(memoryMb, 32)}`, NODE_SHIM];

@@ -7,6 +7,7 @@ import type { LaunchPlan, Places, ProcessEnd } from './containment.ts';
 import { GIVE_UP_MS, LEAST_RESIDENT_MB, type LiveSandbox, type SandboxHost } from './live-sandbox.ts';
 import { OutputCapture } from './output-capture.ts';
 import { RssProbe } from './proc.ts';
+import { isReadAtStart } from './runtimes.ts';
 import type { SandboxSpec, ZygoteSpec, ZygoteTraits } from './sandbox-driver.ts';
 import type { PreloadReport } from './sandbox-frames.ts';
 
@@ -25,9 +26,6 @@ export interface ZygoteHost extends SandboxHost {
 /** Kept of each output stream of a zygote, bytes. */
 const OUTPUT_BYTES = 8_192;
 const STDERR_TAIL_CHARS = 2_000;
-/** What runtimes, or libraries while they are imported, read from the environment: it cannot be given to them afterwards. */
-const READ_AT_START = /^(NODE_|LD_|PYTHON|MALLOC_|GLIBC_|UV_|OPENBLAS_|OMP_|MKL_|NUMEXPR_|BLIS_|GOTO_|LC_|LANG$|SSL_CERT_|TZDIR$|DEBUG$)/;
-
 /** The state of a zygote; its owner says what happened. */
 export class ZygoteLife {
   readonly id = `zy-${randomBytes(6).toString('hex')}`;
@@ -80,7 +78,7 @@ export class ZygoteLife {
     if (this.state !== 'ready' || spec.runtime !== own.runtime || spec.memoryMb > own.memoryMb) return false;
     if (traits.isPerFunction && own.functionName === undefined) return false;
     if (own.functionName !== undefined && own.functionName !== spec.functionName) return false;
-    if (Object.keys(spec.env).some((name) => READ_AT_START.test(name))) return false;
+    if (Object.keys(spec.env).some(isReadAtStart)) return false;
     if (own.network !== spec.network && own.isolation === 'bubblewrap') return false;
     if (own.layer?.digest === spec.layer?.digest) return true;
     if (traits.needsSameLayer) return false;

@@ -1,0 +1,300 @@
+/**
+ * Limits by the kernel's control groups, where the agent may make some: memory, CPU and number of processes of each sandbox, below the agent's
+ * own group, so that whatever limits the agent limits them together. Version 1 (one hierarchy per controller) and version 2
+ * (one for all) behind one interface.
+ */
+import { mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { killNow } from './proc.ts';
+
+/** What can be limited. */
+export type Controller = 'memory' | 'cpu' | 'pids';
+
+/** Limits of one group; 0: none. */
+export interface CgroupLimits {
+  readonly memoryBytes: number;
+  /** Cores. */
+  readonly cpu: number;
+  readonly pids: number;
+}
+
+/** The group of one sandbox. */
+export interface Cgroup {
+  /** Files to which a process writes its id to join; best before its first instruction. */
+  readonly joinFiles: readonly string[];
+  limit(limits: CgroupLimits): void;
+  /** Moves a process in. */
+  add(pid: number): void;
+  /** Processes that the kernel ended for want of memory. */
+  oomKills(): number;
+  /** Ends all processes in it. */
+  kill(): void;
+  /** Removes it; it must be empty, or about to be. */
+  remove(): Promise<void>;
+}
+
+/** The groups of one agent. */
+export interface Cgroups {
+  readonly version: 1 | 2;
+  /** What it can limit, in this order: memory, cpu, pids. */
+  readonly controllers: readonly Controller[];
+  create(name: string): Cgroup;
+  /** Ends and removes what a former agent left. */
+  sweep(): Promise<void>;
+  /** Removes the agent's group, when its sandboxes are gone. */
+  close(): Promise<void>;
+}
+
+const CONTROLLERS: readonly Controller[] = ['memory', 'cpu', 'pids'];
+/** A short period: a sandbox that used up its share is held for less than that. */
+const CPU_PERIOD_US = 20_000;
+const LEAST_CPU_QUOTA_US = 1_000;
+const REMOVE_TRIES = 50;
+const REMOVE_EVERY_MS = 20;
+
+/** Where the kernel shows processes and mounts; another folder in tests. */
+export interface CgroupSource {
+  readonly procDir: string;
+  /** Put before the paths that the mount table names. */
+  readonly root: string;
+}
+
+/**
+ * Makes a group for an agent below the one that it runs in. Undefined where it may not, or where there is no controller of use. `name`: the
+ * same after a restart, so that the next agent finds what is left.
+ */
+export function openCgroups(name: string, source: CgroupSource = { procDir: '/proc', root: '' }): Cgroups | undefined {
+  const own = ownGroups(source);
+  const first = openFirst(name, own);
+  if (first !== undefined) return first;
+  return openSecond(name, own);
+}
+
+interface OwnGroups {
+  /** Folder of the agent's own group, by controller of version 1. */
+  readonly v1: ReadonlyMap<string, string>;
+  readonly v2: string | undefined;
+}
+
+/** The agent's own groups, as folders. */
+function ownGroups({ procDir, root }: CgroupSource): OwnGroups {
+  const v1 = new Map<string, string>();
+  let v2: string | undefined;
+  const paths = new Map<string, string>();
+  for (const line of readOr(`${procDir}/self/cgroup`, '').split('\n')) {
+    const [, controllers = '', path = ''] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
+    for (const controller of controllers.split(',')) if (path !== '') paths.set(controller, path);
+  }
+  for (const line of readOr(`${procDir}/self/mountinfo`, '').split('\n')) {
+    const [before = '', after = ''] = line.split(' - ');
+    const [, , , mountRoot = '/', mountPoint = ''] = before.split(' ');
+    const [type, , options = ''] = after.split(' ');
+    if (type !== 'cgroup' && type !== 'cgroup2') continue;
+    const folder = (path: string | undefined): string | undefined => {
+      if (path === undefined) return undefined;
+      // In a container the mount may show only a part of the hierarchy.
+      const inMount = path === mountRoot ? '' : mountRoot !== '/' && path.startsWith(`${mountRoot}/`) ? path.slice(mountRoot.length) : path;
+      return join(root + mountPoint, inMount);
+    };
+    if (type === 'cgroup2') v2 ??= folder(paths.get(''));
+    else for (const controller of CONTROLLERS) {
+      const path = folder(paths.get(controller));
+      if (options.split(',').includes(controller) && path !== undefined) v1.set(controller, path);
+    }
+  }
+  return { v1, v2 };
+}
+
+function openFirst(name: string, { v1 }: OwnGroups): Cgroups | undefined {
+  const parents = new Map<Controller, string>();
+  for (const controller of CONTROLLERS) {
+    const own = v1.get(controller);
+    if (own === undefined) continue;
+    const dir = join(own, name);
+    if (makeDir(dir)) parents.set(controller, dir);
+  }
+  if (parents.size === 0) return undefined;
+  return {
+    version: 1,
+    controllers: [...parents.keys()],
+    create: (child) => new FirstCgroup(new Map(Array.from(parents, ([controller, dir]) => [controller, join(dir, child)]))),
+    close: async () => void (await Promise.all(Array.from(parents.values(), removeDir))),
+    sweep: () => sweepAll([...parents.values()], (dirs) => new FirstCgroup(new Map(dirs.map((dir, i) => [[...parents.keys()][i] as Controller, dir])))),
+  };
+}
+
+function openSecond(name: string, { v2 }: OwnGroups): Cgroups | undefined {
+  if (v2 === undefined) return undefined;
+  const offered = readOr(join(v2, 'cgroup.controllers'), '').split(/\s+/);
+  const wanted = CONTROLLERS.filter((controller) => offered.includes(controller));
+  if (wanted.length === 0) return undefined;
+  const all = wanted.map((controller) => `+${controller}`).join(' ');
+  if (!writeTo(join(v2, 'cgroup.subtree_control'), all)) {
+    // A group with processes may not hand controllers on: the agent moves into a leaf. If others stay, it is not ours to divide.
+    const leaf = join(v2, `${name}-agent`);
+    if (!makeDir(leaf) || !writeTo(join(leaf, 'cgroup.procs'), String(process.pid)) || !writeTo(join(v2, 'cgroup.subtree_control'), all)) return undefined;
+  }
+  const dir = join(v2, name);
+  if (!makeDir(dir) || !writeTo(join(dir, 'cgroup.subtree_control'), all)) return undefined;
+  return {
+    version: 2,
+    controllers: wanted,
+    create: (child) => new SecondCgroup(join(dir, child)),
+    close: () => removeDir(dir),
+    sweep: () => sweepAll([dir], ([child = '']) => new SecondCgroup(child)),
+  };
+}
+
+async function sweepAll(parents: readonly string[], open: (dirs: readonly string[]) => Cgroup): Promise<void> {
+  const names = new Set(parents.flatMap((parent) => childGroups(parent)));
+  await Promise.all(Array.from(names, (name) => {
+    const left = open(parents.map((parent) => join(parent, name)));
+    left.kill();
+    return left.remove();
+  }));
+}
+
+class FirstCgroup implements Cgroup {
+  readonly joinFiles: readonly string[];
+  readonly #dirs: ReadonlyMap<Controller, string>;
+
+  constructor(dirs: ReadonlyMap<Controller, string>) {
+    this.#dirs = dirs;
+    for (const dir of dirs.values()) makeDir(dir);
+    this.joinFiles = Array.from(dirs.values(), (dir) => join(dir, 'cgroup.procs'));
+  }
+
+  limit({ memoryBytes, cpu, pids }: CgroupLimits): void {
+    const memory = this.#dirs.get('memory');
+    if (memory !== undefined) {
+      const bytes = memoryBytes > 0 ? String(memoryBytes) : '-1';
+      // With swap never below without: which of the two may be written first depends on the direction.
+      writeTo(join(memory, 'memory.memsw.limit_in_bytes'), bytes);
+      writeTo(join(memory, 'memory.limit_in_bytes'), bytes);
+      writeTo(join(memory, 'memory.memsw.limit_in_bytes'), bytes);
+    }
+    const cpuDir = this.#dirs.get('cpu');
+    if (cpuDir !== undefined) {
+      writeTo(join(cpuDir, 'cpu.cfs_period_us'), String(CPU_PERIOD_US));
+      // More than the agent itself may use is refused: then its limit holds.
+      writeTo(join(cpuDir, 'cpu.cfs_quota_us'), cpu > 0 ? String(quotaUs(cpu)) : '-1');
+    }
+    const pidsDir = this.#dirs.get('pids');
+    if (pidsDir !== undefined) writeTo(join(pidsDir, 'pids.max'), pids > 0 ? String(pids) : 'max');
+  }
+
+  add(pid: number): void {
+    for (const file of this.joinFiles) writeTo(file, String(pid));
+  }
+
+  oomKills(): number {
+    const memory = this.#dirs.get('memory');
+    return memory === undefined ? 0 : numberAfter(readOr(join(memory, 'memory.oom_control'), ''), 'oom_kill');
+  }
+
+  kill(): void {
+    for (const file of this.joinFiles) killAll(file);
+  }
+
+  async remove(): Promise<void> {
+    await Promise.all(Array.from(this.#dirs.values(), removeDir));
+  }
+}
+
+class SecondCgroup implements Cgroup {
+  readonly joinFiles: readonly string[];
+  readonly #dir: string;
+
+  constructor(dir: string) {
+    this.#dir = dir;
+    makeDir(dir);
+    this.joinFiles = [join(dir, 'cgroup.procs')];
+  }
+
+  limit({ memoryBytes, cpu, pids }: CgroupLimits): void {
+    writeTo(join(this.#dir, 'memory.max'), memoryBytes > 0 ? String(memoryBytes) : 'max');
+    writeTo(join(this.#dir, 'memory.swap.max'), memoryBytes > 0 ? '0' : 'max');
+    writeTo(join(this.#dir, 'cpu.max'), cpu > 0 ? `${quotaUs(cpu)} ${CPU_PERIOD_US}` : `max ${CPU_PERIOD_US}`);
+    writeTo(join(this.#dir, 'pids.max'), pids > 0 ? String(pids) : 'max');
+  }
+
+  add(pid: number): void {
+    for (const file of this.joinFiles) writeTo(file, String(pid));
+  }
+
+  oomKills(): number {
+    return numberAfter(readOr(join(this.#dir, 'memory.events'), ''), 'oom_kill');
+  }
+
+  kill(): void {
+    if (!writeTo(join(this.#dir, 'cgroup.kill'), '1')) for (const file of this.joinFiles) killAll(file);
+  }
+
+  remove(): Promise<void> {
+    return removeDir(this.#dir);
+  }
+}
+
+function quotaUs(cpu: number): number {
+  return Math.max(LEAST_CPU_QUOTA_US, Math.round(cpu * CPU_PERIOD_US));
+}
+
+/** A process may fork while it is being looked for; a few rounds find its children too. */
+function killAll(procsFile: string): void {
+  for (let round = 0; round < 10; round++) {
+    const pids = readOr(procsFile, '').split('\n').filter((pid) => pid !== '');
+    if (pids.length === 0) return;
+    for (const pid of pids) killNow(Number(pid));
+  }
+}
+
+async function removeDir(dir: string): Promise<void> {
+  for (let tries = 0; tries < REMOVE_TRIES; tries++) {
+    try {
+      rmdirSync(dir);
+      return;
+    } catch (error) {
+      // EBUSY: its processes are ending. Whatever is left after all tries goes in the sweep of the next agent.
+      if ((error as NodeJS.ErrnoException).code !== 'EBUSY') return;
+      await new Promise((resolve) => setTimeout(resolve, REMOVE_EVERY_MS));
+    }
+  }
+}
+
+function childGroups(dir: string): string[] {
+  try {
+    return readdirSync(dir, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name);
+  } catch {
+    return [];
+  }
+}
+
+function makeDir(dir: string): boolean {
+  try {
+    mkdirSync(dir, { recursive: true });
+    return true;
+  } catch {
+    return false; // read-only, or not ours
+  }
+}
+
+function writeTo(file: string, text: string): boolean {
+  try {
+    writeFileSync(file, text, { flag: 'r+' });
+    return true;
+  } catch {
+    return false; // the kernel has no such file, or does not allow it
+  }
+}
+
+function readOr(file: string, otherwise: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return otherwise;
+  }
+}
+
+function numberAfter(text: string, name: string): number {
+  return Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1] ?? 0);
+}
