@@ -1,5 +1,6 @@
 /** What an agent is told at its start, and the log that it writes to. Defaults and bounds are the configuration schema's (section "agent"). */
 
+import type { IsolationChoice } from './sandbox/open-isolation.ts';
 import type { KeepAliveName } from './sandbox/keep-alive/registry.ts';
 import type { MetricsSource } from './metrics/node-metrics.ts';
 
@@ -50,6 +51,8 @@ export interface AgentOptions {
   readonly maxResultBytes: number;
   /** What is kept of stdout and of stderr of one run, bytes, at most 64 KiB; the middle is cut out. */
   readonly logBytes: number;
+  /** Which sandboxes functions get that ask for none, and which they may ask for. @default 'process' */
+  readonly isolation?: IsolationChoice;
   /** Python interpreter. Default: what `python3` on the PATH says it is. */
   readonly pythonPath?: string;
   /** Where node metrics come from. Default: "auto", the control group if it has a CPU quota. */

@@ -3,7 +3,7 @@
  * parts together and takes them apart again; executor.ts is the centre. The contract of handlers stands at the top of
  * sandbox/shims/node-shim.mjs and sandbox/shims/python-shim.py.
  *
- * dataDir: epoch, metronome.lock, bundles/<digest>, packages/<package>, layers/<package set>, sandboxes/<id> (gone after stop), objects/.
+ * dataDir: epoch, metronome.lock, isolation/, bundles/<digest>, packages/<package>, layers/<package set>, sandboxes/<id> (gone after stop), objects/.
  */
 import { mkdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -22,8 +22,7 @@ import { Executor } from './executor.ts';
 import { openNodeMetrics } from './metrics/node-metrics.ts';
 import { ObjectFetcher } from './objects/object-fetch.ts';
 import { ObjectStore } from './objects/object-store.ts';
-import { createContainedDriver } from './sandbox/contained-driver.ts';
-import { createProcessContainment } from './sandbox/process-containment.ts';
+import { openIsolation } from './sandbox/open-isolation.ts';
 import { createKeepAlive } from './sandbox/keep-alive/registry.ts';
 import { MemoryBudget } from './sandbox/memory-budget.ts';
 import { createPythonLookup } from './sandbox/python-interpreter.ts';
@@ -118,7 +117,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   });
   teardown.push(() => programs.close());
 
-  const driver = createContainedDriver({ containment: createProcessContainment(Math.max(LEAST_FILE_BYTES, 2 * options.objectQuotaBytes)), dir: join(dataDir, 'sandboxes'), python: () => python.find(), log });
+  const driver = await openIsolation({ choice: options.isolation ?? 'process', dataDir, python: () => python.find(), maxFileBytes: Math.max(LEAST_FILE_BYTES, 2 * options.objectQuotaBytes), log });
   await driver.sweep();
   teardown.push(() => driver.close());
   // In the background: the first Python function should not wait for it.

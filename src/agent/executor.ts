@@ -7,7 +7,7 @@
  * Whatever happens after Accepted ends in exactly one Result, sent in the turn in which the slot becomes free. The warm path
  * without objects does no file work, parses no payload and makes no timer that it does not need.
  */
-import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
+import { lstat, mkdir, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MetronomeError } from '../core/errors.ts';
 import type { DispatchEvent, Execute } from '../rpc/gen/metronome/v1/agent.ts';
@@ -189,7 +189,7 @@ export class Executor {
         error = new MetronomeError('FUNCTION_FAILED', `The function "${command.function}" threw ${type}: ${message}`, { component: 'function', functionError: outcome.error });
       } else if (outcome.hasOutputs) {
         const storingAt = performance.now();
-        outputs = await this.#storeOutputs(running, sandbox, directories);
+        outputs = await this.#storeOutputs(running, sandbox);
         measured.ranMs += performance.now() - storingAt;
       }
     } catch (thrown) {
@@ -370,9 +370,11 @@ export class Executor {
   }
 
   /** Moves every file of the output directory into the store; all or none. */
-  async #storeOutputs(running: Running, sandbox: Sandbox, directories: string[]): Promise<ObjectRef[]> {
-    const directory = this.#lastOutputDirectory(sandbox);
-    directories.push(directory);
+  async #storeOutputs(running: Running, sandbox: Sandbox): Promise<ObjectRef[]> {
+    // Out of the function's reach first: it may be at work still, and could put a link in the place of the directory.
+    const directory = join(sandbox.dir, `taken-${++this.#directories}`);
+    await rename(this.#lastOutputDirectory(sandbox), directory);
+    if (!(await lstat(directory)).isDirectory()) throw new MetronomeError('FUNCTION_FAILED', `The outputs of "${running.command.function}" are no directory.`, { component: 'function' });
     const { store } = this.#options;
     const names = (await readdir(directory)).sort();
     if (names.length > MAX_OUTPUTS) throw new MetronomeError('RESULT_TOO_LARGE', `The function "${running.command.function}" made ${names.length} output objects; at most ${MAX_OUTPUTS} are allowed.`, { component: 'function' });
@@ -397,6 +399,8 @@ export class Executor {
     if (running.command.owner !== '') store.retain(running.command.owner, stored.map(({ id }) => id), running.command.ownerTtlMs);
     // Pinned only while its siblings might have pushed it out.
     for (const { id } of stored) store.unpin(id);
+    // Empty now; what a function made since goes with the sandbox, when nothing of it runs that could play with the removal.
+    rmdir(directory).catch(() => {});
     return stored;
   }
 

@@ -10,7 +10,8 @@ import { createPythonLookup } from '../../src/agent/sandbox/python-interpreter.t
 import type { Isolation, SandboxDriver } from '../../src/agent/sandbox/sandbox-driver.ts';
 import { silent } from './harness.ts';
 
-const MAX_FILE_BYTES = 64 * 1024 ** 2;
+/** The largest file that their functions may write; more than the /tmp of an isolated one holds. */
+export const MAX_FILE_BYTES = 96 * 1024 ** 2;
 const python = createPythonLookup(undefined);
 
 /** Why there are no bubblewrap sandboxes here; undefined: there are. */

@@ -41,7 +41,7 @@ function createFakeSandbox(driver: FakeDriver, spec: SandboxSpec): FakeSandbox {
   const ready = driver.ready(spec);
   ready.catch(() => {});
   const sandbox: FakeSandbox = {
-    id: `sandbox-${driver.sandboxes.length}`, inputsDir: '/nowhere/in', outputsDir: '/nowhere/out', spec, ready, gone, isAlive: true, startMs: 1, loadMs: 1, rssBytes: 0,
+    id: `sandbox-${driver.sandboxes.length}`, dir: '/nowhere', inputsDir: '/nowhere/in', outputsDir: '/nowhere/out', spec, ready, gone, isAlive: true, startMs: 1, loadMs: 1, rssBytes: 0,
     run: () => Promise.reject(new MetronomeError('INTERNAL', 'A fake runs nothing.')),
     takeLogs: () => undefined,
     kill() {

@@ -25,13 +25,13 @@ const bundles = new Map<string, Promise<Bundle>>();
 export function fixtureBundle(folder: 'node' | 'python'): Promise<Bundle> {
   let bundle = bundles.get(folder);
   if (bundle === undefined) {
-    bundle = pack(fileURLToPath(new URL(`./fixtures/${folder}`, import.meta.url)));
+    bundle = packed(fileURLToPath(new URL(`./fixtures/${folder}`, import.meta.url)));
     bundles.set(folder, bundle);
   }
   return bundle;
 }
 
-async function pack(cwd: string): Promise<Bundle> {
+export async function packed(cwd: string): Promise<Bundle> {
   const chunks: Buffer[] = [];
   for await (const chunk of create({ gzip: true, portable: true, cwd, filter: (path) => !path.includes('__pycache__') }, ['.'])) chunks.push(chunk as Buffer);
   return bundleOf(Buffer.concat(chunks));

@@ -4,12 +4,12 @@
  * calls; and limits of memory, CPU and processes by the kernel where the agent may set them (cgroups.ts).
  *
  * An agent that runs as root mounts as root and then gives up everything: the sandbox has a user id that nobody else has. Any other agent needs
- * a kernel that lets it make user namespaces. Why so, and what it costs: docs/decisions/018-bubblewrap.md.
+ * a kernel that lets it make user namespaces. Why so, and what it costs: docs/decisions/011-isolation.md.
  *
  * Code is linked into the private directory, which is mounted when the process starts: so a process that waited for its function sees it,
  * and no other function's code.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { chownSync, closeSync, existsSync, lstatSync, mkdirSync, openSync, readFileSync, readlinkSync, realpathSync, writeFileSync } from 'node:fs';
 import { chmod, copyFile, link, lstat, mkdir, readdir, readlink, rm, symlink } from 'node:fs/promises';
 import { constants } from 'node:os';
@@ -232,8 +232,9 @@ class BubblewrapContainment implements Containment {
     const cell = this.#cells.get(places.dir);
     this.#cells.delete(places.dir);
     await cell?.cgroup?.remove();
-    const folders = cell?.isForked === true ? [places.dir, places.inputsDir, places.outputsDir] : [places.dir];
-    await Promise.all(folders.map((folder) => rm(folder, { recursive: true, force: true, maxRetries: 3 })));
+    if (cell?.isForked !== true) return rm(places.dir, { recursive: true, force: true, maxRetries: 3 });
+    // Its siblings may still be at work in what it made: only a removal that holds on to folders, not to names, cannot be led elsewhere.
+    await new Promise((resolve) => execFile('rm', ['-rf', '--one-file-system', '--', places.dir, places.inputsDir, places.outputsDir], resolve));
   }
 
   async sweep(): Promise<void> {

@@ -36,8 +36,22 @@ export async function probeBubblewrap({ dir, cgroups, maxFileBytes }: ProbeOptio
   const filterFile = join(dir, 'seccomp.bpf');
   writeFileSync(filterFile, filter);
   const containment = createBubblewrapContainment({ bwrap, setpriv, filterFile, cgroups, maxFileBytes });
-  const problem = await trial(containment, dir);
+  const problem = await tried(containment, `${bwrap} ${cgroups?.version ?? 0}`, dir);
   return problem === undefined ? { containment } : { missing: `bubblewrap does not work here: ${problem}` };
+}
+
+/** What was found out in this process: the machine does not change. */
+const trials = new Map<string, Promise<string | undefined>>();
+
+function tried(containment: Containment, what: string, dir: string): Promise<string | undefined> {
+  let found = trials.get(what);
+  if (found === undefined) {
+    found = trial(containment, dir);
+    trials.set(what, found);
+    // A failure may have been an accident.
+    void found.then((problem) => problem !== undefined && trials.delete(what));
+  }
+  return found;
 }
 
 /** Undefined if it works, else what the programs said. */

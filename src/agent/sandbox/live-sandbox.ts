@@ -128,6 +128,10 @@ export class LiveSandbox implements Sandbox, ProcessOwner {
     void this.#begin(birth);
   }
 
+  get dir(): string {
+    return this.places.dir;
+  }
+
   get inputsDir(): string {
     return this.places.inputsDir;
   }

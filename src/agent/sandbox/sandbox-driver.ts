@@ -79,6 +79,8 @@ export interface SandboxLogs {
 /** A sandbox. It begins to start when it is created. */
 export interface Sandbox {
   readonly id: string;
+  /** Its own folder, which the function has no part in where that can be enforced. */
+  readonly dir: string;
   /** Folder for its inputs, on the file system of the object store; may not be there yet. Inside it has the same path. */
   readonly inputsDir: string;
   /** Folder for the directories of its outputs, likewise; where the function has another user, it is there and writable for that user. */
