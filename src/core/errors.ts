@@ -51,6 +51,7 @@ export const ERRORS = {
   INVALID_REQUEST: row(INVALID_ARGUMENT, 400, 2, 'caller', false, 'A field of the request is not valid.'),
   MANIFEST_INVALID: row(INVALID_ARGUMENT, 400, 2, 'caller', false, 'A manifest is not valid; the message names line and field.'),
   CONFIG_INVALID: row(INVALID_ARGUMENT, 400, 2, 'caller', false, 'The configuration is not valid; the message names the place.'),
+  TRACE_INVALID: row(INVALID_ARGUMENT, 400, 2, 'caller', false, 'A trace or recording cannot be read; the message names file and line.'),
   PAYLOAD_INVALID: row(INVALID_ARGUMENT, 400, 2, 'caller', false, 'The payload is not what its media type says.'),
   PAYLOAD_TOO_LARGE: row(RESOURCE_EXHAUSTED, 413, 2, 'caller', false, 'The payload is larger than limits.maxPayloadBytes; pass large data as objects.'),
   POLICY_UNKNOWN: row(INVALID_ARGUMENT, 400, 2, 'caller', false, 'There is no scheduling policy of that name.'),

@@ -2,7 +2,8 @@
  * What functions cost on virtual nodes. Times are those of an idle node at full speed; contention comes on top (processor.ts,
  * network.ts). Every draw depends only on seed, invocation and attempt, so that the same invocation costs the same under every policy.
  */
-import { createRandom, type Random } from '../core/random.ts';
+import { lognormal } from '../core/distributions.ts';
+import { createRandom } from '../core/random.ts';
 
 /** What a run makes of its inputs. */
 export interface OutputProfile {
@@ -52,20 +53,13 @@ export interface Costs {
   readonly runMs: number;
 }
 
-/** A factor whose logarithm is normal around 0. */
-export function lognormal(random: Random, sigma: number): number {
-  if (sigma <= 0) return 1;
-  // Box–Muller; 1 − u is never 0.
-  return Math.exp(sigma * Math.sqrt(-2 * Math.log(1 - random.uniform())) * Math.cos(2 * Math.PI * random.uniform()));
-}
-
 /** Draws the costs. `key`: a number of the invocation that is the same under every policy. */
 export function drawCosts(profile: FunctionProfile, seed: number, key: number, attempt: number, inputBytes: number): Costs {
   const random = createRandom(seed, Math.imul(key, 31) + attempt);
   const { noise } = profile;
-  const run = lognormal(random, noise), start = lognormal(random, noise);
+  const run = lognormal(random, 1, noise), start = lognormal(random, 1, noise);
   return {
-    installMs: profile.installMs * lognormal(random, noise),
+    installMs: profile.installMs * lognormal(random, 1, noise),
     startMs: (profile.processMs + profile.importMs) * start,
     zygoteMs: profile.zygoteMs * start,
     warmMs: profile.warmMs,
