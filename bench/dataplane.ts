@@ -16,7 +16,7 @@ import { loadManifest } from '../src/config/manifest.ts';
 import { createClient, type SchedulerClient } from '../src/rpc/client.ts';
 import { ObjectRef } from '../src/rpc/gen/metronome/v1/common.ts';
 import { NodeStatus } from '../src/rpc/gen/metronome/v1/node.ts';
-import { overRounds, type Bench } from './harness.ts';
+import { overRounds, quantile, type Bench } from './harness.ts';
 import { startRawSender } from './raw-copy.ts';
 import { LINK_BYTES_PER_S, openShapedLink, type ShapedLink } from './shaped-link.ts';
 
@@ -25,6 +25,7 @@ const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
 const SAMPLE_MS = 10;
 const READY_MS = 30_000;
+const WARM_SAMPLES = 200;
 
 /** Scheduler and two agents, of which one holds and one fetches. */
 interface Pair {
@@ -40,9 +41,9 @@ export const dataplaneBench: Bench = {
   description: 'objects between two real agents: local hand-over, fetch against a raw TCP copy, a shaped link, memory',
   async run({ quick, progress }) {
     const sizeBytes = quick ? 256 * MIB : GIB;
-    const rounds = quick ? 3 : 5;
+    const rounds = 5;
     const dir = await mkdtemp(join(tmpdir(), 'metronome-bench-'));
-    const columns: Record<'local' | 'remote' | 'streams' | 'buffers' | 'share' | 'bufferShare' | 'growth' | 'shaped', number[]> = { local: [], remote: [], streams: [], buffers: [], share: [], bufferShare: [], growth: [], shaped: [] };
+    const columns: Record<'local' | 'remote' | 'streams' | 'buffers' | 'share' | 'bufferShare' | 'growth' | 'shaped' | 'warmIdle' | 'warmMoving', number[]> = { local: [], remote: [], streams: [], buffers: [], share: [], bufferShare: [], growth: [], shaped: [], warmIdle: [], warmMoving: [] };
     let shaping = 'none';
     try {
       const file = join(dir, 'object.bin');
@@ -59,6 +60,9 @@ export const dataplaneBench: Bench = {
           const watch = watchMemory(pair.pids);
           const fetchedMs = await fetchOnce(pair, object, true);
           columns.growth.push(watch.stop());
+          const [idle, moving] = await warmTimes(pair, await put(pair, file, 0, sizeBytes));
+          columns.warmIdle.push(idle);
+          columns.warmMoving.push(moving);
           const target = join(dir, 'raw.bin');
           const raw = { streams: 0, buffers: 0 };
           for (const way of ['streams', 'buffers'] as const) {
@@ -101,6 +105,7 @@ export const dataplaneBench: Bench = {
         overRounds('local_ms', 'ms', columns.local, columns.local.length), overRounds('remote_mb_per_s', 'MB/s', columns.remote, rounds), overRounds('raw_tcp_share', '', columns.share, rounds),
         overRounds('shaped_share', '', columns.shaped, rounds), overRounds('growth_mb', 'MB', columns.growth, rounds),
         overRounds('raw_tcp_mb_per_s', 'MB/s', columns.streams, rounds), overRounds('raw_tcp_buffers_mb_per_s', 'MB/s', columns.buffers, rounds), overRounds('raw_tcp_buffers_share', '', columns.bufferShare, rounds),
+        overRounds('warm_idle_p50', 'ms', columns.warmIdle, rounds), overRounds('warm_moving_p50', 'ms', columns.warmMoving, rounds),
       ],
       params: { sizeBytes, shapedBytes: 256 * MIB, rounds, shaping, link: '1 Gbit/s each way', growth: 'the larger of both agents, peak RSS during the fetch less RSS before it' },
     };
@@ -197,6 +202,32 @@ async function fetchOnce(pair: Pair, object: ObjectRef, isMeasured: boolean): Pr
   if (isMeasured && fetchedBytes !== object.sizeBytes) throw new Error(`${fetchedBytes} bytes were moved instead of ${object.sizeBytes}`);
   for (const node of [0, 1] as const) await drop(pair, node, object.id);
   return fetchedMs;
+}
+
+/** The time of warm no-ops on node 2, one after the other: while nothing else happens, and while it fetches the object. Medians, ms. */
+async function warmTimes(pair: Pair, object: ObjectRef): Promise<[number, number]> {
+  const { client } = pair;
+  const median = (times: readonly number[]): number => quantile([...times].sort((a, b) => a - b), 0.5);
+  const noop = async (times: number[]): Promise<void> => {
+    const startedAt = performance.now();
+    await client.invoke({ function: 'noop' });
+    times.push(performance.now() - startedAt);
+  };
+  await client.prewarmNode({ name: 'node-2', function: 'noop', count: 2 });
+  await client.drainNode({ name: 'node-1', drain: true });
+  try {
+    const idle: number[] = [];
+    while (idle.length < WARM_SAMPLES) await noop(idle);
+    const moving: number[] = [];
+    let isMoving = true;
+    const fetch = client.invoke({ function: 'noop', inputs: [object] }, { timeoutMs: 120_000 }).finally(() => void (isMoving = false));
+    while (isMoving) await noop(moving);
+    await fetch;
+    return [median(idle), median(moving)];
+  } finally {
+    await client.drainNode({ name: 'node-1', drain: false });
+    for (const node of [0, 1] as const) await drop(pair, node, object.id);
+  }
 }
 
 /** Samples the resident memory of processes; `stop` gives the largest growth of any, MB. */

@@ -36,9 +36,12 @@ const LINGER_MS = 1_000;
 /** A connection on which nothing moves for so long is given up, ms. */
 const IDLE_MS = 120_000;
 const MAX_CONNECTIONS = 1_024;
-const CHUNK_BYTES = 256 * 1024;
-/** Bodies that are sent at the same time, each with two chunks in memory; more wait for their turn. */
-const MAX_SENDS = 64;
+/** A body is sent from two chunks in turn. The first few transfers have large ones, which cost the fewest wake-ups; many at once share the memory. */
+const CHUNK_BYTES = [
+  { untilSends: 8, bytes: 1024 * 1024 },
+  { untilSends: 64, bytes: 256 * 1024 },
+  { untilSends: MAX_CONNECTIONS, bytes: 64 * 1024 },
+] as const;
 /** Room that is taken at once for a body of unknown length. */
 const RESERVE_STEP_BYTES = 4 * 1024 * 1024;
 
@@ -87,15 +90,12 @@ function hangUpLater(request: IncomingMessage, response: ServerResponse): void {
 
 class DataService {
   readonly #o: DataServerOptions;
-  readonly #chunkBytes: number;
-  /** Pairs of chunks that nobody uses, to be used again: a new one for every read would be garbage by the gigabyte. */
+  /** Pairs of large chunks that nobody uses, to be used again: new ones for every body would be garbage by the gigabyte. */
   readonly #freeChunks: (readonly [Buffer, Buffer])[] = [];
   #sends = 0;
-  readonly #waitingSends: (() => void)[] = [];
 
   constructor(options: DataServerOptions) {
     this.#o = options;
-    this.#chunkBytes = options.egress.pieceBytes(CHUNK_BYTES);
   }
 
   async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -186,10 +186,9 @@ class DataService {
       response.writeHead(status).end();
       return;
     }
-    if (this.#sends >= MAX_SENDS) await new Promise<void>((resolve) => this.#waitingSends.push(resolve));
     this.#sends++;
     let file: FileHandle | undefined;
-    const chunks = this.#freeChunks.pop() ?? [Buffer.allocUnsafeSlow(this.#chunkBytes), Buffer.allocUnsafeSlow(this.#chunkBytes)];
+    const chunks = this.#takeChunks(end + 1 - start);
     try {
       // Dropped since it was found: an answer that can still be told.
       file = await open(object.path, 'r').catch(() => {
@@ -200,10 +199,15 @@ class DataService {
       response.end();
     } finally {
       this.#sends--;
-      this.#freeChunks.push(chunks);
-      this.#waitingSends.shift()?.();
+      if (chunks[0].length === CHUNK_BYTES[0].bytes && this.#freeChunks.length < CHUNK_BYTES[0].untilSends) this.#freeChunks.push(chunks);
       await file?.close();
     }
+  }
+
+  #takeChunks(bodyBytes: number): readonly [Buffer, Buffer] {
+    const most = CHUNK_BYTES.find(({ untilSends }) => this.#sends <= untilSends)?.bytes ?? CHUNK_BYTES[2].bytes;
+    const bytes = this.#o.egress.pieceBytes(Math.min(most, bodyBytes));
+    return (bytes === CHUNK_BYTES[0].bytes ? this.#freeChunks.pop() : undefined) ?? [Buffer.allocUnsafeSlow(bytes), Buffer.allocUnsafeSlow(bytes)];
   }
 
   /** One chunk is read while the other one is on its way to the socket. */

@@ -28,8 +28,10 @@ export interface HolderRequest {
   readonly signal: AbortSignal;
 }
 
-const READ_BYTES = 256 * 1024;
+const READ_BYTES = 1024 * 1024;
 const MAX_HEAD_BYTES = 16 * 1024;
+/** Exchanges with one holder at the same time; more wait here, where nobody's patience runs. */
+const MAX_ACTIVE_PER_HOLDER = 16;
 const MAX_IDLE_PER_HOLDER = 4;
 const MAX_IDLE = 128;
 /** Shorter than the servers keep an idle connection. */
@@ -72,6 +74,7 @@ export class HolderClient {
   readonly #buffer: Buffer;
   readonly #idle = new Map<string, Connection[]>();
   readonly #connections = new Set<Connection>();
+  readonly #turns = new Map<string, { active: number; readonly waiting: (() => void)[] }>();
 
   constructor(options: { readonly timeouts: FetchTimeouts; readonly ingress: LinkShaper; readonly latencyMs: number }) {
     this.#timeouts = options.timeouts;
@@ -82,8 +85,24 @@ export class HolderClient {
 
   /** Resolves when the body was read to its end (or was not wanted). Rejects when the exchange broke, with what onBytes threw, or with the signal's reason. */
   async request(request: HolderRequest): Promise<void> {
-    if (this.#latencyMs > 0) await pause(this.#latencyMs, request.signal);
+    const { host } = request.url;
+    const turns = this.#turns.get(host) ?? { active: 0, waiting: [] };
+    this.#turns.set(host, turns);
+    while (turns.active >= MAX_ACTIVE_PER_HOLDER) await new Promise<void>((resolve) => turns.waiting.push(resolve));
+    turns.active++;
+    try {
+      await this.#request(request);
+    } finally {
+      turns.active--;
+      const next = turns.waiting.shift();
+      if (next !== undefined) next();
+      else if (turns.active === 0) this.#turns.delete(host);
+    }
+  }
+
+  async #request(request: HolderRequest): Promise<void> {
     request.signal.throwIfAborted();
+    if (this.#latencyMs > 0) await pause(this.#latencyMs, request.signal);
     const kept = this.#takeIdle(request.url.host);
     if (kept !== undefined) {
       const outcome = await this.#exchange(kept, request);
