@@ -1,4 +1,4 @@
-/** A real embedded cluster for benches: scheduler and agents as processes on loopback, a no-op function deployed, and a client. Everything is gone after `close`. */
+/** A real embedded cluster for benches: scheduler and agents as processes on loopback or on emulated nodes, a no-op function deployed, and a client. Everything is gone after `close`. */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { startCluster, type Cluster } from '../src/cli/cluster/cluster.ts';
 import { packFunction } from '../src/config/bundle.ts';
 import { loadManifest } from '../src/config/manifest.ts';
+import { parseBitsPerS } from '../src/core/units.ts';
 import { createClient, type SchedulerClient } from '../src/rpc/client.ts';
 
 const WARM_UP_INVOCATIONS = 5_000;
@@ -17,8 +18,19 @@ export interface BenchCluster {
   close(): Promise<void>;
 }
 
+/** Links and CPUs of the nodes; `cluster.emulation.plan.labels` says what came of it and belongs into the report. */
+export interface EmulatedNodes {
+  /** Rate of every link, for example "250mbit". */
+  readonly link?: string;
+  readonly latencyMs?: number;
+  /** CPUs of every node. */
+  readonly cpus?: number;
+}
+
 /** Starts `nodes` agents with `slots` slots each and deploys apps/hello. */
-export async function openBenchCluster(nodes: number, slots: number, progress: (text: string) => void, schedulerArgs: readonly string[] = []): Promise<BenchCluster> {
+export async function openBenchCluster(nodes: number, slots: number, progress: (text: string) => void, schedulerArgs: readonly string[] = [], emulated: EmulatedNodes = {}): Promise<BenchCluster> {
+  const linkBitsPerS = parseBitsPerS(emulated.link ?? 0);
+  if (linkBitsPerS === undefined) throw new Error(`"${emulated.link}" is not a rate such as "250mbit".`);
   const dataDir = await mkdtemp(join(tmpdir(), 'metronome-bench-'));
   await mkdir(join(dataDir, 'logs'));
   const aborting = new AbortController();
@@ -28,6 +40,7 @@ export async function openBenchCluster(nodes: number, slots: number, progress: (
   try {
     cluster = await startCluster({
       nodes, slots, memoryBytes: 4 * 1024 ** 3, namePrefix: 'node', dataDir, grpcPort: 0, httpPort: 0, commonArgs: [], schedulerArgs: ['--log-level', 'warn', ...schedulerArgs], drainGraceMs: 5_000,
+      emulation: { linkBitsPerS, latencyMs: emulated.latencyMs ?? 0, cpus: emulated.cpus ?? 0, mode: 'auto' },
       cwd: process.cwd(), env: process.env, signal: aborting.signal, progress, onEvent: (event) => progress(`${event.name}: ${event.kind}`),
     });
   } catch (error) {

@@ -55,6 +55,8 @@ export interface AgentOptions {
   readonly isolation?: IsolationChoice;
   /** Python interpreter. Default: what `python3` on the PATH says it is. */
   readonly pythonPath?: string;
+  /** What people should know about this node, shown with it. */
+  readonly labels?: Readonly<Record<string, string>>;
   /** Where node metrics come from. Default: "auto", the control group if it has a CPU quota. */
   readonly metricsSource?: MetricsSource;
   readonly log: AgentLog;

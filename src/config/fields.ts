@@ -1,13 +1,13 @@
 /**
  * The building blocks of everything that people configure: zod fields that know their kind, default, unit and bounds,
- * say what is wrong in one sentence with the offending value, and turn "150ms" and "1GiB" into numbers.
+ * say what is wrong in one sentence with the offending value, and turn "150ms", "1GiB" and "250mbit" into numbers.
  * schema.ts (configuration) and manifest.ts (metronome.yaml) are built from them.
  */
 import { z } from 'zod';
-import { parseBytes, parseDurationMs } from '../core/units.ts';
+import { parseBitsPerS, parseBytes, parseDurationMs } from '../core/units.ts';
 
 /** What a field holds; decides how text from the environment is read and how the resolved name ends. */
-export type FieldKind = 'duration' | 'size' | 'integer' | 'number' | 'boolean' | 'text' | 'choice' | 'textMap';
+export type FieldKind = 'duration' | 'size' | 'rate' | 'integer' | 'number' | 'boolean' | 'text' | 'choice' | 'textMap';
 
 /** What is known about a field beside its value. */
 export interface FieldInfo<K extends FieldKind = FieldKind> {
@@ -64,6 +64,22 @@ export function size(options: Common<string | number> & Range): Field<number, 's
     return bytes;
   });
   return finish(schema, options, { kind: 'size', unit: 'bytes', bounds: rangeText(options, sizeText) });
+}
+
+/** A rate: "250mbit", "1gbit" or a number of bits per second. Comes out as bits per second. */
+export function rate(options: Common<string | number> & Range): Field<number, 'rate'> {
+  const schema = scalarUnion('a rate such as "250mbit" or "1gbit"').transform((value, ctx) => {
+    const bits = parseBitsPerS(value);
+    // tc reads "mbps" as megabytes per second, most people as megabits.
+    if (bits === undefined) return refuse(ctx, value, 'must be a rate such as "250mbit" or "1gbit"', /bps$/i.test(String(value).trim()) ? ' (write it in bits: kbit, mbit or gbit)' : '');
+    // 0 means that there is none; between it and the least one nothing works.
+    if (bits !== 0 && (bits < options.min || bits > options.max)) {
+      const hint = isUnitless(value) && bits < options.min ? ` (a number without a unit is bits per second; did you mean "${value}mbit"?)` : '';
+      return refuse(ctx, value, `must be 0 or ${rangeText(options, rateText)}`, hint);
+    }
+    return bits;
+  });
+  return finish(schema, options, { kind: 'rate', unit: 'bits/s', bounds: `0 or ${rangeText(options, rateText)}` });
 }
 
 /** A whole number. */
@@ -138,6 +154,7 @@ export function readText(kind: FieldKind, given: string): unknown {
       return /^(false|no|off|0)$/i.test(trimmed) ? false : given;
     case 'duration':
     case 'size':
+    case 'rate':
     case 'choice':
       return trimmed;
     case 'text':
@@ -166,6 +183,14 @@ export function sizeText(bytes: number): string {
     if (bytes >= factor && bytes % factor === 0) return `${bytes / factor}${unit}`;
   }
   return `${bytes}B`;
+}
+
+/** Bits per second as people write them: 250mbit, 1gbit. Exact. */
+export function rateText(bitsPerS: number): string {
+  for (const [unit, factor] of [['tbit', 1e12], ['gbit', 1e9], ['mbit', 1e6], ['kbit', 1e3]] as const) {
+    if (bitsPerS >= factor && bitsPerS % factor === 0) return `${bitsPerS / factor}${unit}`;
+  }
+  return `${bitsPerS}bit`;
 }
 
 function finish<T, D, K extends FieldKind>(schema: z.ZodType<T>, options: Common<D>, part: { kind: K; unit: string; bounds: string }): Field<T, K> {

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { MetronomeError, suggest, type Violation } from '../core/errors.ts';
-import { durationText, readText, show, sizeText, type FieldInfo } from './fields.ts';
+import { durationText, rateText, readText, show, sizeText, type FieldInfo } from './fields.ts';
 import { configFields, sections, upperSnake, type Config, type ConfigField, type SectionName } from './schema.ts';
 import { at, formatPlace, parseYaml, type Place } from './yaml-source.ts';
 
@@ -89,6 +89,7 @@ export function displayValue(info: FieldInfo, value: unknown): string {
   if (info.secret) return value === '' || value === undefined ? '' : '(secret)';
   if (typeof value === 'number' && info.kind === 'duration') return durationText(value);
   if (typeof value === 'number' && info.kind === 'size') return sizeText(value);
+  if (typeof value === 'number' && info.kind === 'rate') return rateText(value);
   return typeof value === 'string' ? value : show(value);
 }
 

@@ -1,11 +1,11 @@
 /**
  * The configuration: the one truth about every key, its default, unit, bounds and meaning.
  * File, environment and flags are checked against it (load.ts); JSON Schema and the reference page come from it.
- * Durations and sizes are written "150ms" and "1GiB"; in the resolved Config their names end in Ms and Bytes.
+ * Durations, sizes and rates are written "150ms", "1GiB" and "250mbit"; in the resolved Config their names end in Ms, Bytes and BitsPerS.
  */
 import { availableParallelism, hostname, totalmem } from 'node:os';
 import { z } from 'zod';
-import { boolean, choice, duration, integer, number, size, text, type Field, type FieldInfo, type FieldKind } from './fields.ts';
+import { boolean, choice, duration, integer, number, rate, size, text, type Field, type FieldInfo, type FieldKind } from './fields.ts';
 import { NAME_FORM, NAME_PATTERN } from './bounds.ts';
 
 const KIB = 1024;
@@ -14,6 +14,7 @@ const GIB = 1024 ** 3;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 86_400_000;
 
+const LABELS_PATTERN = /^(?:[a-z][a-z0-9-]{0,31}=[^,=]{1,120}(?:,[a-z][a-z0-9-]{0,31}=[^,=]{1,120})*)?$/;
 const host = { doc: 'Address to listen on.', default: '127.0.0.1', maxLength: 255, pattern: /^[A-Za-z0-9._:[\]%-]+$/, form: 'a host name or address' } as const;
 const port = (doc: string, value: number) => integer({ doc: `${doc} 0 picks a free one.`, default: value, min: 0, max: 65_535 });
 
@@ -83,6 +84,7 @@ export const sections = {
     metricsSource: choice(['auto', 'host', 'cgroup'], { doc: 'What node metrics describe: the machine, the control group of the agent, or the group if it has a CPU quota and otherwise the machine (auto).', default: 'auto' }),
     packageQuota: size({ doc: 'Disk space for packages; the least recently used are dropped first.', default: '8GiB', min: MIB, max: 1024 * 1024 * GIB }),
     npmRegistry: text({ doc: 'Registry of npm packages; empty: the one that npm is configured for.', default: '', maxLength: 1_024, pattern: /^$|^https?:\/\/[^@\s]+$/, form: 'an http(s) address without user and password' }),
+    labels: text({ doc: 'What people should know about this node, shown with it: name=value, separated by commas.', default: '', maxLength: 1_024, pattern: LABELS_PATTERN, form: 'name=value pairs, separated by commas' }),
     logBytes: size({ doc: 'What is kept of stdout and of stderr of one run; the middle is cut out.', default: '64KiB', min: 0, max: 64 * KIB }),
   },
   up: {
@@ -91,6 +93,10 @@ export const sections = {
     memory: size({ doc: 'Memory for the sandboxes of each of them.', default: '1GiB', min: 64 * MIB, max: 1024 * GIB }),
     dataDir: text({ doc: 'Folder of the whole cluster; empty: a temporary one that is removed at the end.', default: '' }),
     namePrefix: text({ doc: 'Agents are called <prefix>-1, <prefix>-2, ….', default: 'node', maxLength: 56, pattern: NAME_PATTERN, form: NAME_FORM }),
+    link: rate({ doc: 'Emulates a link of this rate between every node and the others, each direction, for honest experiments on one machine; 0: none.', default: 0, min: 100_000, max: 100e9 }),
+    latency: duration({ doc: 'Emulates this delay on every link, one way.', default: 0, min: 0, max: 10_000 }),
+    cpus: number({ doc: 'CPUs of each node, enforced by a quota (fractions allowed); 0: as many as there are.', default: 0, min: 0, max: 1_024 }),
+    emulation: choice(['auto', 'namespaces', 'data-plane'], { doc: 'How links are emulated: by the kernel between network namespaces (needs root and iproute2), by the agents\' data plane, or by what works here (auto).', default: 'auto' }),
     demoRuns: integer({ doc: 'Workflow runs of `up --demo`.', default: 6, min: 0, max: 1_000 }),
     demoLogBytes: size({ doc: 'Size of each log file that `up --demo` analyses.', default: '20MiB', min: KIB, max: GIB }),
   },
@@ -120,10 +126,10 @@ export const configSchema = z.strictObject({
 /** A section of the configuration. */
 export type SectionName = keyof typeof sections;
 
-type ResolvedName<Key extends string, F> = F extends Field<number, 'duration'> ? `${Key}Ms` : F extends Field<number, 'size'> ? (Key extends `${string}Bytes` ? Key : `${Key}Bytes`) : Key;
+type ResolvedName<Key extends string, F> = F extends Field<number, 'duration'> ? `${Key}Ms` : F extends Field<number, 'size'> ? (Key extends `${string}Bytes` ? Key : `${Key}Bytes`) : F extends Field<number, 'rate'> ? `${Key}BitsPerS` : Key;
 type ResolvedSection<S> = { readonly [Key in keyof S & string as ResolvedName<Key, S[Key]>]: S[Key] extends z.ZodType ? z.output<S[Key]> : never };
 
-/** The resolved configuration: every key present, durations in ms (names end in Ms), sizes in bytes (names end in Bytes). */
+/** The resolved configuration: every key present, durations in ms (names end in Ms), sizes in bytes (Bytes), rates in bits per second (BitsPerS). */
 export type Config = { readonly [S in SectionName]: ResolvedSection<(typeof sections)[S]> };
 
 /** One key of the configuration with all that is known about it. */
@@ -201,6 +207,7 @@ function section<S extends Record<string, Field>>(shape: S, description: string)
 
 function resolvedName(name: string, kind: FieldKind): string {
   if (kind === 'duration') return `${name}Ms`;
+  if (kind === 'rate') return `${name}BitsPerS`;
   return kind === 'size' && !name.endsWith('Bytes') ? `${name}Bytes` : name;
 }
 

@@ -36,6 +36,9 @@ export interface ControlOptions {
 
 type Handlers = { readonly [M in keyof ControlMethods]: (request: ControlMethods[M][0]) => ControlMethods[M][1] | Promise<ControlMethods[M][1]> };
 
+const MAX_LABELS = 16;
+const MAX_LABEL_LENGTH = 160;
+
 /** All methods. Each throws a MetronomeError for what it refuses. */
 export function createControl(o: ControlOptions): Handlers {
   const { scheduler, registry, work, store } = o;
@@ -107,7 +110,9 @@ export function createControl(o: ControlOptions): Handlers {
           throw new MetronomeError('NODE_NAME_TAKEN', `A living agent at ${info.address} has the name "${request.name}". Give this one another (agent.name).`, { component: 'scheduler' });
         }
       }
-      const index = scheduler.nodeRegistered({ name: request.name, address: request.address, dataUrl: request.dataUrl, epoch: request.epoch, slots: request.slots, memoryMb: request.memoryMb });
+      const labels = Object.entries(request.labels);
+      if (labels.length > MAX_LABELS || labels.some(([name, value]) => name.length + value.length > MAX_LABEL_LENGTH)) throw new MetronomeError('INVALID_REQUEST', `A node may have at most ${MAX_LABELS} labels of at most ${MAX_LABEL_LENGTH} characters; "${request.name}" has ${labels.length}.`, { component: 'scheduler' });
+      const index = scheduler.nodeRegistered({ name: request.name, address: request.address, dataUrl: request.dataUrl, epoch: request.epoch, slots: request.slots, memoryMb: request.memoryMb, labels: request.labels });
       o.links.connect(index, request.address, request.epoch, o.pushIntervalMs);
       return { pushIntervalMs: o.pushIntervalMs };
     },

@@ -206,5 +206,6 @@ export function toNode(node: number, cluster: ClusterView, functions: FunctionTa
     objectBytes: metrics.objectBytes,
     repairs: cluster.repairs[node] ?? 0,
     epoch: info?.epoch ?? 0,
+    labels: { ...info?.labels },
   };
 }

@@ -38,6 +38,8 @@ export interface NodeInfo {
   readonly epoch: number;
   readonly slots: number;
   readonly memoryMb: number;
+  /** For people: no decision looks at them. */
+  readonly labels?: Readonly<Record<string, string>>;
 }
 
 /** Waiters ahead that expectedWaitMs follows one by one. */

@@ -10,7 +10,7 @@ const TICK_US = 10_000;
 /** Whole disks only: partitions and device-mapper volumes would be counted twice. */
 const WHOLE_DISK = /^(?:[svh]d[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+)$/;
 /** Interfaces that carry no traffic of the node to other nodes. */
-const NOT_THE_NETWORK = /^(?:lo|ifb\d+|docker\d+|br-.*|veth.*|mt[bv]-.*)$/;
+const NOT_THE_NETWORK = /^(?:lo|ifb\d+|docker\d+|br-.*|veth.*|mt[abc]\d+(?:br|v\d+))$/;
 /** Interfaces come and go, with containers for example; names that are remembered at once. */
 const MAX_NAMES = 1_000;
 

@@ -22,6 +22,8 @@ export interface SupervisedOptions {
   readonly name: string;
   /** Arguments of the command line; `before` is what it said when it last listened. */
   readonly args: (before: Listening | undefined) => readonly string[];
+  /** Command that the process's own follows, for example to enter a namespace; it must become the process (exec). @default none */
+  readonly launcher?: readonly string[];
   /** File that its log is appended to. */
   readonly logFile: string;
   readonly cwd: string;
@@ -68,7 +70,8 @@ export function superviseProcess(options: SupervisedOptions): SupervisedProcess 
 
   const launch = (): Promise<Listening> => {
     const log = openSync(options.logFile, 'a', 0o600);
-    const started = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN_FILE, ...options.args(listening)], {
+    const command = [...(options.launcher ?? []), process.execPath, '--disable-warning=ExperimentalWarning', MAIN_FILE, ...options.args(listening)];
+    const started = spawn(command[0] ?? process.execPath, command.slice(1), {
       cwd: options.cwd,
       env: { ...options.env },
       detached: true,

@@ -46,6 +46,8 @@ export function agentCommand(app: CliApp): Command {
           maxResultBytes: limits.maxResultBytes,
           logBytes: agent.logBytes,
           metricsSource: agent.metricsSource,
+          // "a=b,c=d", as the schema made sure.
+          labels: Object.fromEntries(agent.labels.split(',').filter((pair) => pair !== '').map((pair) => pair.split('=') as [string, string])),
           log,
         });
         return {

@@ -10,6 +10,9 @@ import { MetronomeError } from '../../core/errors.ts';
 import { formatBytes } from '../../core/units.ts';
 import { createClient } from '../../rpc/client.ts';
 import { withExamples } from '../arguments.ts';
+import { probeCapabilities, type Missing } from '../cluster/emulation/capabilities.ts';
+import { cleanUp } from '../cluster/emulation/clean-up.ts';
+import { abandoned } from '../cluster/emulation/reaper.ts';
 import { loadCliConfig, printerOf, schedulerAddress } from '../context.ts';
 import { paint } from '../io.ts';
 import type { CliApp } from '../app.ts';
@@ -30,8 +33,9 @@ const PROBE_TIMEOUT_MS = 5_000;
 const MIN_FREE_BYTES = 1024 ** 3;
 
 export function doctorCommand(app: CliApp): Command {
-  return withExamples(new Command('doctor').description('check what this machine has and what is missing').action(app.action(async (_options: object, command: Command) => {
+  return withExamples(new Command('doctor').description('check what this machine has and what is missing').option('--fix', 'remove what killed emulated clusters left behind, before anything is checked').action(app.action(async (options: { readonly fix?: boolean }, command: Command) => {
     const printer = printerOf(app, command);
+    if (options.fix === true) cleanUp(printer.progress);
     const checks = await runChecks(app, command);
     const word = (check: Check): string => (check.ok ? 'ok' : check.required ? 'missing' : 'optional');
     if (printer.isStructured) printer.structured(checks);
@@ -48,7 +52,7 @@ export function doctorCommand(app: CliApp): Command {
     const missing = checks.filter(({ ok, required }) => !ok && required);
     printer.progress(missing.length === 0 ? 'All that is required is there.' : `Missing: ${missing.map(({ name }) => name).join(', ')}.`);
     return missing.length === 0 ? 0 : 1;
-  })), 'metronome doctor', 'metronome doctor -o json');
+  })), 'metronome doctor', 'metronome doctor --fix', 'metronome doctor -o json');
 }
 
 async function runChecks(app: CliApp, command: Command): Promise<Check[]> {
@@ -65,7 +69,8 @@ async function runChecks(app: CliApp, command: Command): Promise<Check[]> {
     programCheck(app, 'python3', ['--version'], 'functions in Python', 'python3'),
     programCheck(app, 'setpriv', ['--version'], 'sandboxes without privileges when started by root', 'util-linux'),
     programCheck(app, 'bwrap', ['--version'], 'isolated sandboxes', 'bubblewrap'),
-    programCheck(app, 'ip', ['-V'], 'emulated networks between nodes, in benches', 'iproute2'),
+    programCheck(app, 'ip', ['-V'], 'emulated links between nodes (metronome up --link)', 'iproute2'),
+    Promise.resolve(emulationChecks()),
     programCheck(app, 'ffmpeg', ['-version'], 'the video application', 'ffmpeg'),
     chromiumCheck(app),
     programCheck(app, 'npm', ['--version'], 'functions with packages', 'npm'),
@@ -75,11 +80,27 @@ async function runChecks(app: CliApp, command: Command): Promise<Check[]> {
       folderCheck('data folder', resolve(app.io.cwd, config.scheduler.dataDir)),
     ]),
     folderCheck('temporary folder', tmpdir()),
-  ]);
+  ]).then((found) => found.flat());
   if (config === undefined) return checks;
   const scheduler = await schedulerCheck(schedulerAddress(app, command));
   // Ports that our own scheduler has taken are as they should be.
   return [...checks.map((check) => (scheduler.ok && check.name.endsWith(' port') && !check.ok ? { ...check, ok: true, detail: `${check.detail}; a scheduler runs`, fix: '' } : check)), scheduler];
+}
+
+/** What the kernel can emulate, and what emulated clusters left behind. */
+function emulationChecks(): Check[] {
+  const { network, quota, netem } = probeCapabilities();
+  const left = abandoned();
+  const row = (name: string, missing: readonly Missing[], detail: string, without: string): Check => ({
+    name, ok: missing.length === 0, required: false,
+    detail: missing.length === 0 ? detail : `${without}; missing: ${missing.map(({ what }) => what).join(', ')}`,
+    fix: [...new Set(missing.map(({ fix }) => fix))].join('; '),
+  });
+  return [
+    row('emulated links', network, `by the kernel: namespaces and tbf${netem ? ', netem' : '; no netem: latency is added in the data plane'}`, 'in the data plane only'),
+    row('emulated CPUs', quota, 'by quotas of control groups', 'not limited'),
+    { name: 'emulated clusters', ok: left.length === 0, required: false, detail: left.length === 0 ? 'none was left behind' : `left behind: ${left.map(({ id, owner }) => `${id} (process ${owner.pid})`).join(', ')}`, fix: left.length === 0 ? '' : 'metronome up --clean' },
+  ];
 }
 
 function nodeCheck(): Check {

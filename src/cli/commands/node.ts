@@ -51,5 +51,6 @@ const NODE_COLUMNS: readonly Column<Node>[] = [
   { header: 'DATA', wide: true, cell: ({ dataUrl }) => dataUrl },
   { header: 'MEMORY', wide: true, align: 'right', cell: ({ metrics }) => (metrics === undefined ? '' : percent(metrics.memoryUtilisation)) },
   { header: 'REPAIRS', wide: true, align: 'right', cell: ({ repairs }) => String(repairs) },
+  { header: 'LABELS', wide: true, cell: ({ labels }) => Object.entries(labels).sort().map(([name, value]) => `${name}=${value}`).join(', ') },
   { header: 'EPOCH', wide: true, align: 'right', cell: ({ epoch }) => String(epoch) },
 ];

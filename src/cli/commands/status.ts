@@ -1,7 +1,7 @@
 /** `metronome status`: how the scheduler is doing. */
 import { Command } from 'commander';
 import { GetStatusResponse } from '../../rpc/gen/metronome/v1/inspect.ts';
-import { NodeStatus } from '../../rpc/gen/metronome/v1/node.ts';
+import { NodeStatus, type Node } from '../../rpc/gen/metronome/v1/node.ts';
 import { withExamples } from '../arguments.ts';
 import { withSession } from '../context.ts';
 import { ageText } from '../output/words.ts';
@@ -20,11 +20,19 @@ export function statusCommand(app: CliApp): Command {
         ['Predictor', status.predictor],
         ['Engine', status.engine],
         ['Nodes', `${ready.length} ready of ${nodes.length}, ${used} of ${slots} slots in use`],
+        ...labelRows(nodes),
         ['Live', `${status.live} (waiting for a better node: ${status.delayingForLocality}, for room: ${status.delayingForCapacity})`],
         ['States', pairs(status.states)],
         ['Counters', pairs(status.counters)],
       ], () => GetStatusResponse.toJSON(status));
     }))), 'metronome status', 'metronome status -o json');
+}
+
+/** What is emulated, if anything is: figures of such a cluster mean nothing without it. */
+function labelRows(nodes: readonly Node[]): [string, string][] {
+  const texts = new Set(nodes.map(({ labels }) => ['link', 'latency', 'cpus'].flatMap((name) => (labels[name] === undefined ? [] : [`${name} ${labels[name]}`])).join(', ')));
+  texts.delete('');
+  return texts.size === 0 ? [] : [['Emulated', [...texts].join('\n')]];
 }
 
 function pairs(map: Readonly<Record<string, number>>): string {

@@ -1,4 +1,7 @@
-/** `metronome up`: the embedded cluster in one command, without root, Docker or a database server. Stays until Ctrl-C. */
+/**
+ * `metronome up`: the embedded cluster in one command, without root, Docker or a database server. Stays until Ctrl-C. With --link,
+ * --latency or --cpus its nodes are emulated: with root by the kernel, otherwise as well as it can be done.
+ */
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import type { LoadedConfig } from '../../config/load.ts';
@@ -6,6 +9,7 @@ import { MetronomeError } from '../../core/errors.ts';
 import { formatMs } from '../../core/units.ts';
 import { withExamples } from '../arguments.ts';
 import { startCluster, type Cluster } from '../cluster/cluster.ts';
+import { cleanUp } from '../cluster/emulation/clean-up.ts';
 import { openClusterDir } from '../cluster/data-dir.ts';
 import { addConfigFlags, configFlags } from '../config-flags.ts';
 import { globalsOf, loadCliConfig, printerOf } from '../context.ts';
@@ -24,6 +28,7 @@ const DEFAULT_GRPC_PORT = 7070;
 interface UpOptions {
   readonly demo?: boolean;
   readonly yes?: boolean;
+  readonly clean?: boolean;
 }
 
 export function upCommand(app: CliApp): Command {
@@ -33,12 +38,14 @@ export function upCommand(app: CliApp): Command {
   command
     .option('--demo', 'deploy the log application, run workflows on generated logs and show where they ran')
     .option('-y, --yes', 'take free ports when the default ones are taken')
+    .option('--clean', 'remove what killed emulated clusters left behind, and end')
     .action(app.action(async (options: UpOptions, own: Command) => {
+      if (options.clean === true) return cleanUp(printerOf(app, own).progress) === 0 ? 0 : 1;
       const given = configFlags(own, new Map([...flags, ...schedulerFlags]));
       const loaded = loadCliConfig(app, own, given.flags, given.flagNames);
       return up(app, own, options, loaded);
     }));
-  return withExamples(command, 'metronome up', 'metronome up --nodes 5 --slots 4 --data-dir ./state', 'metronome up --demo');
+  return withExamples(command, 'metronome up', 'metronome up --nodes 5 --slots 4 --data-dir ./state', 'metronome up --demo', 'sudo metronome up --nodes 4 --link 250mbit --latency 1ms --cpus 0.5');
 }
 
 async function up(app: CliApp, command: Command, options: UpOptions, loaded: LoadedConfig): Promise<number> {
@@ -89,6 +96,7 @@ async function startOrMove(app: CliApp, printer: Printer, command: Command, opti
   const start = (grpcPort: number, httpPort: number): Promise<Cluster> => startCluster({
     nodes: wanted.nodes, slots: wanted.slots, memoryBytes: wanted.memoryBytes, namePrefix: wanted.namePrefix,
     dataDir, grpcPort, httpPort, signal,
+    emulation: { linkBitsPerS: wanted.linkBitsPerS, latencyMs: wanted.latencyMs, cpus: wanted.cpus, mode: wanted.emulation },
     commonArgs: file === undefined ? [] : ['--config', file],
     schedulerArgs: ['--policy', scheduler.policy],
     drainGraceMs: scheduler.drainGraceMs,
@@ -117,7 +125,7 @@ async function tellAndDemo(app: CliApp, printer: Printer, command: Command, opti
   const { grpcAddress, httpUrl } = cluster;
   // Commands find the default address by themselves.
   const metronome = `${calledAs()}${grpcAddress === `127.0.0.1:${DEFAULT_GRPC_PORT}` ? '' : ` --scheduler ${grpcAddress}`}`;
-  const addresses = { grpcAddress, httpUrl, nodes: cluster.nodeNames, dataDir: dir.path, pids: [process.pid, ...cluster.pids] };
+  const addresses = { grpcAddress, httpUrl, nodes: cluster.nodeNames, dataDir: dir.path, ...(cluster.emulation === undefined ? {} : { emulated: cluster.emulation.plan.labels }), pids: [process.pid, ...cluster.pids] };
   const bold = (text: string): string => paint(app.io.outColor, 'bold', text);
   if (printer.format === 'json') app.io.out(`${JSON.stringify(addresses)}\n`);
   else if (printer.isStructured) printer.structured(addresses);
@@ -128,6 +136,7 @@ async function tellAndDemo(app: CliApp, printer: Printer, command: Command, opti
       `  gRPC  ${grpcAddress}`,
       `  HTTP  ${httpUrl}`,
       `  data  ${dir.path}${dir.isTemporary ? ' (removed at the end)' : ''}`,
+      ...(cluster.emulation === undefined ? [] : [`  each  ${Object.entries(cluster.emulation.plan.labels).map(([name, value]) => `${name} ${value}`).join(', ')}`]),
       '',
     ].join('\n'));
   }

@@ -105,6 +105,13 @@ export interface RegisterNodeRequest {
   slots: number;
   /** Memory for sandboxes, MiB. */
   memoryMb: number;
+  /** What people should know about it, for example "link": "250mbit (kernel)"; at most 16. */
+  labels: { [key: string]: string };
+}
+
+export interface RegisterNodeRequest_LabelsEntry {
+  key: string;
+  value: string;
 }
 
 /** The scheduler's answer. */
@@ -145,6 +152,13 @@ export interface Node {
   repairs: number;
   /** Agent process, as in RegisterNodeRequest. */
   epoch: number;
+  /** What people should know about it, as the agent says. */
+  labels: { [key: string]: string };
+}
+
+export interface Node_LabelsEntry {
+  key: string;
+  value: string;
 }
 
 /** Asks for all nodes. */
@@ -188,7 +202,7 @@ export interface PrewarmNodeResponse {
 }
 
 function createBaseRegisterNodeRequest(): RegisterNodeRequest {
-  return { name: "", address: "", dataUrl: "", epoch: 0, slots: 0, memoryMb: 0 };
+  return { name: "", address: "", dataUrl: "", epoch: 0, slots: 0, memoryMb: 0, labels: {} };
 }
 
 export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
@@ -211,6 +225,9 @@ export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
     if (message.memoryMb !== 0) {
       writer.uint32(48).uint64(message.memoryMb);
     }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      RegisterNodeRequest_LabelsEntry.encode({ key: key as any, value }, writer.uint32(162).fork()).join();
+    });
     return writer;
   },
 
@@ -275,6 +292,17 @@ export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
             message.memoryMb = longToNumber(reader.uint64());
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            const entry20 = RegisterNodeRequest_LabelsEntry.decode(reader, reader.uint32());
+            if (entry20.value !== undefined) {
+              message.labels[entry20.key] = entry20.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -303,6 +331,20 @@ export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
         : isSet(object.memory_mb)
         ? globalThis.Number(object.memory_mb)
         : 0,
+      labels: isObject(object.labels)
+        ? (globalThis.Object.entries(object.labels) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
     };
   },
 
@@ -326,6 +368,15 @@ export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
     if (message.memoryMb !== 0) {
       obj.memoryMb = Math.round(message.memoryMb);
     }
+    if (message.labels) {
+      const entries = globalThis.Object.entries(message.labels) as [string, string][];
+      if (entries.length > 0) {
+        obj.labels = {};
+        entries.forEach(([k, v]) => {
+          obj.labels[k] = v;
+        });
+      }
+    }
     return obj;
   },
 
@@ -340,6 +391,102 @@ export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
     message.epoch = object.epoch ?? 0;
     message.slots = object.slots ?? 0;
     message.memoryMb = object.memoryMb ?? 0;
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseRegisterNodeRequest_LabelsEntry(): RegisterNodeRequest_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const RegisterNodeRequest_LabelsEntry: MessageFns<RegisterNodeRequest_LabelsEntry> = {
+  encode(message: RegisterNodeRequest_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RegisterNodeRequest_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRegisterNodeRequest_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RegisterNodeRequest_LabelsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: RegisterNodeRequest_LabelsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RegisterNodeRequest_LabelsEntry>, I>>(base?: I): RegisterNodeRequest_LabelsEntry {
+    return RegisterNodeRequest_LabelsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RegisterNodeRequest_LabelsEntry>, I>>(
+    object: I,
+  ): RegisterNodeRequest_LabelsEntry {
+    const message = createBaseRegisterNodeRequest_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };
@@ -433,6 +580,7 @@ function createBaseNode(): Node {
     objectBytes: 0,
     repairs: 0,
     epoch: 0,
+    labels: {},
   };
 }
 
@@ -480,6 +628,9 @@ export const Node: MessageFns<Node> = {
     if (message.epoch !== 0) {
       writer.uint32(112).uint64(message.epoch);
     }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      Node_LabelsEntry.encode({ key: key as any, value }, writer.uint32(162).fork()).join();
+    });
     return writer;
   },
 
@@ -608,6 +759,17 @@ export const Node: MessageFns<Node> = {
             message.epoch = longToNumber(reader.uint64());
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            const entry20 = Node_LabelsEntry.decode(reader, reader.uint32());
+            if (entry20.value !== undefined) {
+              message.labels[entry20.key] = entry20.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -654,6 +816,20 @@ export const Node: MessageFns<Node> = {
         : 0,
       repairs: isSet(object.repairs) ? globalThis.Number(object.repairs) : 0,
       epoch: isSet(object.epoch) ? globalThis.Number(object.epoch) : 0,
+      labels: isObject(object.labels)
+        ? (globalThis.Object.entries(object.labels) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
     };
   },
 
@@ -701,6 +877,15 @@ export const Node: MessageFns<Node> = {
     if (message.epoch !== 0) {
       obj.epoch = Math.round(message.epoch);
     }
+    if (message.labels) {
+      const entries = globalThis.Object.entries(message.labels) as [string, string][];
+      if (entries.length > 0) {
+        obj.labels = {};
+        entries.forEach(([k, v]) => {
+          obj.labels[k] = v;
+        });
+      }
+    }
     return obj;
   },
 
@@ -725,6 +910,100 @@ export const Node: MessageFns<Node> = {
     message.objectBytes = object.objectBytes ?? 0;
     message.repairs = object.repairs ?? 0;
     message.epoch = object.epoch ?? 0;
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseNode_LabelsEntry(): Node_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const Node_LabelsEntry: MessageFns<Node_LabelsEntry> = {
+  encode(message: Node_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Node_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNode_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Node_LabelsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: Node_LabelsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Node_LabelsEntry>, I>>(base?: I): Node_LabelsEntry {
+    return Node_LabelsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Node_LabelsEntry>, I>>(object: I): Node_LabelsEntry {
+    const message = createBaseNode_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };
@@ -1335,6 +1614,10 @@ function longToNumber(int64: { toString(): string }): number {
     throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
   }
   return num;
+}
+
+function isObject(value: any): boolean {
+  return typeof value === "object" && value !== null;
 }
 
 function isSet(value: any): boolean {

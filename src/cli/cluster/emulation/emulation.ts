@@ -1,0 +1,131 @@
+/**
+ * An emulated cluster: what `metronome up --link … --cpus …` and benches put around their agents. The design is in
+ * docs/decisions/012-emulated-cluster.md. Everything is gone after `close`, and after any death of this process.
+ */
+import { spawn } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import type { Socket } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { MetronomeError } from '../../../core/errors.ts';
+import { IS_SOURCE } from '../../project.ts';
+import { probeCapabilities } from './capabilities.ts';
+import { allClaims, exclusively, self, take, type Claim } from './claims.ts';
+import { MAX_NODES, allIds, bridgeAddress, groupName, nodeAddress } from './names.ts';
+import { enter, isFree, makeNetwork, networksInUse } from './namespaces.ts';
+import { groupPlan, makeGroup, makeNodeGroup, type GroupPlan } from './node-groups.ts';
+import { planEmulation, type EmulationPlan, type EmulationRequest } from './plan.ts';
+import { reap, reapAbandoned, type Reaped } from './reaper.ts';
+
+/** An emulation that stands. */
+export interface Emulation {
+  readonly plan: EmulationPlan;
+  /** Id of the cluster on this machine; undefined when nothing outside of the agents was made. */
+  readonly id: string | undefined;
+  /** Where the scheduler must listen so that nodes reach it; undefined: anywhere. */
+  readonly schedulerHost: string | undefined;
+  /** How a node is started, by its number from 0. */
+  node(index: number): EmulatedNode;
+  /** Takes everything away; the processes of the nodes should have ended. Says what could not be removed. */
+  close(): readonly string[];
+}
+
+/** What is special about the process of one node. */
+export interface EmulatedNode {
+  /** Command that its own command follows. */
+  readonly launcher: readonly string[];
+  /** Further arguments of the agent. */
+  readonly args: readonly string[];
+}
+
+const REAP_FILE = fileURLToPath(new URL(`./reap-main${IS_SOURCE ? '.ts' : '.js'}`, import.meta.url));
+/** Joins every group before the program begins: what it does is limited from its first instruction. */
+const JOIN = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 97; shift; done; shift; exec "$@"';
+/** Waits until the owner's end of the pipe closes, whatever closed it. */
+const WATCH = 'while read -r _; do :; done; exec "$@"';
+
+/** Options of {@link openEmulation}. */
+export interface EmulationOptions extends EmulationRequest {
+  readonly nodes: number;
+  /** Data folder of the cluster. */
+  readonly dataDir: string;
+  /** Told what killed owners had left behind. */
+  readonly onReaped?: (reaped: Reaped) => void;
+}
+
+/** Sets it up. CONFIG_INVALID when it is wanted in a way that is impossible here; nothing is left then. */
+export async function openEmulation(options: EmulationOptions): Promise<Emulation> {
+  const { nodes } = options;
+  const plan = planEmulation(options, probeCapabilities(), nodes, availableParallelism());
+  const node = (index: number, launcher: readonly string[], args: readonly string[]): EmulatedNode => ({
+    launcher,
+    args: [...args, ...plan.agentArgs, '--labels', [...Object.entries(plan.labels)].map(([name, value]) => `${name}=${value}`).join(',')],
+  });
+  if (plan.network !== 'namespaces' && !plan.quota) return { plan, id: undefined, schedulerHost: undefined, node: (index) => node(index, [], []), close: () => [] };
+  if (nodes > MAX_NODES) throw new MetronomeError('CONFIG_INVALID', `An emulated cluster has at most ${MAX_NODES} nodes, not ${nodes}.`);
+
+  for (const reaped of reapAbandoned()) options.onReaped?.(reaped);
+  const groups = plan.quota ? groupPlan() : undefined;
+  const claim = claimId(plan, groups, options);
+  const { id } = claim;
+  const watcher = startWatcher(id);
+  let left: readonly string[] | undefined;
+  const close = (): readonly string[] => {
+    // Once: afterwards the id may be another cluster's.
+    if (left !== undefined) return left;
+    left = reap(claim, 0).left;
+    // Last: should we be killed meanwhile, it goes on.
+    watcher.kill();
+    return left;
+  };
+  try {
+    const joins: string[][] = [];
+    if (groups !== undefined) {
+      makeGroup(groups, groupName(id), 2 * nodes);
+      for (let n = 1; n <= nodes; n++) joins.push(makeNodeGroup(groups, groupName(id), `node-${n}`, options.cpus));
+    }
+    const hasNetwork = plan.network === 'namespaces';
+    if (hasNetwork) await makeNetwork(id, nodes, { bitsPerS: options.linkBitsPerS, netemMs: plan.netemMs });
+    return {
+      plan, id, close,
+      schedulerHost: hasNetwork ? bridgeAddress(id) : undefined,
+      node(index) {
+        const folders = joins[index] ?? [];
+        return node(
+          index,
+          [...(folders.length === 0 ? [] : ['/bin/sh', '-c', JOIN, 'sh', ...folders, '--']), ...(hasNetwork ? enter(id, index + 1) : [])],
+          hasNetwork ? ['--host', nodeAddress(id, index + 1)] : [],
+        );
+      },
+    };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/** Finds an id whose names and addresses are free, and claims it. */
+function claimId(plan: EmulationPlan, groups: GroupPlan | undefined, options: EmulationOptions): Claim {
+  return exclusively(() => {
+    const taken = new Set(allClaims().map(({ id }) => id));
+    const hasNetwork = plan.network === 'namespaces';
+    const { routes, links } = hasNetwork ? networksInUse() : { routes: [], links: [] };
+    for (const id of allIds()) {
+      if (taken.has(id) || (hasNetwork && !isFree(id, routes, links))) continue;
+      const claim: Claim = { id, owner: self(), nodes: options.nodes, hasNetwork, groups: groups?.bases.map((base) => join(base, groupName(id))) ?? [], dataDir: options.dataDir };
+      if (take(claim)) return claim;
+    }
+    throw new MetronomeError('UNAVAILABLE', 'There is no free private network for an emulated cluster: every one of them overlaps with a route of this machine or belongs to another cluster. Use --emulation data-plane, or remove what was left behind: metronome up --clean');
+  });
+}
+
+/** A shell that outlives this process by as long as the clean-up takes: small, in a session of its own, and harmless while we live. */
+function startWatcher(id: string): { kill(): void } {
+  const child = spawn('/bin/sh', ['-c', WATCH, 'sh', process.execPath, '--disable-warning=ExperimentalWarning', REAP_FILE, id], { cwd: '/', env: { PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin' }, detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
+  child.on('error', () => {}); // without a shell there is no watcher; the next cluster cleans up
+  child.unref();
+  // A pipe to a child process is a socket.
+  (child.stdin as Socket | null)?.unref();
+  child.stdin?.on('error', () => {}); // it was killed; the next cluster cleans up
+  return { kill: () => void child.kill('SIGKILL') };
+}
