@@ -1,68 +1,15 @@
-import { mkdtemp, mkdir, readFile, readdir, readlink, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { createClient } from '../../src/rpc/client.ts';
 import { NodeStatus } from '../../src/rpc/gen/metronome/v1/node.ts';
-import { isAlive, run, runAsProcess, start, type RunningProcess } from './run.ts';
+import { run, runAsProcess, start } from './run.ts';
+import { processesOf, useUps } from './up-process.ts';
 
 const HELLO = fileURLToPath(new URL('../../apps/hello', import.meta.url));
-const SLOW_START_MS = 60_000;
-
-interface Addresses {
-  readonly grpcAddress: string;
-  readonly httpUrl: string;
-  readonly nodes: readonly string[];
-  readonly dataDir: string;
-  readonly pids: readonly number[];
-}
-
-let dir: string;
-const running: { up: RunningProcess; pids: readonly number[] }[] = [];
-beforeAll(async () => {
-  dir = await mkdtemp(join(tmpdir(), 'metronome-up-test-'));
-});
-afterEach(async () => {
-  for (const { up, pids } of running.splice(0)) {
-    for (const pid of [up.pid, ...pids]) {
-      try {
-        process.kill(pid, 'SIGKILL');
-      } catch {
-        // It has ended, as it should.
-      }
-    }
-    await up.ended;
-  }
-});
-afterAll(() => rm(dir, { recursive: true, force: true }));
-
-/** Starts `up` on free ports and waits for its addresses. */
-async function startUp(...args: readonly string[]): Promise<{ readonly up: RunningProcess; readonly addresses: Addresses }> {
-  const up = start(['up', '-o', 'json', '--grpc-port', '0', '--http-port', '0', '--memory', '512MiB', ...args], { cwd: dir });
-  const entry = { up, pids: [] as readonly number[] };
-  running.push(entry);
-  const ended = up.ended.then(({ code, err }) => {
-    throw new Error(`up ended with ${code}: ${err}`);
-  });
-  await Promise.race([ended, vi.waitFor(() => expect(up.out()).toContain('\n'), { timeout: SLOW_START_MS, interval: 50 })]);
-  ended.catch(() => {});
-  const addresses = JSON.parse(up.out()) as Addresses;
-  entry.pids = addresses.pids;
-  return { up, addresses };
-}
-
-/** Processes that have to do with a folder: by command line, working directory or environment. */
-async function processesOf(folder: string): Promise<string[]> {
-  const found: string[] = [];
-  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
-    if (Number(pid) === process.pid || !(await isAlive(Number(pid)))) continue;
-    const texts = await Promise.all([readFile(`/proc/${pid}/cmdline`, 'utf8'), readFile(`/proc/${pid}/environ`, 'utf8'), readlink(`/proc/${pid}/cwd`)].map((text) => text.catch(() => ''))); // ended meanwhile
-    if (texts.some((text) => text.includes(folder))) found.push(`${pid} ${texts[0]?.replaceAll('\0', ' ')}`);
-  }
-  return found;
-}
+const { dir, follow, startUp } = useUps();
 
 const exists = (path: string): Promise<boolean> => stat(path).then(() => true, () => false);
 
@@ -117,8 +64,8 @@ describe('metronome up', () => {
   }, 120_000);
 
   it('runs the demo on real logs, checks its results, and stays up until it is stopped', async () => {
-    const up = start(['up', '--demo', '--grpc-port', '0', '--http-port', '0', '--nodes', '2', '--memory', '1GiB', '--demo-runs', '3', '--demo-log-bytes', '300KiB'], { cwd: dir });
-    running.push({ up, pids: [] });
+    const up = start(['up', '--demo', '--grpc-port', '0', '--http-port', '0', '--nodes', '2', '--memory', '1GiB', '--demo-runs', '3', '--demo-log-bytes', '300KiB'], { cwd: dir() });
+    follow(up);
     await vi.waitFor(() => expect(up.err()).toMatch(/Ctrl-C drains and ends it|error/), { timeout: 90_000, interval: 100 });
     expect(up.err()).toContain('results checked: all 3 agree');
     expect(up.out()).toMatch(/RUN +INVOCATION +STEP +FUNCTION +NODE +LOCALITY +WAITED FOR +QUEUED +DELAYED +FETCHED +INIT +RAN +START +RESULT/);
@@ -136,7 +83,7 @@ describe('metronome up', () => {
   }, 150_000);
 
   it('lets what runs end when it is asked to stop, and keeps a data folder that was named', async () => {
-    const data = join(dir, 'kept');
+    const data = join(dir(), 'kept');
     const { up, addresses } = await startUp('--nodes', '1', '--data-dir', data);
     const at = ['--scheduler', addresses.grpcAddress];
     await deploySleeper(at);
@@ -210,7 +157,7 @@ describe('metronome up', () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as { port: number }; // it listens on TCP
     try {
-      const data = join(dir, 'taken');
+      const data = join(dir(), 'taken');
       const ran = await runAsProcess(['up', '--grpc-port', String(port), '--http-port', '0', '--data-dir', data]);
       expect(ran).toMatchObject({ code: 4, out: '' });
       expect(ran.err).toMatch(new RegExp(`PORT_IN_USE: .*127\\.0\\.0\\.1:${port}`));
@@ -221,7 +168,7 @@ describe('metronome up', () => {
   }, 60_000);
 
   it('refuses a data folder that another one uses', async () => {
-    const data = join(dir, 'shared');
+    const data = join(dir(), 'shared');
     const first = await startUp('--nodes', '1', '--data-dir', data);
     const ran = await runAsProcess(['up', '--grpc-port', '0', '--http-port', '0', '--data-dir', data]);
     expect(ran.code).toBe(4);
@@ -232,7 +179,7 @@ describe('metronome up', () => {
 });
 
 async function deploySleeper(at: readonly string[]): Promise<void> {
-  const folder = join(dir, 'sleeper');
+  const folder = join(dir(), 'sleeper');
   await mkdir(folder, { recursive: true });
   await writeFile(join(folder, 'handler.mjs'), 'export const handler = (ms) => { while (ms < 0); return new Promise((resolve) => setTimeout(() => resolve(`slept ${ms}`), ms)); };\n');
   await writeFile(join(folder, 'metronome.yaml'), 'apiVersion: metronome/v1\nkind: Function\nmetadata: { name: sleeper }\nspec: { runtime: node, handler: handler.mjs, timeout: 2m, memory: 64MiB }\n');

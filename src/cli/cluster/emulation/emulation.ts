@@ -38,6 +38,8 @@ export interface EmulatedNode {
   readonly args: readonly string[];
 }
 
+/** Weight of all nodes together, in ordinary groups: whoever works beside them shall not take what their quotas promise. */
+const LEAST_WEIGHT = 20;
 const REAP_FILE = fileURLToPath(new URL(`./reap-main${IS_SOURCE ? '.ts' : '.js'}`, import.meta.url));
 /** Joins every group before the program begins: what it does is limited from its first instruction. */
 const JOIN = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 97; shift; done; shift; exec "$@"';
@@ -81,7 +83,7 @@ export async function openEmulation(options: EmulationOptions): Promise<Emulatio
   try {
     const joins: string[][] = [];
     if (groups !== undefined) {
-      makeGroup(groups, groupName(id), 2 * nodes);
+      makeGroup(groups, groupName(id), Math.max(LEAST_WEIGHT, 2 * nodes));
       for (let n = 1; n <= nodes; n++) joins.push(makeNodeGroup(groups, groupName(id), `node-${n}`, options.cpus));
     }
     const hasNetwork = plan.network === 'namespaces';
