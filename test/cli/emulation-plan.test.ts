@@ -28,7 +28,7 @@ describe('the plan of an emulation', () => {
   it('falls back to the data plane and names all that is missing with what to do', () => {
     const plan = planEmulation(request({ linkBitsPerS: 250e6, latencyMs: 1.5, cpus: 0.5 }), NOTHING, 4, 2);
     expect(plan).toMatchObject({ network: 'data-plane', quota: false, labels: { link: '250mbit (data plane)', latency: '1.5ms (data plane)', cpus: 'all (0.5 wanted)' }, agentArgs: ['--link-bytes-per-s', '31250000', '--link-latency', '1.5ms'] });
-    expect(plan.notes).toEqual([expect.stringMatching(/root — start it as root; the program tc — apt-get install iproute2/), expect.stringContaining('control groups — mount them')]);
+    expect(plan.notes).toEqual([expect.stringMatching(/Missing: root — start it as root; the program tc — apt-get install iproute2/), expect.stringContaining('control groups — mount them')]);
   });
 
   it('takes the data plane without a word when it was asked for, and refuses when the kernel was', () => {
