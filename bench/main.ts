@@ -5,9 +5,10 @@ import { dataplaneBench } from './dataplane.ts';
 import { decisionBench } from './decision.ts';
 import { gatewayBench } from './gateway.ts';
 import { toReport, type Bench } from './harness.ts';
+import { simSpeedBench } from './sim-speed.ts';
 import { metricsLagBench } from './metrics-lag.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = { 'agent-overhead': agentOverheadBench, applications: applicationsBench, dataplane: dataplaneBench, decision: decisionBench, gateway: gatewayBench, 'metrics-lag': metricsLagBench };
+const BENCHES: Readonly<Record<string, Bench>> = { 'agent-overhead': agentOverheadBench, applications: applicationsBench, dataplane: dataplaneBench, decision: decisionBench, gateway: gatewayBench, 'metrics-lag': metricsLagBench, 'sim-speed': simSpeedBench };
 
 const args = process.argv.slice(2);
 const flag = (name: string): boolean => args.includes(name);

@@ -61,6 +61,11 @@ interface Link {
   /** Number of the present streams; what was sent on former ones never arrives. */
   stream: number;
   isConnected: boolean;
+  /** Each message takes so much longer, ms. */
+  extraMs: number;
+  /** No message overtakes an earlier one on the same stream. */
+  lastAtMs: number;
+  duplicates: boolean;
   /** Results that could not be delivered. */
   readonly kept: Map<string, { readonly attempt: number; readonly result: RunResult }>;
 }
@@ -155,7 +160,7 @@ export class Simulation {
     const index = this.nodes.length;
     const node = new VirtualNode(this.#world, index, `n${index}`, options);
     this.nodes.push(node);
-    this.#links.push({ stream: 0, isConnected: false, kept: new Map() });
+    this.#links.push({ stream: 0, isConnected: false, extraMs: 0, lastAtMs: 0, duplicates: false, kept: new Map() });
     this.network.addNode();
     this.#register(node);
     return node;
@@ -245,6 +250,24 @@ export class Simulation {
     if (noticed) this.scheduler.nodeGone(index);
   }
 
+  /** A node that counts as lost, or whose streams broke, registers with what it has. */
+  registerAgain(index: number): void {
+    const node = this.nodes[index] as VirtualNode;
+    if (!node.isAlive) return;
+    (this.#links[index] as Link).isConnected = false;
+    this.#register(node);
+  }
+
+  /** Messages from and to a node take so much longer from now on, ms; they stay in order. */
+  slowMessages(index: number, extraMs: number): void {
+    (this.#links[index] as Link).extraMs = extraMs;
+  }
+
+  /** Results of a node come twice from now on, or once again. */
+  duplicateResults(index: number, twice: boolean): void {
+    (this.#links[index] as Link).duplicates = twice;
+  }
+
   /** A killed node starts again: its disk is there, its memory is not. */
   restart(index: number): void {
     const node = this.nodes[index] as VirtualNode;
@@ -260,7 +283,8 @@ export class Simulation {
     const link = this.#links[index] as Link;
     if (!link.isConnected) return;
     const { stream } = link;
-    this.clock.setTimer(this.clock.nowMs() + this.#messageMs, () => {
+    link.lastAtMs = Math.max(link.lastAtMs, this.clock.nowMs() + this.#messageMs + link.extraMs);
+    this.clock.setTimer(link.lastAtMs, () => {
       if (link.isConnected && link.stream === stream) what();
     });
   }
@@ -292,6 +316,8 @@ export class Simulation {
     this.#toScheduler(index, () => {
       if (link.kept.get(id) === kept) link.kept.delete(id);
       this.scheduler.result(id, index, kept.result);
+      // An acknowledgement was lost: it is told once more.
+      if (link.duplicates) this.#toScheduler(index, () => this.scheduler.result(id, index, kept.result));
     });
   }
 

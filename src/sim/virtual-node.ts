@@ -423,6 +423,11 @@ export class VirtualNode {
     this.epoch++;
   }
 
+  /** Tells that nothing is warm here, whatever is true; the next change tells the truth again. */
+  lie(): void {
+    for (const [name, { version }] of this.#warmth) this.#world.events.warm(this.index, name, version, 0, 0);
+  }
+
   /** Its objects are gone (a lost disk). */
   loseData(): void {
     for (const [id, sizeBytes] of this.#objects) this.#world.events.object(this.index, id, sizeBytes, false);

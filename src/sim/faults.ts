@@ -1,0 +1,109 @@
+/**
+ * Faults from the seed: nodes die, hang, lose their streams or their data, lie about their slots, grow slow, drain; each heals after a
+ * while. One stream of randomness per kind, so that switching one off leaves the others as they were.
+ */
+import { exponential } from '../core/distributions.ts';
+import { createRandom, type Random } from '../core/random.ts';
+import type { TimerHandle } from '../core/clock.ts';
+import { LOST } from '../scheduler/cluster-view.ts';
+import type { Simulation } from './simulation.ts';
+
+/** Kinds of faults. */
+export const FAULT_KINDS = ['kill', 'hang', 'disconnect', 'loseData', 'slow', 'drain', 'forgetWarm', 'lateMessages', 'duplicateResults'] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
+
+/** How often each kind happens in the whole cluster, per minute. @default 0 */
+export type FaultRates = Readonly<Partial<Record<FaultKind, number>>>;
+
+/** How long a fault lasts on average, ms. */
+const LASTS_MS = 2_000;
+const SLOW = 0.2;
+
+export class FaultInjector {
+  /** Faults so far. */
+  count = 0;
+  readonly #sim: Simulation;
+  readonly #timers = new Set<TimerHandle>();
+  /** What has to be put right again at the end. */
+  readonly #open = new Set<() => void>();
+  #stopped = false;
+
+  constructor(sim: Simulation, rates: FaultRates, seed: number) {
+    this.#sim = sim;
+    FAULT_KINDS.forEach((kind, i) => {
+      const perMinute = rates[kind] ?? 0;
+      if (perMinute > 0) this.#plan(kind, perMinute, createRandom(seed, 500 + i));
+    });
+  }
+
+  /** No more faults; everything is put right. */
+  stop(): void {
+    this.#stopped = true;
+    for (const timer of this.#timers) this.#sim.clock.clearTimer(timer);
+    for (const heal of [...this.#open]) heal();
+    // Nodes that count as lost register again, as their agents do.
+    for (const node of this.#sim.nodes) if (this.#sim.scheduler.cluster.status[node.index] === LOST) this.#sim.registerAgain(node.index);
+  }
+
+  #plan(kind: FaultKind, perMinute: number, random: Random): void {
+    const timer = this.#sim.clock.setTimer(this.#sim.clock.nowMs() + exponential(random, 60_000 / perMinute), () => {
+      this.#timers.delete(timer);
+      if (this.#stopped) return;
+      this.#inject(kind, random.below(this.#sim.nodes.length), random);
+      this.#plan(kind, perMinute, random);
+    });
+    this.#timers.add(timer);
+  }
+
+  /** Heals after a while, or at the end. */
+  #later(random: Random, heal: () => void): void {
+    const once = (): void => {
+      if (this.#open.delete(once)) heal();
+    };
+    this.#open.add(once);
+    const timer = this.#sim.clock.setTimer(this.#sim.clock.nowMs() + exponential(random, LASTS_MS), () => {
+      this.#timers.delete(timer);
+      once();
+    });
+    this.#timers.add(timer);
+  }
+
+  #inject(kind: FaultKind, index: number, random: Random): void {
+    const sim = this.#sim;
+    const node = sim.nodes[index];
+    if (node === undefined) return;
+    this.count++;
+    switch (kind) {
+      case 'kill':
+        if (!node.isAlive) return;
+        sim.kill(index, random.uniform() < 0.5);
+        return this.#later(random, () => sim.restart(index));
+      case 'hang':
+        node.isHanging = true;
+        return this.#later(random, () => {
+          node.isHanging = false;
+          if (node.isAlive) sim.registerAgain(index);
+        });
+      case 'disconnect':
+        sim.disconnect(index);
+        return this.#later(random, () => sim.reconnect(index));
+      case 'loseData':
+        return node.loseData();
+      case 'slow':
+        node.processor.setSpeed(SLOW);
+        return this.#later(random, () => node.processor.setSpeed(1));
+      case 'drain':
+        sim.scheduler.drainNode(index, true);
+        return this.#later(random, () => sim.scheduler.drainNode(index, false));
+      case 'forgetWarm':
+        // It says that it has nothing warm, whatever is true.
+        return node.lie();
+      case 'lateMessages':
+        sim.slowMessages(index, 20 + 200 * random.uniform());
+        return this.#later(random, () => sim.slowMessages(index, 0));
+      case 'duplicateResults':
+        sim.duplicateResults(index, true);
+        return this.#later(random, () => sim.duplicateResults(index, false));
+    }
+  }
+}
