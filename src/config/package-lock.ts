@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Violation } from '../core/errors.ts';
+import { importId } from '../core/zygote-distance.ts';
 import type { LockedPackage, PackageLock } from '../rpc/gen/metronome/v1/function.ts';
 import { packageNameProblem } from './bounds.ts';
 
@@ -29,9 +30,9 @@ export interface Platform {
   readonly libc: string;
 }
 
-/** The id of a package, the same in every lock and on every node. */
-export function packageId(runtime: string, { name, version }: Pick<LockedPackage, 'name' | 'version'>): string {
-  return runtime === 'python3' ? `${name}==${version}` : `${name}@${version}`;
+/** The id of a package, the same in every lock, on every node and for both runtimes: "name@version". */
+export function packageId({ name, version }: Pick<LockedPackage, 'name' | 'version'>): string {
+  return importId(name, version);
 }
 
 /** The lock in its one form: sorted, with its digest. Two locks that install the same have the same digest. */

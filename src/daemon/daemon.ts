@@ -169,6 +169,8 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     function applyChange(node: number, change: LocalityChange): void {
       for (const set of change.packageSetsAdded) scheduler.setPackages(set, node, true);
       for (const set of change.packageSetsRemoved) scheduler.setPackages(set, node, false);
+      for (const { id, unpackedBytes } of change.packagesAdded) scheduler.packageAdded(node, id, unpackedBytes);
+      for (const id of change.packagesRemoved) scheduler.packageRemoved(node, id);
       for (const zygote of change.zygotes) scheduler.setZygote(node, zygote);
       for (const warm of change.warm) scheduler.setWarm(warm.function, warm.version, node, warm.idle, warm.busy);
       for (const object of change.objectsAdded) scheduler.objectAdded(object.id, object.sizeBytes, node);

@@ -4,7 +4,7 @@
  */
 import type { ErrorRecord } from '../core/errors.ts';
 import type { RunResult } from '../core/invocation.ts';
-import type { Execute, WarmState, ZygoteState } from '../rpc/gen/metronome/v1/agent.ts';
+import type { Execute, StoredPackage, WarmState, ZygoteState } from '../rpc/gen/metronome/v1/agent.ts';
 import type { FunctionMessage as DeployedFunction } from '../rpc/gen/metronome/v1/function.ts';
 
 /** An Execute without the definition, which the thread adds to the first one of a version on each stream. */
@@ -35,6 +35,8 @@ export interface LocalityChange {
   readonly zygotes: readonly ZygoteState[];
   readonly packageSetsAdded: readonly string[];
   readonly packageSetsRemoved: readonly string[];
+  readonly packagesAdded: readonly StoredPackage[];
+  readonly packagesRemoved: readonly string[];
   readonly objectsAdded: readonly { readonly id: string; readonly sizeBytes: number }[];
   readonly objectsRemoved: readonly string[];
 }

@@ -216,6 +216,8 @@ class Link {
       zygotes: message.zygotes,
       packageSetsAdded: message.packageSetsAdded,
       packageSetsRemoved: message.packageSetsRemoved,
+      packagesAdded: message.packagesAdded,
+      packagesRemoved: message.packagesRemoved,
       objectsAdded: message.objectsAdded.map(({ id, sizeBytes }) => ({ id, sizeBytes })),
       objectsRemoved: message.objectsRemoved,
     };
@@ -226,7 +228,7 @@ class Link {
       const early = this.#early ?? [];
       this.#early = undefined;
       this.#onEvents(early);
-    } else if (message.warm.length + message.zygotes.length + message.packageSetsAdded.length + message.packageSetsRemoved.length + message.objectsAdded.length + message.objectsRemoved.length > 0) {
+    } else if (message.warm.length + message.zygotes.length + message.packageSetsAdded.length + message.packageSetsRemoved.length + message.packagesAdded.length + message.packagesRemoved.length + message.objectsAdded.length + message.objectsRemoved.length > 0) {
       report({ kind: 'delta', node: this.node, change });
     }
   }

@@ -1,6 +1,6 @@
 /** What is deployed: functions and workflows, kept in the store and known to the scheduler. One namespace for both. */
 import { createHash } from 'node:crypto';
-import { sealLock, validatePackageLock } from '../config/package-lock.ts';
+import { isForPlatform, packageId, platformHere, sealLock, validatePackageLock } from '../config/package-lock.ts';
 import { validateFunctionSpec, validateWorkflowSpec } from '../config/spec.ts';
 import { importNeedOf } from '../core/zygote-distance.ts';
 import { MetronomeError, suggest } from '../core/errors.ts';
@@ -130,9 +130,15 @@ export class Registry {
       name: spec.name, version: definition.version, packageSet: definition.lock?.digest ?? definition.bundleDigest, slaMs: spec.slaMs, timeoutMs: spec.timeoutMs, concurrency: spec.concurrency,
       idempotent: spec.idempotent, retries: spec.retries, policy: spec.policy, localityKey: spec.localityKey, reuse: spec.reuse,
       memoryMb: spec.memoryMb, critical: spec.critical, zygote: { runtime: spec.runtime, isolation: '', imports: importNeedOf(definition.lock?.packages ?? []) },
-      profile: profileOf(definition),
+      packages: packagesOf(definition), profile: profileOf(definition),
     });
   }
+}
+
+/** Ids of what a node must have; packages for other platforms than this one are taken for such as no node needs. */
+function packagesOf({ lock }: FunctionMessage): string[] {
+  const here = platformHere();
+  return (lock?.packages ?? []).filter((one) => !one.optional || isForPlatform(one, here)).map(packageId);
 }
 
 /** What predictions may know of a function before it ever ran. */

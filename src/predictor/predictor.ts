@@ -45,6 +45,10 @@ export interface SituationFunction {
   readonly idle: Int16Array;
   readonly busy: Int16Array;
   readonly running: number;
+  readonly missingPackages: Int32Array;
+  readonly missingPackageBytes: Float64Array;
+  /** Bytes of all its packages, as far as they were measured. */
+  readonly packageBytes: number;
 }
 
 /** What is known of a function before it ever ran. */

@@ -44,7 +44,7 @@ export class SituationEncoder {
     template[COLUMN.memoryMb] = profile.memoryMb;
     template[COLUMN.runtime] = profile.runtime === 'python3' ? 1 : 0;
     template[COLUMN.dependencies] = profile.dependencies;
-    template[COLUMN.packageBytes] = profile.packageBytes;
+    template[COLUMN.packageBytes] = entry !== undefined && entry.packageBytes > 0 ? entry.packageBytes : profile.packageBytes;
     template[COLUMN.runningOfFunction] = entry?.running ?? 0;
   }
 
@@ -69,6 +69,8 @@ export class SituationEncoder {
     if (entry === undefined) return;
     out[offset + COLUMN.idleOfFunction] = entry.idle[node] as number;
     out[offset + COLUMN.busyOfFunction] = entry.busy[node] as number;
+    out[offset + COLUMN.missingPackages] = entry.missingPackages[node] as number;
+    out[offset + COLUMN.missingPackageBytes] = entry.missingPackageBytes[node] as number;
   }
 
   /** Changes whenever the features of the node may have changed: its last state, and what the scheduler booked since. */

@@ -55,10 +55,12 @@ export function createClassifier(cluster: ClusterView, objects: ObjectDirectory,
   /** Fills rows for the nodes from … to − 1 and returns how many. One flat loop over hoisted arrays: it is what a decision costs at a thousand nodes. */
   const fill = (invocation: Invocation, entry: FunctionEntry, from: number, to: number, onlyReady: boolean, nowMs: number, out: Candidates, keyNode: number, known: boolean): number => {
     const { status, slots, used, refusesUntilMs } = cluster;
-    const { idle, busy, zygoteDistance, bare, bareDistance, packages } = entry;
+    const { idle, busy, zygoteDistance, bare, bareDistance, packages, packageBytes, missingPackageBytes } = entry;
     const { inputBytes } = invocation;
     const { node: nodes, startState, zygoteDistance: distances, missingBytes, local, degree, degreeData, degreeInfrastructure, room: rooms, load, kinds } = out;
-    const coldMs = initialiseMs[COLD] as number, zygoteMs = initialiseMs[ZYGOTE] as number, importsMs = (initialiseMs[PACKAGES] as number) - zygoteMs;
+    const coldMs = initialiseMs[COLD] as number, zygoteMs = initialiseMs[ZYGOTE] as number, packagesMs = initialiseMs[PACKAGES] as number, importsMs = packagesMs - zygoteMs;
+    // What installing takes beyond a start with packages, for each byte of them: a node that has some is nearer than one that has none.
+    const savedPerByte = packageBytes > 0 && coldMs > packagesMs ? (coldMs - packagesMs) / packageBytes : 0;
     let row = 0;
     for (let node = from; node < to; node++) {
       const isReady = status[node] === READY;
@@ -73,7 +75,7 @@ export function createClassifier(cluster: ClusterView, objects: ObjectDirectory,
       if (bareDistance < distance && bare[node] === 1) distance = bareDistance;
       // A zygote is of use where the packages are: installing takes so much longer that nothing else matters.
       const state = isWarm ? WARM : !hasPackages ? COLD : distance < NO_ZYGOTE ? ZYGOTE : PACKAGES;
-      const savedInitMs = coldMs - (state === ZYGOTE ? zygoteMs + distance * importsMs : (initialiseMs[state] as number));
+      const savedInitMs = state === COLD ? savedPerByte * (packageBytes - (missingPackageBytes[node] as number)) : coldMs - (state === ZYGOTE ? zygoteMs + distance * importsMs : (initialiseMs[state] as number));
       let held = 0, savedTransferMs = 0, totalMs = coldMs;
       if (inputBytes > 0) {
         held = onNode[node] as number;

@@ -15,7 +15,7 @@ export interface ZygoteNeed {
 export interface FunctionSettings {
   readonly name: string;
   readonly version: string;
-  /** Digest under which agents report its packages (today: its bundle). */
+  /** Digest under which agents report its packages: of its lock, or of its bundle when it has none. */
   readonly packageSet: string;
   readonly slaMs: number;
   readonly timeoutMs: number;
@@ -33,6 +33,8 @@ export interface FunctionSettings {
   readonly critical: boolean;
   /** Undefined: no zygote is of use. */
   readonly zygote?: ZygoteNeed;
+  /** Ids of all packages that a node must have for it. @default none */
+  readonly packages?: readonly string[];
   /** What predictions may know of it. @default nothing */
   readonly profile?: FunctionProfile;
 }
@@ -61,7 +63,15 @@ export class FunctionEntry {
   bareDistance: number = NO_ZYGOTE;
   /** Under which ZygoteIndex finds it. */
   zygoteKeys: readonly string[] = [];
+  /** 1 where its package set is installed. Written by PackageIndex, like all below. */
   readonly packages: Uint8Array;
+  /** Packages that a node lacks, and their bytes. */
+  readonly missingPackages: Int32Array;
+  readonly missingPackageBytes: Float64Array;
+  /** Bytes of all its packages, as far as some node has measured them. */
+  packageBytes = 0;
+  /** Under which PackageIndex finds it. */
+  packageIds: readonly string[] = [];
 
   constructor(index: number, settings: FunctionSettings, maxNodes: number) {
     this.index = index;
@@ -71,6 +81,8 @@ export class FunctionEntry {
     this.zygoteDistance = new Float32Array(maxNodes).fill(NO_ZYGOTE);
     this.bare = new Uint8Array(maxNodes);
     this.packages = new Uint8Array(maxNodes);
+    this.missingPackages = new Int32Array(maxNodes);
+    this.missingPackageBytes = new Float64Array(maxNodes);
   }
 
   /** Remembers the node that served a locality key; the oldest key is forgotten beyond 1 024. */
@@ -83,7 +95,7 @@ export class FunctionEntry {
     }
   }
 
-  /** Nothing of it is on the node any more; of zygotes ZygoteIndex.forgetNode is told. */
+  /** Nothing of it is on the node any more; of zygotes and single packages their indexes are told. */
   forgetNode(node: number): void {
     this.idle[node] = 0;
     this.busy[node] = 0;

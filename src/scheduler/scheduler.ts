@@ -21,6 +21,7 @@ import { DecisionRing } from './decision-ring.ts';
 import { FunctionTable, type FunctionEntry, type FunctionSettings } from './function-table.ts';
 import { ObjectDirectory } from './object-directory.ts';
 import { WaitingLines } from './waiting-lines.ts';
+import { PackageIndex } from './package-index.ts';
 import { ZygoteIndex, type ZygoteFacts } from './zygote-index.ts';
 
 /** Where dispatches go. */
@@ -149,6 +150,7 @@ export class Scheduler implements InvocationHost {
   readonly functions: FunctionTable;
   readonly objects: ObjectDirectory;
   readonly zygotes: ZygoteIndex;
+  readonly packages = new PackageIndex();
   readonly lines = new WaitingLines();
   readonly decisions: DecisionRing;
   readonly predictor: Predictor;
@@ -300,6 +302,7 @@ export class Scheduler implements InvocationHost {
     if (settings.policy !== '') this.#policyNamed(settings.policy);
     const entry = this.functions.put(settings);
     this.zygotes.functionPut(entry);
+    this.packages.functionPut(entry);
     this.predictor.functionPut(entry.index);
     // A higher limit is a chance for those who wait for their turn.
     this.#tick();
@@ -313,6 +316,7 @@ export class Scheduler implements InvocationHost {
     const entry = this.functions.delete(name);
     if (entry === undefined) return false;
     this.zygotes.functionDeleted(entry);
+    this.packages.functionDeleted(entry);
     this.predictor.functionDeleted(entry.index);
     this.#tick();
     for (const invocation of [...this.live.values()]) {
@@ -1031,10 +1035,18 @@ export class Scheduler implements InvocationHost {
   }
 
   setPackages(packageSet: string, node: number, present: boolean): void {
-    for (const entry of this.functions.withPackageSet(packageSet)) {
-      entry.packages[node] = present ? 1 : 0;
-      if (!present) this.#lookAgain(node, entry.index);
-    }
+    this.packages.setSet(node, packageSet, present, this.functions.withPackageSet(packageSet));
+    if (!present) for (const entry of this.functions.withPackageSet(packageSet)) this.#lookAgain(node, entry.index);
+  }
+
+  /** A package of a node's own store, as its agent measured it. */
+  packageAdded(node: number, id: string, bytes: number): void {
+    this.packages.add(node, id, bytes);
+  }
+
+  packageRemoved(node: number, id: string): void {
+    // Like an object that goes: who waits for this node because of it notices at its next monitor.
+    this.packages.remove(node, id);
   }
 
   /** Zygotes of one kind on a node, as its agent counts them. */
@@ -1049,6 +1061,7 @@ export class Scheduler implements InvocationHost {
   forgetLocality(node: number): void {
     for (const entry of this.functions.entries) entry.forgetNode(node);
     this.zygotes.forgetNode(node);
+    this.packages.forgetNode(node);
     this.objects.removeNode(node);
   }
 

@@ -61,6 +61,14 @@ describe('classification', () => {
     ]);
   });
 
+  it('puts a node with some of the packages between cold and packages, by their share of the bytes', () => {
+    const { entry, rows, invocation } = scene();
+    entry.packageBytes = 1_000;
+    entry.missingPackageBytes.set([1_000, 250, 0, 0]);
+    entry.packages[3] = 1;
+    expect(rows(invocation()).map(({ start, infrastructure }) => [start, infrastructure])).toEqual([[COLD, 0], [COLD, 0.6], [COLD, 0.8], [PACKAGES, 0.8]]);
+  });
+
   it('interpolates between a zygote and a start without one by the distance of the nearest zygote', () => {
     const { entry, rows, invocation } = scene();
     entry.packages.fill(1);

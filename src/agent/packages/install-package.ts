@@ -207,7 +207,8 @@ function run(program: string, args: readonly string[], timeoutMs: number): Promi
     execFile(program, args, { timeout: timeoutMs, killSignal: 'SIGKILL', maxBuffer: 4 * 1024 ** 2 }, (error, stdout, stderr) => {
       if (error === null) return resolve();
       const said = `${stderr}\n${stdout}`.trim();
-      const code = /DO NOT MATCH THE HASHES/.test(said) ? 'EINTEGRITY' : /No module named pip/.test(said) ? 'NO_PIP' : /No matching distribution/.test(said) ? 'ETARGET' : /NewConnectionError|Connection(?:Error| refused| broken)|timed out|Temporary failure/.test(said) ? 'ECONNREFUSED' : 'PIP';
+      // An index that cannot be reached seems to pip to have nothing.
+      const code = /DO NOT MATCH THE HASHES/.test(said) ? 'EINTEGRITY' : /No module named pip/.test(said) ? 'NO_PIP' : /ConnectionError|Connection (?:refused|broken)|timed out|Temporary failure/.test(said) ? 'ECONNREFUSED' : /No matching distribution/.test(said) ? 'ETARGET' : 'PIP';
       reject(Object.assign(new Error(firstLines(said) || error.message), { code: error.killed === true ? 'ETIMEDOUT' : code }));
     });
   });

@@ -281,7 +281,7 @@ export class LayerCache {
       while (this.#evictOldest());
       if (this.usedBytes === before) throw error;
       await Promise.all([this.#removals, store.whenRemoved()]);
-      log.warn({ package: packageId(runtime, one), freedBytes: before - this.usedBytes }, 'packages.evictedForRoom');
+      log.warn({ package: packageId(one), freedBytes: before - this.usedBytes }, 'packages.evictedForRoom');
       return store.pin(runtime, one, context);
     }
   }
@@ -361,7 +361,7 @@ function packagesHere(lock: PackageLock): LockedPackage[] {
   return lock.packages.filter((one) => {
     if (isForPlatform(one, platform)) return true;
     if (one.optional) return false;
-    throw new MetronomeError('PACKAGES_FAILED', `The package ${packageId(lock.runtime, one)} is made for ${[...one.os, ...one.cpu, ...one.libc].join(', ')}, not for this node (${[platform.os, platform.cpu, platform.libc].filter((word) => word !== '').join(', ')}).`, { component: 'agent' });
+    throw new MetronomeError('PACKAGES_FAILED', `The package ${packageId(one)} is made for ${[...one.os, ...one.cpu, ...one.libc].join(', ')}, not for this node (${[platform.os, platform.cpu, platform.libc].filter((word) => word !== '').join(', ')}).`, { component: 'agent' });
   });
 }
 
@@ -375,7 +375,7 @@ function describe(dir: string, lock: PackageLock, store: PackageStore): PackageL
     dir,
     importPaths: isPython ? [join(dir, SITE)] : [],
     packages: here.map((one): LayerPackage => ({
-      id: packageId(lock.runtime, one), name: one.name, version: one.version, dir: isPython ? store.folder(keyOf(one)) : join(dir, one.path), isDirect: one.direct, subtree: subtrees.get(one.path) ?? '',
+      id: packageId(one), name: one.name, version: one.version, dir: isPython ? store.folder(keyOf(one)) : join(dir, one.path), isDirect: one.direct, subtree: subtrees.get(one.path) ?? '',
     })),
   };
 }

@@ -191,7 +191,7 @@ export class PackageStore {
   async #install(key: string, runtime: string, one: LockedPackage, { bundleDir, ...context }: InstallContext): Promise<void> {
     // What was removed under this key is gone before it comes again.
     await this.#removals;
-    const id = packageId(runtime, one);
+    const id = packageId(one);
     const isFile = one.resolved.startsWith('file:');
     if (isFile && bundleDir === undefined) throw new MetronomeError('INTERNAL', `The bundle with ${id} was not brought before its packages.`, { component: 'agent' });
     const order: InstallOrder = {

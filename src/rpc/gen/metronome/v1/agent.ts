@@ -69,7 +69,7 @@ export interface WatchStateResponse {
 
 /** A package in the store of a node. */
 export interface StoredPackage {
-  /** "name@version" for npm, "name==version" for Python. */
+  /** "name@version". */
   id: string;
   /** Size of its files in bytes, as measured when it was installed. */
   unpackedBytes: number;
