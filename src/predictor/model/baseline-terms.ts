@@ -1,12 +1,19 @@
 /**
- * The baseline of a prediction, as readers compute it. Per phase: what the sizes ask for (linear, in ms), times the exponential of what the load
- * does to it (linear in the logarithm: a share that all functions have in common, and the function's own deviation), times the node's own speed:
+ * The baseline of a prediction, as readers compute it. Per phase: what the sizes ask for, a sum of positive parts, times the exponential of what
+ * the load does to it (a share that all functions have in common, and the function's own deviation), times the node's own speed:
  *
- *     phase = (θ · terms) × exp(w · load + v · load + node)
+ *     fetch      = (e^a × objects + e^b × MB)                × exp(w · loads + function + node)
+ *     start      = (e^a + e^b × what the zygote lacks)       × exp(w · loads + v · loads + node)     one set per start state from PACKAGES on
+ *     unpack     = e^d + e^o × (e^(p + node) × packages + e^(q + w · disk loads + disk of the node) × MB)      COLD only
+ *     initialise = start + unpack                            a cold start is one with packages, after they were unpacked
+ *     run        = (e^a + e^b × u^(1+c)), u = size / usual   × exp(w · loads + v · loads + node)
  *
- * baseline.ts learns these weights; this file says where they stand and what they are multiplied with. Used on the hot path: no allocation.
+ * Parts are exponentials so that no extrapolation makes a time negative, and so that the slope of the logarithm by a weight is a share of the
+ * whole: that is what makes least squares on relative errors behave. baseline.ts learns the weights; this file says where they
+ * stand and what they are multiplied with. On the hot path: no allocation.
  */
 import { COLUMN, SITUATION_WIDTH } from '../features.ts';
+import { PACKAGES, WARM, ZYGOTE } from '../predictor.ts';
 import { FUNCTION_STRIDE, NODE_STRIDE, type ModelView } from './model-view.ts';
 
 // ── where numbers stand in a function's record ──────────────────────────────────────────────────────────────────────
@@ -21,41 +28,48 @@ export const F_RECENT_INIT = 6, F_INIT_COUNT = 10;
 export const F_Q95 = 14, F_Q99 = 15, F_SPREAD = 16;
 /** Logarithm of its own factor on transfers. */
 export const F_FETCH = 20;
-export const F_RUN = 24, RUN_TERMS = 3;
-export const F_RUN_LOAD = 28, RUN_OWN_LOADS = 7;
-/** Per start state, COLD first, INIT_BLOCK numbers: terms, then own loads. */
-export const F_INIT = 40, INIT_BLOCK = 8, INIT_TERMS = 3, INIT_OWN_LOADS = 3;
+/** Its run: the weights of the terms (a, b, c), then own loads. */
+export const F_RUN = 24, RUN_TERMS = 3, RUN_OWN_LOADS = 8;
+const F_RUN_LOAD = F_RUN + RUN_TERMS;
+/** Unpacking: what it takes beyond its packages (d), and its own factor on them (o). */
+export const F_UNPACK = 40, UNPACK_OWN = 2;
+/** Per start state from PACKAGES on, START_BLOCK numbers: terms, then own loads. */
+export const F_START = 48, START_BLOCK = 8, START_TERMS = 2, START_OWN_LOADS = 3;
 
 // ── in a node's record ──────────────────────────────────────────────────────────────────────────────────────────────
-/** Logarithms of its factors on the phases; how often it was seen; its usual bandwidth (log bytes/s) and traffic (bytes/s). */
-export const N_FETCH = 0, N_INIT = 1, N_RUN = 2, N_COUNT = 3, N_BANDWIDTH_LOG = 4, N_TRAFFIC = 5;
+/** Logarithms of its factors on the phases, and on unpacking packages in particular; how often it was seen; its usual bandwidth (log bytes/s). */
+export const N_FETCH = 0, N_INIT = 1, N_RUN = 2, N_UNPACK = 3, N_COUNT = 4, N_BANDWIDTH_LOG = 5;
 
 // ── in what all share ───────────────────────────────────────────────────────────────────────────────────────────────
-/** Transfers: ms per local object; then ms per remote object and ms per MB. */
-export const G_FETCH_LOCAL = 0, G_FETCH = 1, FETCH_TERMS = 2;
-export const G_FETCH_LOAD = 8, FETCH_LOADS = 6;
-/** Per start state but WARM. */
-export const G_INIT_LOAD = 24, INIT_LOADS = 8;
+/** Transfers: ms per local object; then the weights of the terms (a, b), then loads. */
+export const G_FETCH_LOCAL = 0, G_FETCH = 1, FETCH_TERMS = 2, FETCH_LOADS = 6;
+const G_FETCH_LOAD = G_FETCH + FETCH_TERMS;
+/** Per start state from PACKAGES on. */
+export const G_START_LOAD = 16, START_LOADS = 8;
+/** Unpacking: per package (p), per MB (q), then the loads on the disk part. */
+export const G_UNPACK = 48, UNPACK_SHARED = 5;
 export const G_RUN_LOAD = 64, RUN_LOADS = 16;
-/** Quantile factors and spread for functions without any of their own. */
-export const G_Q95 = 90, G_Q99 = 91, G_SPREAD = 92;
-
 /** Phases shorter than this are no better known than this, ms. */
 export const LEAST_MS = 0.05;
 const LOG2E = Math.LOG2E;
 
-/** Regressors and results of one row; reused. */
+/** Regressors (slopes of the phase's logarithm by the weights) and results of one row; reused. */
 export interface BaselineScratch {
   readonly runTerms: Float64Array;
   readonly runOwn: Float64Array;
   readonly runLoads: Float64Array;
-  readonly initTerms: Float64Array;
-  readonly initOwn: Float64Array;
-  readonly initLoads: Float64Array;
+  readonly startTerms: Float64Array;
+  readonly startOwn: Float64Array;
+  readonly startLoads: Float64Array;
+  /** Slope by the node's factor. */
+  readonly nodeShare: Float64Array;
+  readonly unpackOwn: Float64Array;
+  readonly unpackShared: Float64Array;
+  /** Slope by the node's disk. */
+  readonly unpackDisk: Float64Array;
   readonly fetchTerms: Float64Array;
   readonly fetchLoads: Float64Array;
-  /** θ · terms of each phase, and the whole estimates, ms. */
-  readonly linear: Float64Array;
+  /** Estimates of the phases, ms. */
   readonly estimate: Float64Array;
 }
 
@@ -65,9 +79,10 @@ export const FETCH = 0, INITIALISE = 1, RUN = 2;
 export function createBaselineScratch(): BaselineScratch {
   return {
     runTerms: new Float64Array(RUN_TERMS), runOwn: new Float64Array(RUN_OWN_LOADS), runLoads: new Float64Array(RUN_LOADS),
-    initTerms: new Float64Array(INIT_TERMS), initOwn: new Float64Array(INIT_OWN_LOADS), initLoads: new Float64Array(INIT_LOADS),
+    startTerms: new Float64Array(START_TERMS), startOwn: new Float64Array(START_OWN_LOADS), startLoads: new Float64Array(START_LOADS), nodeShare: new Float64Array(1),
+    unpackOwn: new Float64Array(UNPACK_OWN), unpackShared: new Float64Array(UNPACK_SHARED), unpackDisk: new Float64Array(1),
     fetchTerms: new Float64Array(FETCH_TERMS), fetchLoads: new Float64Array(FETCH_LOADS),
-    linear: new Float64Array(3), estimate: new Float64Array(3),
+    estimate: new Float64Array(3),
   };
 }
 
@@ -80,8 +95,8 @@ function dot(weights: Float64Array, first: number, regressors: Float64Array): nu
   return sum;
 }
 
-/** A log factor that no extrapolation may leave: e^±3. */
-const bounded = (log: number): number => (log > 3 ? 3 : log < -3 ? -3 : log);
+/** A logarithm that no extrapolation may leave: ±4. */
+const bounded = (log: number): number => (log > 4 ? 4 : log < -4 ? -4 : log);
 
 /**
  * Fills `scratch` for the situation at rows[offset], whose keys are record numbers: regressors of all phases, then their estimates.
@@ -90,7 +105,7 @@ export function estimatePhases(view: ModelView, rows: Float64Array, offset: numb
   const { functions, nodes, globals } = view;
   const f = (rows[offset + COLUMN.functionIndex] as number) * FUNCTION_STRIDE;
   const n = (rows[offset + COLUMN.nodeIndex] as number) * NODE_STRIDE;
-  const { runTerms, runOwn, runLoads, initTerms, initOwn, initLoads, fetchTerms, fetchLoads, linear, estimate } = scratch;
+  const { runTerms, runOwn, runLoads, startTerms, startOwn, startLoads, nodeShare, unpackOwn, unpackShared, unpackDisk, fetchTerms, fetchLoads, estimate } = scratch;
 
   const cpu = rows[offset + COLUMN.cpuUtilisation] as number;
   const disk = rows[offset + COLUMN.diskUtilisation] as number;
@@ -105,9 +120,13 @@ export function estimatePhases(view: ModelView, rows: Float64Array, offset: numb
   const size = functions[f + F_SIZE] as number;
   const bytes = (rows[offset + COLUMN.inputBytes] as number) + (rows[offset + COLUMN.payloadBytes] as number);
   const u = size > 0 ? bytes / size : 0;
-  runTerms[0] = 1;
-  runTerms[1] = u;
-  runTerms[2] = u > 0 ? u * bounded(Math.log(u)) : 0;
+  const sizeLog = u > 0 ? bounded(Math.log(u)) : 0;
+  const fixed = Math.exp(functions[f + F_RUN] as number);
+  const growing = u > 0 ? Math.exp((functions[f + F_RUN + 1] as number) + Math.log(u) + (functions[f + F_RUN + 2] as number) * sizeLog) : 0;
+  const run = fixed + growing;
+  runTerms[0] = fixed / run;
+  runTerms[1] = growing / run;
+  runTerms[2] = (growing / run) * sizeLog;
   runOwn[0] = cpu;
   runOwn[1] = cpuSquared;
   runOwn[2] = cpuSquared * cpuSquared;
@@ -115,6 +134,7 @@ export function estimatePhases(view: ModelView, rows: Float64Array, offset: numb
   runOwn[4] = memory;
   runOwn[5] = full;
   runOwn[6] = used;
+  runOwn[7] = diskSquared;
   runLoads[0] = cpu;
   runLoads[1] = cpuSquared;
   runLoads[2] = cpuSquared * cpuSquared;
@@ -131,68 +151,91 @@ export function estimatePhases(view: ModelView, rows: Float64Array, offset: numb
   runLoads[13] = used * used;
   runLoads[14] = cpu * memory;
   runLoads[15] = cpu * disk;
-  const usualRun = functions[f + F_RECENT_RUN] as number;
-  let value = dot(functions, f + F_RUN, runTerms);
-  const leastRun = Math.max(LEAST_MS, 0.01 * usualRun * Math.min(1, u > 0 ? u : 1));
-  if (!(value > leastRun)) value = leastRun;
-  linear[RUN] = value;
-  estimate[RUN] = value * Math.exp(bounded(dot(globals, G_RUN_LOAD, runLoads) + dot(functions, f + F_RUN_LOAD, runOwn) + (nodes[n + N_RUN] as number)));
+  estimate[RUN] = run * Math.exp(bounded(dot(globals, G_RUN_LOAD, runLoads) + dot(functions, f + F_RUN_LOAD, runOwn) + (nodes[n + N_RUN] as number)));
 
-  // Initialise.
+  // Start.
   const state = rows[offset + COLUMN.startState] as number;
-  const i = f + F_INIT + (state - 1) * INIT_BLOCK;
-  const dependencies = rows[offset + COLUMN.dependencies] as number;
-  initTerms[0] = 1;
-  initTerms[1] = state === 3 ? (dependencies > 0 ? Math.max(0, rows[offset + COLUMN.zygoteDistance] as number) / dependencies : 0) : state === 4 ? 0 : Math.min(4, (rows[offset + COLUMN.missingPackages] as number) / Math.max(1, dependencies));
-  initTerms[2] = state >= 3 ? 0 : Math.min(4, (rows[offset + COLUMN.missingPackageBytes] as number) / Math.max(1, rows[offset + COLUMN.packageBytes] as number));
-  if (state === 4) {
-    initOwn.fill(0);
-    initLoads.fill(0);
-    initLoads[0] = cpu;
-  } else {
-    initOwn[0] = cpu;
-    initOwn[1] = cpuSquared;
-    initOwn[2] = disk;
-    initLoads[0] = cpu;
-    initLoads[1] = cpuSquared;
-    initLoads[2] = cpuSquared * cpuSquared;
-    initLoads[3] = disk;
-    initLoads[4] = diskSquared;
-    initLoads[5] = full;
-    initLoads[6] = used;
-    initLoads[7] = rows[offset + COLUMN.ioPressure] as number;
+  const from = state < PACKAGES ? 0 : state - PACKAGES;
+  const i = f + F_START + from * START_BLOCK;
+  const always = Math.exp(functions[i] as number);
+  let loading = 0;
+  if (state === ZYGOTE) {
+    const dependencies = rows[offset + COLUMN.dependencies] as number;
+    loading = dependencies > 0 ? (Math.exp(functions[i + 1] as number) * Math.max(0, rows[offset + COLUMN.zygoteDistance] as number)) / dependencies : 0;
   }
-  value = dot(functions, i, initTerms);
-  const leastInit = Math.max(LEAST_MS, 0.05 * (functions[f + F_RECENT_INIT + state - 1] as number));
-  if (!(value > leastInit)) value = leastInit;
-  linear[INITIALISE] = value;
-  estimate[INITIALISE] = value * Math.exp(bounded(dot(globals, G_INIT_LOAD + (state - 1) * INIT_LOADS, initLoads) + dot(functions, i + INIT_TERMS, initOwn) + (nodes[n + N_INIT] as number)));
+  startTerms[0] = always / (always + loading);
+  startTerms[1] = loading / (always + loading);
+  if (state === WARM) {
+    startOwn.fill(0);
+    startLoads.fill(0);
+    startLoads[0] = cpu;
+  } else {
+    startOwn[0] = cpu;
+    startOwn[1] = cpuSquared;
+    startOwn[2] = disk;
+    startLoads[0] = cpu;
+    startLoads[1] = cpuSquared;
+    startLoads[2] = cpuSquared * cpuSquared;
+    startLoads[3] = disk;
+    startLoads[4] = diskSquared;
+    startLoads[5] = full;
+    startLoads[6] = used;
+    startLoads[7] = rows[offset + COLUMN.ioPressure] as number;
+  }
+  const start = (always + loading) * Math.exp(bounded(dot(globals, G_START_LOAD + from * START_LOADS, startLoads) + dot(functions, i + START_TERMS, startOwn) + (nodes[n + N_INIT] as number)));
+  nodeShare[0] = 1;
+  estimate[INITIALISE] = start;
+
+  // Unpack.
+  if (state < PACKAGES) {
+    const extra = Math.exp(functions[f + F_UNPACK] as number);
+    const factor = Math.exp(functions[f + F_UNPACK + 1] as number);
+    const byPackages = factor * (rows[offset + COLUMN.missingPackages] as number) * Math.exp((globals[G_UNPACK] as number) + (nodes[n + N_INIT] as number));
+    const onDisk = (globals[G_UNPACK + 2] as number) * disk + (globals[G_UNPACK + 3] as number) * diskSquared + (globals[G_UNPACK + 4] as number) * cpu + (nodes[n + N_UNPACK] as number);
+    const byBytes = factor * (rows[offset + COLUMN.missingPackageBytes] as number) * 1e-6 * Math.exp((globals[G_UNPACK + 1] as number) + bounded(onDisk));
+    const all = start + extra + byPackages + byBytes;
+    const ofStart = start / all, ofBytes = byBytes / all;
+    for (let k = 0; k < START_TERMS; k++) startTerms[k] = (startTerms[k] as number) * ofStart;
+    for (let k = 0; k < START_OWN_LOADS; k++) startOwn[k] = (startOwn[k] as number) * ofStart;
+    for (let k = 0; k < START_LOADS; k++) startLoads[k] = (startLoads[k] as number) * ofStart;
+    nodeShare[0] = ofStart + byPackages / all;
+    unpackOwn[0] = extra / all;
+    unpackOwn[1] = (byPackages + byBytes) / all;
+    unpackShared[0] = byPackages / all;
+    unpackShared[1] = ofBytes;
+    unpackShared[2] = ofBytes * disk;
+    unpackShared[3] = ofBytes * diskSquared;
+    unpackShared[4] = ofBytes * cpu;
+    unpackDisk[0] = ofBytes;
+    estimate[INITIALISE] = all;
+  }
 
   // Fetch.
   const missing = rows[offset + COLUMN.missingBytes] as number;
   const inputs = rows[offset + COLUMN.inputs] as number;
   if (missing > 0) {
-    fetchTerms[0] = Math.max(1, inputs);
-    fetchTerms[1] = missing * 1e-6;
+    const byObjects = Math.max(1, inputs) * Math.exp(globals[G_FETCH] as number);
+    const byBytes = missing * 1e-6 * Math.exp(globals[G_FETCH + 1] as number);
+    const fetch = byObjects + byBytes;
+    fetchTerms[0] = byObjects / fetch;
+    fetchTerms[1] = byBytes / fetch;
     const bandwidth = rows[offset + COLUMN.fetchBytesPerS] as number;
     const usual = nodes[n + N_BANDWIDTH_LOG] as number;
-    const traffic = nodes[n + N_TRAFFIC] as number;
     const transfers = rows[offset + COLUMN.transfers] as number;
+    // Traffic relative to what a fetch usually gets: nobody tells the capacity of the link.
+    const usualBytes = usual > 0 ? Math.exp(usual) : Infinity;
+    const incoming = Math.min(4, (rows[offset + COLUMN.networkRxBytesPerS] as number) / usualBytes);
     fetchLoads[0] = bandwidth > 0 && usual > 0 ? Math.log(bandwidth) - usual : 0;
-    fetchLoads[1] = traffic > 0 ? share((rows[offset + COLUMN.networkRxBytesPerS] as number) / traffic) : 0;
-    fetchLoads[2] = traffic > 0 ? share((rows[offset + COLUMN.networkTxBytesPerS] as number) / traffic) : 0;
+    fetchLoads[1] = incoming;
+    fetchLoads[2] = incoming * incoming;
     fetchLoads[3] = Math.log1p(transfers);
-    fetchLoads[4] = fetchLoads[1] * fetchLoads[1];
-    fetchLoads[5] = disk;
-    value = dot(globals, G_FETCH, fetchTerms);
-    if (!(value > LEAST_MS)) value = LEAST_MS;
-    linear[FETCH] = value;
-    estimate[FETCH] = value * Math.exp(bounded(dot(globals, G_FETCH_LOAD, fetchLoads) + (functions[f + F_FETCH] as number) + (nodes[n + N_FETCH] as number)));
+    fetchLoads[4] = share(transfers);
+    fetchLoads[5] = Math.min(4, (rows[offset + COLUMN.networkTxBytesPerS] as number) / usualBytes);
+    estimate[FETCH] = fetch * Math.exp(bounded(dot(globals, G_FETCH_LOAD, fetchLoads) + (functions[f + F_FETCH] as number) + (nodes[n + N_FETCH] as number)));
   } else {
     fetchTerms.fill(0);
     fetchLoads.fill(0);
-    linear[FETCH] = Math.max(0, globals[G_FETCH_LOCAL] as number) * inputs;
-    estimate[FETCH] = linear[FETCH];
+    estimate[FETCH] = (globals[G_FETCH_LOCAL] as number) * inputs;
   }
 }
 

@@ -58,14 +58,13 @@ export class WeightBlocks {
 
   /**
    * Moves the weights by a surprise whose whole variance is `total` (≥ this block's own share). Then old knowledge fades by `forgetting`, but no
-   * variance grows beyond `bound`.
+   * variance grows beyond `bound`. `first`: where the weights stand, if not at the usual distance.
    */
-  learn(block: number, regressors: Float64Array, surprise: number, total: number, forgetting: number, bound: ArrayLike<number>): void {
+  learn(block: number, regressors: Float64Array, surprise: number, total: number, forgetting: number, bound: ArrayLike<number>, first = block * this.#stride + this.#first): void {
     const { size, covariance } = this;
     const product = this.#product;
     const base = block * size * size;
     const weights = this.#weights();
-    const first = block * this.#stride + this.#first;
     for (let i = 0; i < size; i++) {
       let sum = 0;
       for (let j = 0; j < size; j++) sum += (covariance[base + i * size + j] as number) * (regressors[j] as number);
