@@ -33,6 +33,12 @@ export interface AgentOptions {
   readonly keepAliveMs: number;
   /** How long idle sandboxes are kept, and which of them goes first when memory is needed. @default 'ttl' */
   readonly keepAlivePolicy?: KeepAliveName;
+  /** Whether zygotes are kept. @default true */
+  readonly zygotes?: boolean;
+  /** Share of memoryMb that they may take, 0 to 1. @default 0.25 */
+  readonly zygoteMemory?: number;
+  /** How many of one package set are kept ready where each serves once, 1 to 64. @default 1 */
+  readonly zygoteStock?: number;
   /** How often state is pushed to a reader that names no interval, ms. Usually 50. */
   readonly pushIntervalMs: number;
   /** Disk space for objects, bytes; the least recently used are dropped first. */

@@ -29,6 +29,7 @@ import { createPythonLookup } from './sandbox/python-interpreter.ts';
 import { startRegistration, type Registration } from './registration.ts';
 import { SandboxPool } from './sandbox/sandbox-pool.ts';
 import { StateHub } from './state-hub.ts';
+import { ZygoteKeeper } from './zygotes/zygote-keeper.ts';
 
 export type { AgentLog, AgentOptions } from './agent-options.ts';
 
@@ -49,6 +50,8 @@ export interface RunningAgent {
 }
 
 const MAX_PREWARM = 64;
+/** While all slots are busy, zygotes are made only as long as less than this share of the CPU is. */
+const IDLE_CPU = 0.5;
 /** A function may write files of twice the object quota (the store then says that it is full), and of this size at least. */
 const LEAST_FILE_BYTES = 1024 ** 3;
 /** Of a drain's grace, how long acknowledgements of cancelled work may take at least, ms. */
@@ -122,9 +125,22 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   teardown.push(() => driver.close());
   // In the background: the first Python function should not wait for it.
   python.find().catch((error: unknown) => log.info({ error: MetronomeError.from(error).message }, 'python.missing'));
+  const budget = new MemoryBudget(options.memoryMb);
+  const zygotes = options.zygotes === false ? undefined : new ZygoteKeeper({
+    driver,
+    budget,
+    limitMb: Math.floor(options.memoryMb * (options.zygoteMemory ?? 0.25)),
+    stock: options.zygoteStock ?? 1,
+    tryAcquire: (source) => programs.tryAcquire(source),
+    hasTime: () => executor.runningCount < slots || machine.cpuUtilisation < IDLE_CPU,
+    onChange: (kind, now) => state?.zygotesChanged(kind, now),
+    log,
+  });
+  teardown.push(() => zygotes?.close());
   const pool = new SandboxPool({
     driver,
-    budget: new MemoryBudget(options.memoryMb),
+    budget,
+    ...(zygotes === undefined ? {} : { zygotes }),
     keepAlive: createKeepAlive(options.keepAlivePolicy ?? 'ttl', options.keepAliveMs),
     maxResultBytes: options.maxResultBytes,
     logBytes: options.logBytes,
@@ -145,12 +161,12 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
       fetchBytesPerS: fetcher.bytesPerS,
       running: executor.runningCount,
       idleSandboxes: pool.idleCount,
-      zygotes: 0,
+      zygotes: zygotes?.count ?? 0,
       sandboxMemoryMb: pool.residentMb,
       objectBytes: store.usedBytes,
       cachedPackages: programs.packageCount,
       packageBytes: programs.packageBytes,
-      zygoteMemoryMb: 0,
+      zygoteMemoryMb: zygotes?.residentMb ?? 0,
       transfers: fetcher.inFlight,
     };
   };
@@ -162,6 +178,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
       running: () => [...new Set([...executor.runningIds(), ...dispatch.unacknowledgedIds()])],
       warm: () => pool.warm(),
       warmOf: (functionName) => pool.warmOf(functionName),
+      zygotes: () => zygotes?.states() ?? [],
       packageSets: () => programs.sets(),
       packages: () => programs.packages(),
       objects: () => store.list(),
@@ -188,12 +205,19 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   const service: AgentServiceServer = {
     watchState: (stream) => readers.attach(stream),
     dispatch: (stream) => dispatch.attach(stream),
-    prewarm: unaryHandler(async ({ function: message, count }) => {
+    prewarm: unaryHandler(async ({ function: message, count, zygotes: isForZygotes }) => {
       const deployed = message === undefined ? undefined : executor.define(message);
       if (deployed === undefined || count < 1 || count > MAX_PREWARM) throw new MetronomeError('INVALID_REQUEST', `Prewarm needs a function with its spec and a count from 1 to ${MAX_PREWARM}, not ${count}.`, { component: 'agent' });
-      return { idle: await pool.prewarm(deployed, count, () => programs.acquire(deployed)) };
+      if (!isForZygotes) return { idle: await pool.prewarm(deployed, count, () => programs.acquire(deployed)) };
+      if (zygotes === undefined) throw new MetronomeError('INVALID_REQUEST', `The node "${name}" keeps no zygotes (agent.zygotes is off).`, { component: 'agent' });
+      const program = await programs.acquire(deployed);
+      try {
+        return { idle: await zygotes.prewarm(pool.specOf(deployed, program), deployed, count) };
+      } finally {
+        program.release();
+      }
     }),
-    evict: unaryHandler(({ function: functionName, count }) => ({ evicted: pool.evict(functionName, count) })),
+    evict: unaryHandler(({ function: functionName, count, zygotes: isForZygotes }) => ({ evicted: isForZygotes ? (zygotes?.evict(functionName, count) ?? 0) : pool.evict(functionName, count) })),
   };
   const server = await createRpcServer({ host, port: options.grpcPort, services: [rpcService(AgentServiceService, service)], reflection: false });
   rpc = server;

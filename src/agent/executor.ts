@@ -61,8 +61,8 @@ interface Running {
   cause: MetronomeError | undefined;
   /** Made when something slow is awaited that is not the sandbox. */
   abort: AbortController | undefined;
-  /** The sandbox works for this invocation (starts or runs): it must be killed to end it. */
-  sandboxAtWork: Sandbox | undefined;
+  /** The sandbox of the lease works for this invocation (starts or runs): it must be killed to end it. */
+  isSandboxAtWork: boolean;
   isStarted: boolean;
 }
 
@@ -136,7 +136,7 @@ export class Executor {
     if (deployed === undefined) return this.#reject(id, 'FUNCTION_NOT_FOUND', `The definition of "${command.function}" version ${command.version} was not sent on this stream.`);
     const lease = this.#options.pool.lease(deployed);
     if ('refusal' in lease) return this.#reject(id, 'NODE_FULL', lease.refusal);
-    const running: Running = { command, lease, acceptedAtMs: unixNow(), cause: undefined, abort: undefined, sandboxAtWork: undefined, isStarted: false };
+    const running: Running = { command, lease, acceptedAtMs: unixNow(), cause: undefined, abort: undefined, isSandboxAtWork: false, isStarted: false };
     this.#running.set(id, running);
     this.#options.onSlots(false);
     this.#options.events.lifeSign({ invocationId: id, accepted: { atUnixMs: running.acceptedAtMs } }, false);
@@ -159,7 +159,7 @@ export class Executor {
     if (running.cause !== undefined) return;
     running.cause = reason;
     running.abort?.abort(reason);
-    void running.sandboxAtWork?.kill(reason);
+    if (running.isSandboxAtWork) void running.lease.sandbox?.kill(reason);
   }
 
   #reject(invocationId: string, code: string, message: string): void {
@@ -269,14 +269,18 @@ export class Executor {
         program.release();
         throw running.cause;
       }
-      const ready = pool.start(lease, program);
-      running.sandboxAtWork = lease.sandbox;
-      await ready;
+      running.isSandboxAtWork = true;
+      await pool.start(lease, program, () => running.cause === undefined);
+      if (lease.zygoteDistance !== undefined) {
+        measured.zygoteDistance = lease.zygoteDistance;
+        // Where something had to be brought, that was the start, whatever it went on from.
+        if (measured.startState === StartState.PACKAGES) measured.startState = StartState.ZYGOTE;
+      }
     } catch (error) {
       await lease.sandbox?.gone;
       throw running.cause === undefined ? await this.#orDamage(running, error) : error;
     } finally {
-      running.sandboxAtWork = undefined;
+      running.isSandboxAtWork = false;
       measured.initialisedMs = performance.now() - startedAt;
     }
   }
@@ -340,7 +344,7 @@ export class Executor {
     const startedAtMs = performance.timeOrigin + startedAt;
     const timeoutAtMs = timeoutMs > 0 ? startedAtMs + timeoutMs : Infinity;
     const timer = timeoutMs > 0 ? this.#endAt(running, timeoutMs, () => new MetronomeError('FUNCTION_TIMEOUT', `The function "${command.function}" ran longer than its timeout of ${timeoutMs} ms.`, { component: 'function' })) : undefined;
-    running.sandboxAtWork = sandbox;
+    running.isSandboxAtWork = true;
     running.isStarted = true;
     const outcome = sandbox.run({
       invocationId: command.invocationId,
@@ -365,7 +369,7 @@ export class Executor {
       throw error;
     } finally {
       clearTimeout(timer);
-      running.sandboxAtWork = undefined;
+      running.isSandboxAtWork = false;
     }
   }
 

@@ -4,7 +4,7 @@
  */
 import type { ServerWritableStream } from '@grpc/grpc-js';
 import { MetronomeError } from '../core/errors.ts';
-import type { NodeMetrics, StoredPackage, WarmState, WatchStateRequest, WatchStateResponse } from '../rpc/gen/metronome/v1/agent.ts';
+import type { NodeMetrics, StoredPackage, WarmState, WatchStateRequest, WatchStateResponse, ZygoteState } from '../rpc/gen/metronome/v1/agent.ts';
 import type { ObjectRef } from '../rpc/gen/metronome/v1/common.ts';
 import { toStatus } from '../rpc/status.ts';
 import { isWorthTelling } from './metrics/significance.ts';
@@ -17,6 +17,7 @@ export interface StateSource {
   running(): string[];
   warm(): WarmState[];
   warmOf(functionName: string): WarmState;
+  zygotes(): ZygoteState[];
   packageSets(): string[];
   packages(): StoredPackage[];
   objects(): ObjectRef[];
@@ -54,6 +55,8 @@ interface Reader {
   /** The metrics that were sent last. */
   told: NodeMetrics;
   readonly warm: Set<string>;
+  /** The last state of each kind that changed. */
+  readonly zygotes: Map<string, ZygoteState>;
   readonly packageSetsAdded: Set<string>;
   readonly packageSetsRemoved: Set<string>;
   readonly packagesAdded: Map<string, StoredPackage>;
@@ -100,6 +103,7 @@ export class StateHub {
       metricsDue: false,
       told: source.metrics(true),
       warm: new Set(),
+      zygotes: new Map(),
       packageSetsAdded: new Set(),
       packageSetsRemoved: new Set(),
       packagesAdded: new Map(),
@@ -122,6 +126,7 @@ export class StateHub {
       metrics: reader.told,
       snapshot: true,
       warm: source.warm(),
+      zygotes: source.zygotes(),
       packageSetsAdded: source.packageSets(),
       packagesAdded: source.packages(),
       objectsAdded: source.objects(),
@@ -138,6 +143,11 @@ export class StateHub {
   /** A slot became free or was taken: only counts changed. */
   slotsChanged(isUrgent: boolean): void {
     this.#note(() => {}, isUrgent);
+  }
+
+  /** Zygotes of a kind came or went. */
+  zygotesChanged(kind: string, state: ZygoteState): void {
+    this.#note((reader) => reader.zygotes.set(kind, state), true);
   }
 
   packageSetAdded(packageSet: string): void {
@@ -221,6 +231,7 @@ export class StateHub {
     if (isNews) message.metrics = metrics;
     if (reader.hasNews) {
       message.warm = Array.from(reader.warm, (name) => source.warmOf(name));
+      message.zygotes = [...reader.zygotes.values()];
       message.packageSetsAdded = [...reader.packageSetsAdded];
       message.packageSetsRemoved = [...reader.packageSetsRemoved];
       message.packagesAdded = [...reader.packagesAdded.values()];
@@ -228,6 +239,7 @@ export class StateHub {
       message.objectsAdded = [...reader.objectsAdded.values()];
       message.objectsRemoved = [...reader.objectsRemoved];
       reader.warm.clear();
+      reader.zygotes.clear();
       reader.packageSetsAdded.clear();
       reader.packageSetsRemoved.clear();
       reader.packagesAdded.clear();

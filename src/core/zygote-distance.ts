@@ -50,18 +50,17 @@ export function importNeedOf(packages: Iterable<PackageVersion>): ImportNeed {
 }
 
 /**
- * Distance of a zygote that has imported `loaded` from a function with this need: 0 when it covers all imports, up to 1 when it is
- * of no use: it has imported a package in another version than the function needs, or nothing that it needs. Packages weigh what their import was
- * measured to take; one that was never measured weighs as much as the others on average. O(need.direct + loaded).
+ * Distance of a zygote that has imported `loaded` from a function with this need: 0 when it covers all imports, 1 when it is of no
+ * use, because it has imported something that the function has not, or has in another version. Packages weigh what their import
+ * was measured to take; one that was never measured weighs as much as the others on average. O(need.direct + loaded).
  */
 export function zygoteDistance(need: ImportNeed, loaded: ReadonlySet<string>, importMsOf: (id: string) => number | undefined): number {
-  // Nothing to cover: only a zygote that carries nothing else is right.
-  if (need.direct.length === 0) return loaded.size === 0 ? 0 : NO_ZYGOTE;
-  if (loaded.size === 0) return BARE_DISTANCE;
   for (const id of loaded) {
-    const needed = need.byName.get(id.slice(0, id.lastIndexOf('@')));
-    if (needed !== undefined && needed !== '' && needed !== id) return NO_ZYGOTE;
+    const own = need.byName.get(id.slice(0, id.lastIndexOf('@')));
+    if (own === undefined || (own !== '' && own !== id)) return NO_ZYGOTE;
   }
+  if (need.direct.length === 0) return 0;
+  if (loaded.size === 0) return BARE_DISTANCE;
   let knownMs = 0;
   let known = 0;
   for (const id of need.direct) {
@@ -78,5 +77,5 @@ export function zygoteDistance(need: ImportNeed, loaded: ReadonlySet<string>, im
     allMs += ms;
     if (!loaded.has(id)) missingMs += ms;
   }
-  return missingMs < allMs ? (missingMs / allMs) * BARE_DISTANCE : NO_ZYGOTE;
+  return (missingMs / allMs) * BARE_DISTANCE;
 }

@@ -238,7 +238,7 @@ class Link {
       report({ kind: 'prewarmed', call, idle: 0, error: { code: 'UNAVAILABLE', message: `The agent at ${this.address} cannot be reached.`, component: 'scheduler' } });
       return;
     }
-    this.#client.prewarm({ function: definition, count }, (error, response) => {
+    this.#client.prewarm({ function: definition, count, zygotes: false }, (error, response) => {
       if (error !== null) report({ kind: 'prewarmed', call, idle: 0, error: fromStatus(error).toRecord() });
       else report({ kind: 'prewarmed', call, idle: response.idle });
     });

@@ -287,8 +287,8 @@ describe('idle sandboxes', () => {
   it('are made by Prewarm and ended by Evict, which spares what works', async () => {
     await using node = await testAgent();
     const definition = await defineFunction('hello.mjs');
-    const prewarm = (count: number): Promise<number> => new Promise((resolve, reject) => node.client.stub.prewarm({ function: definition, count }, (error, response) => (error ? reject(error) : resolve(response.idle))));
-    const evict = (count: number): Promise<number> => new Promise((resolve, reject) => node.client.stub.evict({ function: '', count }, (error, response) => (error ? reject(error) : resolve(response.evicted))));
+    const prewarm = (count: number): Promise<number> => new Promise((resolve, reject) => node.client.stub.prewarm({ function: definition, count, zygotes: false }, (error, response) => (error ? reject(error) : resolve(response.idle))));
+    const evict = (count: number): Promise<number> => new Promise((resolve, reject) => node.client.stub.evict({ function: '', count, zygotes: false }, (error, response) => (error ? reject(error) : resolve(response.evicted))));
     expect(await prewarm(2)).toBe(2);
     expect((await node.client.run(definition)).result.startState).toBe(StartState.WARM);
     const busy = node.client.send({ definition: await defineFunction('hello.mjs#hangs') });

@@ -159,7 +159,7 @@ describe('what is told', () => {
 
   it('leaves metrics out while they stand still, adds up small steps, and still gives a sign of life', async () => {
     let now = metrics({ memoryFreeMb: 1_000 });
-    const source: StateSource = { epoch: 1, slots: 2, running: () => [], warm: () => [], warmOf: () => ({ function: '', version: '', idle: 0, busy: 0 }), packageSets: () => [], packages: () => [], objects: () => [], metrics: () => now };
+    const source: StateSource = { epoch: 1, slots: 2, running: () => [], warm: () => [], warmOf: () => ({ function: '', version: '', idle: 0, busy: 0 }), zygotes: () => [], packageSets: () => [], packages: () => [], objects: () => [], metrics: () => now };
     const hub = new StateHub({ source, intervalMs: 10, onReaders: () => {} });
     const sent: WatchStateResponse[] = [];
     const stream = Object.assign(new EventEmitter(), { request: { intervalMs: 10 }, end: () => {}, write: (message: WatchStateResponse) => sent.push(message) > 0 });

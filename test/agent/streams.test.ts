@@ -38,7 +38,7 @@ describe('WatchState', () => {
     await node.client.until(() => node.client.states.find(({ objectsAdded }) => objectsAdded.some(({ id }) => id === object.id)), 'the object', 2_000);
     await fetch(`${node.agent.dataUrl}/objects/${object.id}`, { method: 'DELETE' });
     await node.client.until(() => node.client.states.find(({ objectsRemoved }) => objectsRemoved.includes(object.id)), 'the removal', 2_000);
-    await new Promise((resolve, reject) => node.client.stub.evict({ function: '', count: 0 }, (error, response) => (error ? reject(error) : resolve(response))));
+    await new Promise((resolve, reject) => node.client.stub.evict({ function: '', count: 0, zygotes: false }, (error, response) => (error ? reject(error) : resolve(response))));
     await node.client.until(() => node.client.states.find(({ warm, sequence }) => sequence > 2 && warm.some(({ idle, busy }) => idle + busy === 0)), 'the eviction', 2_000);
   });
 

@@ -43,8 +43,11 @@ export class MemoryBudget {
     this.#holders.push(holder);
   }
 
-  /** Takes memory, driving out what waits if need be. False if even that is not enough; then nothing was driven out. */
-  take(mb: number): boolean {
+  /**
+   * Takes memory for something of this worth, driving out what waits and is worth less if need be. False if that is not enough; for
+   * work, which is worth more than anything that waits, nothing was driven out then.
+   */
+  take(mb: number, worth = Infinity): boolean {
     if (this.boundMb + mb > this.totalMb) return false;
     while (this.#usedMb + mb > this.totalMb) {
       let least: Reclaimable | undefined;
@@ -52,7 +55,7 @@ export class MemoryBudget {
         const candidate = holder.least();
         if (candidate !== undefined && (least === undefined || candidate.worth < least.worth)) least = candidate;
       }
-      if (least === undefined) return false;
+      if (least === undefined || least.worth >= worth) return false;
       least.give();
     }
     this.#usedMb += mb;

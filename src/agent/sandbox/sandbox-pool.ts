@@ -12,8 +12,9 @@ import type { FunctionMessage, FunctionSpec } from '../../rpc/gen/metronome/v1/f
 import type { ProgramLease } from '../program.ts';
 import type { IdleFacts, KeepAlivePolicy } from './keep-alive/keep-alive.ts';
 import type { MemoryBudget, Reclaimable } from './memory-budget.ts';
-import type { Sandbox, SandboxDriver } from './sandbox-driver.ts';
+import type { Sandbox, SandboxDriver, SandboxSpec } from './sandbox-driver.ts';
 import { UseRate } from './use-rate.ts';
+import type { ZygoteKeeper } from '../zygotes/zygote-keeper.ts';
 
 /** A deployed function whose spec is there. */
 export interface Deployed extends FunctionMessage {
@@ -24,6 +25,8 @@ export interface Deployed extends FunctionMessage {
 export interface SandboxPoolOptions {
   readonly driver: SandboxDriver;
   readonly budget: MemoryBudget;
+  /** Undefined: every start that is not warm begins with a process of its own. */
+  readonly zygotes?: Pick<ZygoteKeeper, 'take' | 'started'>;
   readonly keepAlive: KeepAlivePolicy;
   readonly maxResultBytes: number;
   readonly logBytes: number;
@@ -39,6 +42,8 @@ export interface SandboxLease {
   /** There from the beginning when it is warm; otherwise from `start` on. */
   sandbox: Sandbox | undefined;
   readonly isWarm: boolean;
+  /** Of the zygote that the sandbox came of; undefined: of none. */
+  zygoteDistance: number | undefined;
 }
 
 /** What is known of one version of one function. */
@@ -72,7 +77,6 @@ export class SandboxPool {
   /** The newest version of each function that was seen, and older ones while they still run. */
   readonly #versions = new Map<string, Version>();
   readonly #newest = new Map<string, Version>();
-  readonly #bundles = new Map<Sandbox, ProgramLease>();
   readonly #all = new Set<Sandbox>();
   readonly #clock: Clock;
   #idleCount = 0;
@@ -119,19 +123,51 @@ export class SandboxPool {
     version.uses++;
     version.rate.add(this.#clock.nowMs());
     this.#options.onChange(name, false);
-    return { deployed, sandbox: idle?.sandbox, isWarm: idle !== undefined };
+    return { deployed, sandbox: idle?.sandbox, isWarm: idle !== undefined, zygoteDistance: undefined };
   }
 
-  /** Makes the sandbox of a lease that is not warm. Resolves when the handler is loaded; `release` is due either way. */
-  async start(lease: SandboxLease, bundle: ProgramLease): Promise<void> {
-    const { spec } = lease.deployed;
+  /**
+   * Makes the sandbox of a lease that is not warm, from the nearest zygote if one is of use. Resolves when the handler is loaded;
+   * `release` is due either way. What may be killed in the meantime is `lease.sandbox`; `isWanted` is asked before there is another one.
+   */
+  async start(lease: SandboxLease, program: ProgramLease, isWanted = (): boolean => true): Promise<void> {
+    const { deployed } = lease;
+    const { driver, zygotes } = this.#options;
+    const spec = this.specOf(deployed, program);
     const startedAt = this.#clock.nowMs();
-    const sandbox = this.#options.driver.create({
+    const come = zygotes?.take(spec, deployed);
+    lease.zygoteDistance = come?.distance;
+    try {
+      const sandbox = this.#adopt(lease, come?.sandbox ?? driver.create(spec));
+      try {
+        await sandbox.ready;
+      } catch (error) {
+        // The zygote broke, not the function: it gets a process of its own.
+        if (come === undefined || !(error instanceof MetronomeError) || error.code !== 'SANDBOX_FAILED') throw error;
+        await sandbox.gone;
+        if (!isWanted()) throw error;
+        lease.zygoteDistance = undefined;
+        await this.#adopt(lease, driver.create(spec)).ready;
+      }
+    } finally {
+      const { sandbox } = lease;
+      if (sandbox === undefined) program.release();
+      else void sandbox.gone.then(() => program.release());
+    }
+    const version = this.#versions.get(keyOf(deployed)) as Version; // it is kept while a lease is out
+    const tookMs = this.#clock.nowMs() - startedAt;
+    version.costMs = version.costMs === 0 ? tookMs : version.costMs + COST_WEIGHT * (tookMs - version.costMs);
+    zygotes?.started(spec, deployed, tookMs, lease.zygoteDistance);
+  }
+
+  /** What a sandbox of this function is made from. */
+  specOf({ spec }: Deployed, program: ProgramLease): SandboxSpec {
+    return {
       functionName: spec.name,
       runtime: spec.runtime === 'python3' ? 'python3' : 'node',
       isolation: '',
-      bundleDir: bundle.dir,
-      layer: bundle.layer,
+      bundleDir: program.dir,
+      layer: program.layer,
       handler: spec.handler,
       memoryMb: spec.memoryMb,
       cpu: spec.cpu,
@@ -139,15 +175,14 @@ export class SandboxPool {
       env: spec.env,
       maxResultBytes: this.#options.maxResultBytes,
       logBytes: this.#options.logBytes,
-    });
+    };
+  }
+
+  #adopt(lease: SandboxLease, sandbox: Sandbox): Sandbox {
     lease.sandbox = sandbox;
     this.#all.add(sandbox);
-    this.#bundles.set(sandbox, bundle);
     void sandbox.gone.then(() => this.#gone(sandbox, lease.deployed));
-    await sandbox.ready;
-    const version = this.#versions.get(keyOf(lease.deployed)) as Version; // it is kept while a lease is out
-    const tookMs = this.#clock.nowMs() - startedAt;
-    version.costMs = version.costMs === 0 ? tookMs : version.costMs + COST_WEIGHT * (tookMs - version.costMs);
+    return sandbox;
   }
 
   /** Gives a place back. A living sandbox is kept for the next one if the function, its version and the pool allow it. */
@@ -182,7 +217,7 @@ export class SandboxPool {
       // Not lease(): that would take the idle ones. Nor are idle ones of others driven out for a guess.
       if (!this.#options.budget.takeFree(deployed.spec.memoryMb)) break;
       version.busy++;
-      leases.push({ deployed, sandbox: undefined, isWarm: false });
+      leases.push({ deployed, sandbox: undefined, isWarm: false, zygoteDistance: undefined });
     }
     const outcomes = await Promise.allSettled(
       leases.map(async (lease) => {
@@ -300,8 +335,6 @@ export class SandboxPool {
 
   #gone(sandbox: Sandbox, deployed: Deployed): void {
     this.#all.delete(sandbox);
-    this.#bundles.get(sandbox)?.release();
-    this.#bundles.delete(sandbox);
     const version = this.#versions.get(keyOf(deployed));
     const idle = version?.idle.find((candidate) => candidate.sandbox === sandbox);
     // It died while it was idle: nobody else takes it out.

@@ -340,6 +340,8 @@ export interface PrewarmRequest {
     | undefined;
   /** How many idle ones there should be, 1 to 64. */
   count: number;
+  /** True: zygotes with its packages instead of sandboxes. */
+  zygotes: boolean;
 }
 
 /** The answer. */
@@ -354,6 +356,8 @@ export interface EvictRequest {
   function: string;
   /** How many; 0: all idle ones. */
   count: number;
+  /** True: zygotes with the packages of the function instead of sandboxes. */
+  zygotes: boolean;
 }
 
 /** The answer. */
@@ -3430,7 +3434,7 @@ export const Result: MessageFns<Result> = {
 };
 
 function createBasePrewarmRequest(): PrewarmRequest {
-  return { function: undefined, count: 0 };
+  return { function: undefined, count: 0, zygotes: false };
 }
 
 export const PrewarmRequest: MessageFns<PrewarmRequest> = {
@@ -3440,6 +3444,9 @@ export const PrewarmRequest: MessageFns<PrewarmRequest> = {
     }
     if (message.count !== 0) {
       writer.uint32(16).uint32(message.count);
+    }
+    if (message.zygotes !== false) {
+      writer.uint32(24).bool(message.zygotes);
     }
     return writer;
   },
@@ -3473,6 +3480,14 @@ export const PrewarmRequest: MessageFns<PrewarmRequest> = {
             message.count = reader.uint32();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.zygotes = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3489,6 +3504,7 @@ export const PrewarmRequest: MessageFns<PrewarmRequest> = {
     return {
       function: isSet(object.function) ? FunctionMessage.fromJSON(object.function) : undefined,
       count: isSet(object.count) ? globalThis.Number(object.count) : 0,
+      zygotes: isSet(object.zygotes) ? globalThis.Boolean(object.zygotes) : false,
     };
   },
 
@@ -3499,6 +3515,9 @@ export const PrewarmRequest: MessageFns<PrewarmRequest> = {
     }
     if (message.count !== 0) {
       obj.count = Math.round(message.count);
+    }
+    if (message.zygotes !== false) {
+      obj.zygotes = message.zygotes;
     }
     return obj;
   },
@@ -3512,6 +3531,7 @@ export const PrewarmRequest: MessageFns<PrewarmRequest> = {
       ? FunctionMessage.fromPartial(object.function)
       : undefined;
     message.count = object.count ?? 0;
+    message.zygotes = object.zygotes ?? false;
     return message;
   },
 };
@@ -3584,7 +3604,7 @@ export const PrewarmResponse: MessageFns<PrewarmResponse> = {
 };
 
 function createBaseEvictRequest(): EvictRequest {
-  return { function: "", count: 0 };
+  return { function: "", count: 0, zygotes: false };
 }
 
 export const EvictRequest: MessageFns<EvictRequest> = {
@@ -3594,6 +3614,9 @@ export const EvictRequest: MessageFns<EvictRequest> = {
     }
     if (message.count !== 0) {
       writer.uint32(16).uint32(message.count);
+    }
+    if (message.zygotes !== false) {
+      writer.uint32(24).bool(message.zygotes);
     }
     return writer;
   },
@@ -3627,6 +3650,14 @@ export const EvictRequest: MessageFns<EvictRequest> = {
             message.count = reader.uint32();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.zygotes = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3643,6 +3674,7 @@ export const EvictRequest: MessageFns<EvictRequest> = {
     return {
       function: isSet(object.function) ? globalThis.String(object.function) : "",
       count: isSet(object.count) ? globalThis.Number(object.count) : 0,
+      zygotes: isSet(object.zygotes) ? globalThis.Boolean(object.zygotes) : false,
     };
   },
 
@@ -3654,6 +3686,9 @@ export const EvictRequest: MessageFns<EvictRequest> = {
     if (message.count !== 0) {
       obj.count = Math.round(message.count);
     }
+    if (message.zygotes !== false) {
+      obj.zygotes = message.zygotes;
+    }
     return obj;
   },
 
@@ -3664,6 +3699,7 @@ export const EvictRequest: MessageFns<EvictRequest> = {
     const message = createBaseEvictRequest();
     message.function = object.function ?? "";
     message.count = object.count ?? 0;
+    message.zygotes = object.zygotes ?? false;
     return message;
   },
 };
