@@ -237,8 +237,8 @@ function accessTo(client: SchedulerClient, dir: string): Access {
         for (const { name, slotsUsed, waiting, metrics, warm } of living) {
           const held = [slotsUsed, waiting, metrics?.running, ...warm.map(({ busy }) => busy)];
           expect(held.some((count) => count !== 0), `${name}: slots ${slotsUsed}, waiting ${waiting}, running ${metrics?.running}, warm ${JSON.stringify(warm)}`).toBe(false);
-          // What is left of processes are the idle warm sandboxes; each has its directory and nothing lies in it.
-          const idle = warm.reduce((sum, each) => sum + each.idle, 0);
+          // What is left of processes are the idle warm sandboxes and the zygotes; each has its directory and nothing lies in it.
+          const idle = warm.reduce((sum, each) => sum + each.idle, 0) + (metrics?.zygotes ?? 0);
           const sandboxes = join(dir, name, 'sandboxes');
           expect(readdirSync(sandboxes), name).toHaveLength(idle);
           expect(sandboxProcesses(join(dir, name)), name).toHaveLength(idle);

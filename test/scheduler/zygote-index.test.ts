@@ -83,7 +83,7 @@ describe('zygotes as the scheduler sees them', () => {
 
   it('are near at once to a function that is deployed later, and its next version is measured anew', () => {
     const { deploy, set } = scene();
-    set(2, zygote('s', ['a@1', 'b@1']));
+    set(2, zygote('s', ['a@1']));
     set(3, zygote('', []));
     const f = deploy('f', ['a@1']);
     expect(f.zygoteDistance[2]).toBe(0);
