@@ -123,11 +123,16 @@ export function createControl(o: ControlOptions): Handlers {
       scheduler.drainNode(index, drain);
       return { node: nodeMessage(index) };
     },
-    async prewarmNode({ name, function: functionName, count }) {
+    async prewarmNode({ name, function: functionName, count, zygotes }) {
       const index = node(name);
       const definition = registry.functions.get(functionName);
       if (definition === undefined) throw registry.unknown(functionName);
-      return { idle: await o.links.prewarm(index, definition, Math.max(1, Math.min(64, count))) };
+      return { idle: await o.links.prewarm(index, definition, Math.max(1, Math.min(64, count)), zygotes) };
+    },
+    async evictNode({ name, function: functionName, count, zygotes }) {
+      const index = node(name);
+      if (functionName !== '' && !registry.functions.has(functionName)) throw registry.unknown(functionName);
+      return { evicted: await o.links.evict(index, functionName, count, zygotes) };
     },
     async explain({ invocationId }) {
       const invocation = await found(invocationId, false);

@@ -96,6 +96,9 @@ export async function startDaemon(options: { readonly config: Config; readonly l
           // A wish of the policy: what comes of it shows in the node's state.
           links.prewarm(node, definition, count).catch((error: unknown) => log.debug({ function: functionName, node: scheduler.cluster.name(node), error: MetronomeError.from(error).message }, 'prewarm.failed'));
         },
+        evict(functionName, node, count) {
+          links.evict(node, functionName, count).catch((error: unknown) => log.debug({ function: functionName, node: scheduler.cluster.name(node), error: MetronomeError.from(error).message }, 'evict.failed'));
+        },
       },
       observer: {
         transitioned: (invocation, from, to, event) => transitions.record(invocation, from, to, event),
@@ -209,7 +212,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
           return scheduler.nodeDisconnected(event.node);
         case 'gone':
           return scheduler.nodeGone(event.node);
-        case 'prewarmed':
+        case 'answered':
           return;
       }
     }

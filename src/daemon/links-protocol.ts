@@ -26,7 +26,8 @@ export type LinksRequest =
   | { readonly kind: 'define'; readonly definition: DeployedFunction }
   | { readonly kind: 'undefine'; readonly name: string }
   | { readonly kind: 'commands'; readonly items: readonly LinkCommand[] }
-  | { readonly kind: 'prewarm'; readonly call: number; readonly node: number; readonly definition: DeployedFunction; readonly count: number }
+  | { readonly kind: 'prewarm'; readonly call: number; readonly node: number; readonly definition: DeployedFunction; readonly count: number; readonly zygotes: boolean }
+  | { readonly kind: 'evict'; readonly call: number; readonly node: number; readonly functionName: string; readonly count: number; readonly zygotes: boolean }
   | { readonly kind: 'stop' };
 
 /** What changed on a node apart from scalars; in a snapshot, everything. */
@@ -51,7 +52,8 @@ export type LinkEvent =
   | { readonly kind: 'disconnected'; readonly node: number }
   /** Nobody listens at its address. */
   | { readonly kind: 'gone'; readonly node: number }
-  | { readonly kind: 'prewarmed'; readonly call: number; readonly idle: number; readonly error?: ErrorRecord };
+  /** The answer to a prewarm (how many are idle) or an evict (how many ended). */
+  | { readonly kind: 'answered'; readonly call: number; readonly count: number; readonly error?: ErrorRecord };
 
 /** From the thread to the loop. */
 export interface LinksReport {

@@ -233,15 +233,22 @@ class Link {
     }
   }
 
-  prewarm(call: number, definition: DeployedFunction, count: number): void {
-    if (this.#client === undefined) {
-      report({ kind: 'prewarmed', call, idle: 0, error: { code: 'UNAVAILABLE', message: `The agent at ${this.address} cannot be reached.`, component: 'scheduler' } });
-      return;
-    }
-    this.#client.prewarm({ function: definition, count, zygotes: false }, (error, response) => {
-      if (error !== null) report({ kind: 'prewarmed', call, idle: 0, error: fromStatus(error).toRecord() });
-      else report({ kind: 'prewarmed', call, idle: response.idle });
+  prewarm({ call, definition, count, zygotes }: Extract<LinksRequest, { kind: 'prewarm' }>): void {
+    if (this.#client === undefined) return this.#unreachable(call);
+    this.#client.prewarm({ function: definition, count, zygotes }, (error, response) => {
+      report({ kind: 'answered', call, ...(error === null ? { count: response.idle } : { count: 0, error: fromStatus(error).toRecord() }) });
     });
+  }
+
+  evict({ call, functionName, count, zygotes }: Extract<LinksRequest, { kind: 'evict' }>): void {
+    if (this.#client === undefined) return this.#unreachable(call);
+    this.#client.evict({ function: functionName, count, zygotes }, (error, response) => {
+      report({ kind: 'answered', call, ...(error === null ? { count: response.evicted } : { count: 0, error: fromStatus(error).toRecord() }) });
+    });
+  }
+
+  #unreachable(call: number): void {
+    report({ kind: 'answered', call, count: 0, error: { code: 'UNAVAILABLE', message: `The agent at ${this.address} cannot be reached.`, component: 'scheduler' } });
   }
 }
 
@@ -302,10 +309,12 @@ port.on('message', (request: LinksRequest) => {
     case 'undefine':
       definitions.delete(request.name);
       return;
-    case 'prewarm': {
+    case 'prewarm':
+    case 'evict': {
       const link = links.get(request.node);
-      if (link === undefined) report({ kind: 'prewarmed', call: request.call, idle: 0, error: new MetronomeError('UNAVAILABLE', 'The node is not connected.').toRecord() });
-      else link.prewarm(request.call, request.definition, request.count);
+      if (link === undefined) report({ kind: 'answered', call: request.call, count: 0, error: new MetronomeError('UNAVAILABLE', 'The node is not connected.').toRecord() });
+      else if (request.kind === 'prewarm') link.prewarm(request);
+      else link.evict(request);
       return;
     }
     case 'stop':

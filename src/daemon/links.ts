@@ -14,8 +14,10 @@ export interface Links {
   disconnect(node: number): void;
   define(definition: DeployedFunction): void;
   undefine(name: string): void;
-  /** Makes idle sandboxes ready on a node; resolves to how many there are. */
-  prewarm(node: number, definition: DeployedFunction, count: number): Promise<number>;
+  /** Makes idle sandboxes, or zygotes, ready on a node; resolves to how many there are. */
+  prewarm(node: number, definition: DeployedFunction, count: number, zygotes?: boolean): Promise<number>;
+  /** Ends idle sandboxes, or zygotes, on a node ('': of all functions; 0: all of them); resolves to how many. */
+  evict(node: number, functionName: string, count: number, zygotes?: boolean): Promise<number>;
   stop(): Promise<void>;
   /** Resolves when the thread broke. */
   readonly failed: Promise<MetronomeError>;
@@ -26,7 +28,7 @@ export function startLinks(nodeTable: SharedArrayBuffer, handle: (events: readon
   const data: LinksData = { nodeTable };
   const worker = new Worker(ENTRY, { name: 'links', workerData: data });
   const post = (request: LinksRequest): void => worker.postMessage(request);
-  const prewarms = new Map<number, { resolve(idle: number): void; reject(error: MetronomeError): void }>();
+  const waitingCalls = new Map<number, { resolve(count: number): void; reject(error: MetronomeError): void }>();
   let calls = 0;
   let batch: LinkCommand[] = [];
   let flushing = false;
@@ -39,14 +41,21 @@ export function startLinks(nodeTable: SharedArrayBuffer, handle: (events: readon
   }));
   worker.on('message', ({ items }: LinksReport) => {
     for (const item of items) {
-      if (item.kind !== 'prewarmed') continue;
-      const waiting = prewarms.get(item.call);
-      prewarms.delete(item.call);
-      if (item.error === undefined) waiting?.resolve(item.idle);
+      if (item.kind !== 'answered') continue;
+      const waiting = waitingCalls.get(item.call);
+      waitingCalls.delete(item.call);
+      if (item.error === undefined) waiting?.resolve(item.count);
       else waiting?.reject(MetronomeError.fromRecord(item.error));
     }
     handle(items);
   });
+  const ask = (request: (call: number) => LinksRequest): Promise<number> => {
+    const call = calls++;
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    waitingCalls.set(call, { resolve, reject });
+    post(request(call));
+    return promise;
+  };
   const flush = (): void => {
     flushing = false;
     const items = batch;
@@ -66,13 +75,8 @@ export function startLinks(nodeTable: SharedArrayBuffer, handle: (events: readon
     disconnect: (node) => post({ kind: 'disconnect', node }),
     define: (definition) => post({ kind: 'define', definition }),
     undefine: (name) => post({ kind: 'undefine', name }),
-    prewarm(node, definition, count) {
-      const call = calls++;
-      const { promise, resolve, reject } = Promise.withResolvers<number>();
-      prewarms.set(call, { resolve, reject });
-      post({ kind: 'prewarm', call, node, definition, count });
-      return promise;
-    },
+    prewarm: (node, definition, count, zygotes = false) => ask((call) => ({ kind: 'prewarm', call, node, definition, count, zygotes })),
+    evict: (node, functionName, count, zygotes = false) => ask((call) => ({ kind: 'evict', call, node, functionName, count, zygotes })),
     async stop() {
       stopping = true;
       if (flushing) flush();

@@ -83,6 +83,7 @@ export function createGrpcServices(options: GrpcServicesOptions): RpcService[] {
     listNodes: control('listNodes'),
     drainNode: control('drainNode'),
     prewarmNode: control('prewarmNode'),
+    evictNode: control('evictNode'),
   };
   const scheduler: SchedulerServiceServer = {
     explain: control('explain'),

@@ -7,7 +7,7 @@ import type { ApplyFunctionRequest, ApplyFunctionResponse, DeleteFunctionRequest
 import type { ExplainRequest, ExplainResponse, GetStatusRequest, GetStatusResponse, ListPoliciesRequest, ListPoliciesResponse, PlanRequest, PlanResponse, SetPolicyRequest, SetPolicyResponse } from '../rpc/gen/metronome/v1/inspect.ts';
 import type { CancelInvocationRequest, CancelInvocationResponse, GetInvocationRequest, GetInvocationResponse, InvokeResponse, ListInvocationsRequest, ListInvocationsResponse, Transition, WatchInvocationsRequest } from '../rpc/gen/metronome/v1/invoke.ts';
 import type { GetModelStatusRequest, GetModelStatusResponse, ObserveRequest, ObserveResponse, PredictRequest, PredictResponse } from '../rpc/gen/metronome/v1/model.ts';
-import type { DrainNodeRequest, DrainNodeResponse, ListNodesRequest, ListNodesResponse, PrewarmNodeRequest, PrewarmNodeResponse, RegisterNodeRequest, RegisterNodeResponse } from '../rpc/gen/metronome/v1/node.ts';
+import type { DrainNodeRequest, DrainNodeResponse, EvictNodeRequest, EvictNodeResponse, ListNodesRequest, ListNodesResponse, PrewarmNodeRequest, PrewarmNodeResponse, RegisterNodeRequest, RegisterNodeResponse } from '../rpc/gen/metronome/v1/node.ts';
 import type { ApplyWorkflowRequest, ApplyWorkflowResponse, DeleteWorkflowRequest, DeleteWorkflowResponse, GetWorkflowRequest, GetWorkflowResponse, ListWorkflowsRequest, ListWorkflowsResponse } from '../rpc/gen/metronome/v1/workflow.ts';
 import type { ObjectRef } from '../rpc/gen/metronome/v1/common.ts';
 
@@ -65,6 +65,7 @@ export interface ControlMethods {
   listNodes: [ListNodesRequest, ListNodesResponse];
   drainNode: [DrainNodeRequest, DrainNodeResponse];
   prewarmNode: [PrewarmNodeRequest, PrewarmNodeResponse];
+  evictNode: [EvictNodeRequest, EvictNodeResponse];
   explain: [ExplainRequest, ExplainResponse];
   plan: [PlanRequest, PlanResponse];
   listPolicies: [ListPoliciesRequest, ListPoliciesResponse];

@@ -9,7 +9,7 @@ import { ApplyFunctionRequest, DeleteFunctionRequest, FunctionServiceService, Ge
 import { ExplainRequest, GetStatusRequest, ListPoliciesRequest, PlanRequest, SchedulerServiceService, SetPolicyRequest } from './gen/metronome/v1/inspect.ts';
 import { CancelInvocationRequest, GetInvocationRequest, InvokeAsyncRequest, InvokeRequest, InvokeServiceService, ListInvocationsRequest, WatchInvocationsRequest } from './gen/metronome/v1/invoke.ts';
 import { GetModelStatusRequest, ModelServiceService, ObserveRequest, PredictRequest } from './gen/metronome/v1/model.ts';
-import { DrainNodeRequest, ListNodesRequest, NodeServiceService, PrewarmNodeRequest, RegisterNodeRequest } from './gen/metronome/v1/node.ts';
+import { DrainNodeRequest, EvictNodeRequest, ListNodesRequest, NodeServiceService, PrewarmNodeRequest, RegisterNodeRequest } from './gen/metronome/v1/node.ts';
 import { ApplyWorkflowRequest, DeleteWorkflowRequest, GetWorkflowRequest, ListWorkflowsRequest, WorkflowServiceService } from './gen/metronome/v1/workflow.ts';
 import { openInvokeStream, type InvokeStream, type InvokeStreamOptions } from './invoke-stream.ts';
 import { completeMessage, type MessageCodec, type PartialMessage } from './partial.ts';
@@ -64,7 +64,7 @@ export function createClient(options: ClientOptions) {
   const { invoke, invokeAsync, getInvocation, listInvocations, cancelInvocation, watchInvocations } = InvokeServiceService;
   const { applyFunction, getFunction, listFunctions, deleteFunction, getBundle } = FunctionServiceService;
   const { applyWorkflow, getWorkflow, listWorkflows, deleteWorkflow } = WorkflowServiceService;
-  const { registerNode, listNodes, drainNode, prewarmNode } = NodeServiceService;
+  const { registerNode, listNodes, drainNode, prewarmNode, evictNode } = NodeServiceService;
   const { explain, plan, listPolicies, setPolicy, getStatus } = SchedulerServiceService;
   const { predict, observe, getModelStatus } = ModelServiceService;
   return {
@@ -93,6 +93,7 @@ export function createClient(options: ClientOptions) {
     listNodes: unary(listNodes, ListNodesRequest),
     drainNode: unary(drainNode, DrainNodeRequest),
     prewarmNode: unary(prewarmNode, PrewarmNodeRequest),
+    evictNode: unary(evictNode, EvictNodeRequest),
 
     explain: unary(explain, ExplainRequest),
     plan: unary(plan, PlanRequest),

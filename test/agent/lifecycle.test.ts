@@ -34,7 +34,7 @@ async function fakeScheduler(register: (request: RegisterNodeRequest) => void, p
       register(request);
       return { pushIntervalMs: 25 };
     }),
-    listNodes: unimplemented, drainNode: unimplemented, prewarmNode: unimplemented,
+    listNodes: unimplemented, drainNode: unimplemented, prewarmNode: unimplemented, evictNode: unimplemented,
   };
   const functions: FunctionServiceServer = {
     applyFunction: unimplemented, getFunction: unimplemented, listFunctions: unimplemented, deleteFunction: unimplemented,

@@ -32,6 +32,7 @@ describe('control calls', () => {
       listNodes: () => ListNodesResponse.fromPartial({ nodes: [{ name: 'n1', slots: 4 }] }),
       drainNode: () => ({ node: undefined }),
       prewarmNode: () => ({ idle: 2 }),
+      evictNode: () => ({ evicted: 3 }),
       explain: () => ExplainResponse.fromPartial({ decisions: [{ reason: 'noRoom' }] }),
       plan: () => PlanResponse.fromPartial({ decision: { node: 'n2' } }),
       listPolicies: () => ListPoliciesResponse.fromPartial({ active: 'metronome' }),
@@ -55,6 +56,7 @@ describe('control calls', () => {
     expect((await client.listNodes({})).nodes[0]?.slots).toBe(4);
     expect((await client.drainNode({ name: 'n1', drain: true })).node).toBeUndefined();
     expect((await client.prewarmNode({ name: 'n1', function: 'f', count: 2 })).idle).toBe(2);
+    expect((await client.evictNode({ name: 'n1', function: 'f', count: 3, zygotes: true })).evicted).toBe(3);
     expect((await client.explain({ invocationId: 'i' })).decisions[0]?.reason).toBe('noRoom');
     expect((await client.plan({ request: { function: 'f' } })).decision?.node).toBe('n2');
     expect((await client.listPolicies({})).active).toBe('metronome');

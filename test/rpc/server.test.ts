@@ -18,7 +18,7 @@ async function start(listNodes: (context: CallContext) => Promise<ListNodesRespo
   const unused = unaryHandler<never, never>(() => {
     throw new MetronomeError('UNIMPLEMENTED', 'unused');
   });
-  const nodes = { listNodes: unaryHandler((_request, context) => listNodes(context)), registerNode: unused, drainNode: unused, prewarmNode: unused } as unknown as NodeServiceServer;
+  const nodes = { listNodes: unaryHandler((_request, context) => listNodes(context)), registerNode: unused, drainNode: unused, prewarmNode: unused, evictNode: unused } as unknown as NodeServiceServer;
   const server = await createRpcServer({ host: '127.0.0.1', port: 0, services: [rpcService(NodeServiceService, nodes)], ...options });
   closing.push(() => server.stop(0));
   return server;

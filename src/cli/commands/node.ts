@@ -28,14 +28,31 @@ export function nodeCommand(app: CliApp): Command {
         if (printer.isStructured) printer.structured(nodes.map((node) => Node.toJSON(node)));
       }))), `metronome node ${verb} node-2`));
   }
-  group.addCommand(withExamples(new Command('prewarm').argument('<name>', 'name of the node').argument('<function>', 'name of the function').option('-n, --count <n>', 'idle sandboxes there should be', wholeNumber(1, 64), 1).description('make idle sandboxes of a function ready on a node')
-    .action(app.action(async (name: string, functionName: string, { count }: { readonly count: number }, command: Command) =>
+  group.addCommand(withExamples(new Command('prewarm').argument('<name>', 'name of the node').argument('<function>', 'name of the function').option('-n, --count <n>', 'idle sandboxes there should be', wholeNumber(1, 64), 1).option('--zygotes', 'zygotes with its packages instead of sandboxes').description('make idle sandboxes of a function ready on a node')
+    .action(app.action(async (name: string, functionName: string, { count, zygotes }: PrewarmOptions, command: Command) =>
       withSession(app, command, async ({ client, printer, signal }) => {
-        const { idle } = await client.prewarmNode({ name, function: functionName, count }, { signal });
-        printer.progress(`node ${name}: ${idle} idle ${idle === 1 ? 'sandbox' : 'sandboxes'} of ${functionName}`);
+        const { idle } = await client.prewarmNode({ name, function: functionName, count, zygotes: zygotes === true }, { signal });
+        printer.progress(`node ${name}: ${idle} ${kindWord(zygotes, idle)} of ${functionName}`);
         if (printer.isStructured) printer.structured({ node: name, function: functionName, idle });
       }))), 'metronome node prewarm node-1 log-analyze -n 2'));
+  group.addCommand(withExamples(new Command('evict').argument('<name>', 'name of the node').argument('[function]', 'name of the function; all functions without it').option('-n, --count <n>', 'how many at most, the least recently used first; 0: all', wholeNumber(0, 65_536), 0).option('--zygotes', 'zygotes with its packages instead of sandboxes').description('end idle sandboxes on a node; what runs goes on')
+    .action(app.action(async (name: string, functionName: string | undefined, { count, zygotes }: PrewarmOptions, command: Command) =>
+      withSession(app, command, async ({ client, printer, signal }) => {
+        const { evicted } = await client.evictNode({ name, function: functionName ?? '', count, zygotes: zygotes === true }, { signal });
+        printer.progress(`node ${name}: ended ${evicted} ${kindWord(zygotes, evicted)}${functionName === undefined ? '' : ` of ${functionName}`}`);
+        if (printer.isStructured) printer.structured({ node: name, function: functionName ?? '', evicted });
+      }))), 'metronome node evict node-1 log-analyze'));
   return group;
+}
+
+/** Options of prewarm and evict. */
+interface PrewarmOptions {
+  readonly count: number;
+  readonly zygotes?: boolean;
+}
+
+function kindWord(zygotes: boolean | undefined, count: number): string {
+  return `${zygotes === true ? 'zygote' : 'idle sandbox'}${count === 1 ? '' : zygotes === true ? 's' : 'es'}`;
 }
 
 const NODE_COLUMNS: readonly Column<Node>[] = [
@@ -50,6 +67,7 @@ const NODE_COLUMNS: readonly Column<Node>[] = [
   { header: 'ADDRESS', wide: true, cell: ({ address }) => address },
   { header: 'DATA', wide: true, cell: ({ dataUrl }) => dataUrl },
   { header: 'MEMORY', wide: true, align: 'right', cell: ({ metrics }) => (metrics === undefined ? '' : percent(metrics.memoryUtilisation)) },
+  { header: 'ZYGOTES', wide: true, align: 'right', cell: ({ metrics }) => (metrics === undefined ? '' : `${metrics.zygotes} (${Math.round(metrics.zygoteMemoryMb)} MiB)`) },
   { header: 'REPAIRS', wide: true, align: 'right', cell: ({ repairs }) => String(repairs) },
   { header: 'LABELS', wide: true, cell: ({ labels }) => Object.entries(labels).sort().map(([name, value]) => `${name}=${value}`).join(', ') },
   { header: 'EPOCH', wide: true, align: 'right', cell: ({ epoch }) => String(epoch) },

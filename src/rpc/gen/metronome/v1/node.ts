@@ -193,12 +193,32 @@ export interface PrewarmNodeRequest {
   function: string;
   /** How many idle sandboxes there should be, 1 to 64. */
   count: number;
+  /** True: zygotes with the function's packages instead of sandboxes. */
+  zygotes: boolean;
 }
 
 /** The answer. */
 export interface PrewarmNodeResponse {
-  /** Idle sandboxes now. */
+  /** Idle sandboxes, or zygotes, now. */
   idle: number;
+}
+
+/** Ends what waits on a node. */
+export interface EvictNodeRequest {
+  /** Node name. */
+  name: string;
+  /** Function name; empty: all functions. */
+  function: string;
+  /** How many; 0: all. */
+  count: number;
+  /** True: zygotes with the function's packages instead of sandboxes. */
+  zygotes: boolean;
+}
+
+/** The answer. */
+export interface EvictNodeResponse {
+  /** How many ended. */
+  evicted: number;
 }
 
 function createBaseRegisterNodeRequest(): RegisterNodeRequest {
@@ -1280,7 +1300,7 @@ export const DrainNodeResponse: MessageFns<DrainNodeResponse> = {
 };
 
 function createBasePrewarmNodeRequest(): PrewarmNodeRequest {
-  return { name: "", function: "", count: 0 };
+  return { name: "", function: "", count: 0, zygotes: false };
 }
 
 export const PrewarmNodeRequest: MessageFns<PrewarmNodeRequest> = {
@@ -1293,6 +1313,9 @@ export const PrewarmNodeRequest: MessageFns<PrewarmNodeRequest> = {
     }
     if (message.count !== 0) {
       writer.uint32(24).uint32(message.count);
+    }
+    if (message.zygotes !== false) {
+      writer.uint32(32).bool(message.zygotes);
     }
     return writer;
   },
@@ -1334,6 +1357,14 @@ export const PrewarmNodeRequest: MessageFns<PrewarmNodeRequest> = {
             message.count = reader.uint32();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.zygotes = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1351,6 +1382,7 @@ export const PrewarmNodeRequest: MessageFns<PrewarmNodeRequest> = {
       name: isSet(object.name) ? globalThis.String(object.name) : "",
       function: isSet(object.function) ? globalThis.String(object.function) : "",
       count: isSet(object.count) ? globalThis.Number(object.count) : 0,
+      zygotes: isSet(object.zygotes) ? globalThis.Boolean(object.zygotes) : false,
     };
   },
 
@@ -1365,6 +1397,9 @@ export const PrewarmNodeRequest: MessageFns<PrewarmNodeRequest> = {
     if (message.count !== 0) {
       obj.count = Math.round(message.count);
     }
+    if (message.zygotes !== false) {
+      obj.zygotes = message.zygotes;
+    }
     return obj;
   },
 
@@ -1376,6 +1411,7 @@ export const PrewarmNodeRequest: MessageFns<PrewarmNodeRequest> = {
     message.name = object.name ?? "";
     message.function = object.function ?? "";
     message.count = object.count ?? 0;
+    message.zygotes = object.zygotes ?? false;
     return message;
   },
 };
@@ -1447,6 +1483,190 @@ export const PrewarmNodeResponse: MessageFns<PrewarmNodeResponse> = {
   },
 };
 
+function createBaseEvictNodeRequest(): EvictNodeRequest {
+  return { name: "", function: "", count: 0, zygotes: false };
+}
+
+export const EvictNodeRequest: MessageFns<EvictNodeRequest> = {
+  encode(message: EvictNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.function !== "") {
+      writer.uint32(18).string(message.function);
+    }
+    if (message.count !== 0) {
+      writer.uint32(24).uint32(message.count);
+    }
+    if (message.zygotes !== false) {
+      writer.uint32(32).bool(message.zygotes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EvictNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEvictNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.function = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.count = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.zygotes = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): EvictNodeRequest {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      function: isSet(object.function) ? globalThis.String(object.function) : "",
+      count: isSet(object.count) ? globalThis.Number(object.count) : 0,
+      zygotes: isSet(object.zygotes) ? globalThis.Boolean(object.zygotes) : false,
+    };
+  },
+
+  toJSON(message: EvictNodeRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.function !== "") {
+      obj.function = message.function;
+    }
+    if (message.count !== 0) {
+      obj.count = Math.round(message.count);
+    }
+    if (message.zygotes !== false) {
+      obj.zygotes = message.zygotes;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<EvictNodeRequest>, I>>(base?: I): EvictNodeRequest {
+    return EvictNodeRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<EvictNodeRequest>, I>>(object: I): EvictNodeRequest {
+    const message = createBaseEvictNodeRequest();
+    message.name = object.name ?? "";
+    message.function = object.function ?? "";
+    message.count = object.count ?? 0;
+    message.zygotes = object.zygotes ?? false;
+    return message;
+  },
+};
+
+function createBaseEvictNodeResponse(): EvictNodeResponse {
+  return { evicted: 0 };
+}
+
+export const EvictNodeResponse: MessageFns<EvictNodeResponse> = {
+  encode(message: EvictNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.evicted !== 0) {
+      writer.uint32(8).uint32(message.evicted);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EvictNodeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEvictNodeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.evicted = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): EvictNodeResponse {
+    return { evicted: isSet(object.evicted) ? globalThis.Number(object.evicted) : 0 };
+  },
+
+  toJSON(message: EvictNodeResponse): unknown {
+    const obj: any = {};
+    if (message.evicted !== 0) {
+      obj.evicted = Math.round(message.evicted);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<EvictNodeResponse>, I>>(base?: I): EvictNodeResponse {
+    return EvictNodeResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<EvictNodeResponse>, I>>(object: I): EvictNodeResponse {
+    const message = createBaseEvictNodeResponse();
+    message.evicted = object.evicted ?? 0;
+    return message;
+  },
+};
+
 /** Registration by agents, and what operators do with nodes. */
 export type NodeServiceService = typeof NodeServiceService;
 export const NodeServiceService = {
@@ -1494,6 +1714,16 @@ export const NodeServiceService = {
     responseSerialize: (value: PrewarmNodeResponse): Buffer => Buffer.from(PrewarmNodeResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): PrewarmNodeResponse => PrewarmNodeResponse.decode(value),
   },
+  /** Ends idle sandboxes, or zygotes, of a function on a node. Work is never ended by it. */
+  evictNode: {
+    path: "/metronome.v1.NodeService/EvictNode" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: EvictNodeRequest): Buffer => Buffer.from(EvictNodeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): EvictNodeRequest => EvictNodeRequest.decode(value),
+    responseSerialize: (value: EvictNodeResponse): Buffer => Buffer.from(EvictNodeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): EvictNodeResponse => EvictNodeResponse.decode(value),
+  },
 } as const;
 
 export interface NodeServiceServer extends UntypedServiceImplementation {
@@ -1508,6 +1738,8 @@ export interface NodeServiceServer extends UntypedServiceImplementation {
   drainNode: handleUnaryCall<DrainNodeRequest, DrainNodeResponse>;
   /** Makes sandboxes of a function ready on a node before they are needed. */
   prewarmNode: handleUnaryCall<PrewarmNodeRequest, PrewarmNodeResponse>;
+  /** Ends idle sandboxes, or zygotes, of a function on a node. Work is never ended by it. */
+  evictNode: handleUnaryCall<EvictNodeRequest, EvictNodeResponse>;
 }
 
 export interface NodeServiceClient extends Client {
@@ -1577,6 +1809,22 @@ export interface NodeServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: PrewarmNodeResponse) => void,
+  ): ClientUnaryCall;
+  /** Ends idle sandboxes, or zygotes, of a function on a node. Work is never ended by it. */
+  evictNode(
+    request: EvictNodeRequest,
+    callback: (error: ServiceError | null, response: EvictNodeResponse) => void,
+  ): ClientUnaryCall;
+  evictNode(
+    request: EvictNodeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: EvictNodeResponse) => void,
+  ): ClientUnaryCall;
+  evictNode(
+    request: EvictNodeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: EvictNodeResponse) => void,
   ): ClientUnaryCall;
 }
 
