@@ -189,6 +189,10 @@ describe('the data server', () => {
     const failure = async (response: Response): Promise<unknown> => [response.status, ((await response.json()) as { error: { code: string } }).error.code];
     expect(await failure(await fetch(objects, { method: 'PUT', body: 'x', headers: { 'x-object-digest': sha256(Buffer.from('y')) } }))).toEqual([500, 'OBJECT_CORRUPT']);
     expect(await failure(await fetch(objects, { method: 'PUT', body: Buffer.alloc(2 * 1024 ** 2) }))).toEqual([507, 'STORE_FULL']);
+    // Of unknown length: it is found out on the way, and drives nothing out.
+    const endless = new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(256 * 1024)) });
+    expect(await failure(await fetch(objects, { method: 'PUT', body: endless, duplex: 'half' } as RequestInit))).toEqual([507, 'STORE_FULL']);
+    expect((await fetch(`${objects}/${empty.id}`)).status).toBe(200);
     expect(await failure(await fetch(`${objects}/nothing`))).toEqual([404, 'OBJECT_NOT_FOUND']);
     expect(await failure(await fetch(`${objects}/..%2f..%2fepoch`))).toEqual([404, 'OBJECT_NOT_FOUND']);
     expect(await failure(await fetch(`${objects}?name=a%2Fb`, { method: 'PUT', body: 'x' }))).toEqual([400, 'INVALID_REQUEST']);

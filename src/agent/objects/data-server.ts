@@ -137,6 +137,8 @@ class DataService {
     let reservedBytes = Number.isSafeInteger(length) ? length : 0;
     const { upload, path } = await store.call('begin', reservedBytes);
     let sink: FileSink | undefined;
+    /** The disk refused, not the quota. */
+    let diskFull = false;
     try {
       sink = new FileSink(path);
       // Not destroyed when the store refuses: the answer goes through the same socket.
@@ -147,7 +149,12 @@ class DataService {
           // What is left of the quota may be less than a step.
           await store.call('reserve', { upload, bytes }).then(() => (reservedBytes += bytes), () => store.call('reserve', { upload, bytes: chunk.length }).then(() => (reservedBytes += chunk.length)));
         }
-        sink.write(chunk);
+        try {
+          sink.write(chunk);
+        } catch (error) {
+          diskFull = error instanceof MetronomeError && error.code === 'STORE_FULL';
+          throw error;
+        }
         const waitMs = ingress.take(chunk.length);
         if (waitMs > 0) await wait(waitMs);
       }
@@ -161,7 +168,7 @@ class DataService {
       respondJson(response, 201, await store.call('commit', { upload, name, sizeBytes: sink.writtenBytes, digest }));
     } catch (error) {
       sink?.close();
-      await store.call('abort', { upload, diskFull: error instanceof MetronomeError && error.code === 'STORE_FULL' });
+      await store.call('abort', { upload, diskFull });
       throw error;
     }
   }

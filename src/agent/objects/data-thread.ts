@@ -8,6 +8,7 @@ import type { IncomingObject, ObjectStore } from './object-store.ts';
 
 // tsc rewrites imports, not URLs: the entry has the extension that this file has.
 const ENTRY = new URL(`./data-worker${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url);
+const STOP_MS = 3_000;
 const TIMEOUTS: FetchTimeouts = { connectMs: 2_000, headersMs: 5_000, bodyMs: 10_000 };
 
 /** Options of the thread. */
@@ -61,8 +62,11 @@ export function startDataThread(options: DataThreadOptions): DataThread {
     },
     async stop() {
       isStopping = true;
-      await line.call('close', undefined).catch(() => {}); // it is gone already
+      // A disk that hangs must not keep the agent from ending.
+      const lastResort = setTimeout(() => void worker.terminate(), STOP_MS);
+      await Promise.race([line.call('close', undefined).catch(() => {}), exited]); // it may be gone already
       await exited;
+      clearTimeout(lastResort);
     },
   };
 }
