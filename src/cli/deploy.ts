@@ -36,6 +36,7 @@ export async function deploy(options: DeployOptions): Promise<Deployed[]> {
   const cacheDir = await packageCacheDir();
   for (const { spec, codeDir } of options.workflowsOnly === true ? [] : manifest.functions) {
     const { lock, files } = await resolvePackages({ codeDir, ...spec }, {
+      nowMs: Date.now(),
       onRun: (program) => progress(`function ${spec.name}: ${program} resolves its packages …`),
       ...(cacheDir === undefined ? {} : { cacheDir }),
     });

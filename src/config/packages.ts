@@ -9,7 +9,7 @@
 import { execFile } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
 import { lstat, mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
@@ -26,6 +26,8 @@ export const WHEELS = 'wheels';
 const NPM_ARGUMENTS = ['install', '--package-lock-only', '--ignore-scripts', '--omit=dev', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
 // No version check: pip would ask the index for itself. Only wheels: anything else would have to be built, which runs its code.
 const PIP_ARGUMENTS = ['-m', 'pip', 'install', '--dry-run', '--ignore-installed', '--only-binary=:all:', '--no-input', '--quiet', '--disable-pip-version-check'];
+/** How long npm's answer to the same question is remembered. */
+const REMEMBER_MS = 24 * 3_600_000;
 const MAX_OUTPUT_BYTES = 4 * 1024 * 1024;
 const MAX_REPORT_BYTES = 64 * 1024 * 1024;
 
@@ -33,6 +35,8 @@ const MAX_REPORT_BYTES = 64 * 1024 * 1024;
 export interface ResolveOptions {
   /** Folder in which lockfiles are remembered by content; shared by all functions. @default a private folder under os.tmpdir() */
   readonly cacheDir?: string;
+  /** The time, ms since 1970: what npm said more than a day before is asked again. @default what was remembered holds for ever */
+  readonly nowMs?: number;
   /** Longest time npm or pip may take, ms. @default 300000 */
   readonly timeoutMs?: number;
   /** The npm to run. @default 'npm' */
@@ -77,14 +81,19 @@ async function resolveNode(source: PackageSource, options: ResolveOptions): Prom
   return { lock: lock.packages.length === 0 ? undefined : lock, files: [] };
 }
 
-/** The lock that npm makes of names and ranges; the same ranges give the same lock until the cache is removed. */
+/** The lock that npm makes of names and ranges; the same ranges give the same lock for a day. */
 async function lockWithNpm(codeDir: string, packages: Readonly<Record<string, string>>, options: ResolveOptions): Promise<PackageLock> {
   const sorted = Object.fromEntries(Object.entries(packages).sort(([a], [b]) => (a < b ? -1 : 1)));
   const npmrc = await readOptional(join(codeDir, '.npmrc'));
-  const digest = createHash('sha256').update(JSON.stringify(sorted)).update('\0').update(npmrc ?? '').digest('hex').slice(0, 32);
+  // Another registry may have other packages under the same names.
+  const userconfig = process.env['npm_config_userconfig'] ?? process.env['NPM_CONFIG_USERCONFIG'] ?? join(homedir(), '.npmrc');
+  const settings = [npmrc ?? '', (await readOptional(userconfig)) ?? '', process.env['npm_config_registry'] ?? process.env['NPM_CONFIG_REGISTRY'] ?? ''];
+  const hash = createHash('sha256').update(JSON.stringify(sorted));
+  for (const part of settings) hash.update('\0').update(part);
+  const digest = hash.digest('hex').slice(0, 32);
   const cacheDir = options.cacheDir === undefined ? await privateCache() : resolve(options.cacheDir);
   const remembered = join(cacheDir, `${digest}.json`);
-  const known = await readOptional(remembered);
+  const known = (await stat(remembered).then(({ mtimeMs }) => (options.nowMs ?? mtimeMs) - mtimeMs < REMEMBER_MS, () => false)) ? await readOptional(remembered) : undefined;
   if (known !== undefined) return parseLockfile(known.toString('utf8'), remembered);
 
   const work = join(cacheDir, `.work-${process.pid}-${randomUUID()}`);

@@ -15,6 +15,7 @@ export interface FakePackage {
   readonly version: string;
   readonly integrity: string;
   readonly tarball: Buffer;
+  readonly dependencies: Readonly<Record<string, string>>;
 }
 
 /** Answers a request instead of the registry; false: the registry answers. */
@@ -26,7 +27,7 @@ export interface FakeRegistry extends AsyncDisposable {
   readonly requests: string[];
   fault: Fault | undefined;
   /** Makes a package; files by name, package.json comes by itself. */
-  publish(name: string, version: string, files: Readonly<Record<string, string | Buffer>>): Promise<FakePackage>;
+  publish(name: string, version: string, files: Readonly<Record<string, string | Buffer>>, dependencies?: Readonly<Record<string, string>>): Promise<FakePackage>;
   /** Stops listening, so that connections are refused. */
   stop(): Promise<void>;
 }
@@ -34,12 +35,26 @@ export interface FakeRegistry extends AsyncDisposable {
 export async function fakeRegistry(): Promise<FakeRegistry> {
   const packages = new Map<string, FakePackage>();
   const requests: string[] = [];
+  /** What npm asks for when it resolves. */
+  const packument = (path: string): object | undefined => {
+    const name = decodeURIComponent(path.slice(1));
+    const versions = [...packages].filter(([, one]) => one.name === name);
+    if (versions.length === 0) return undefined;
+    return {
+      name,
+      'dist-tags': { latest: versions.at(-1)?.[1].version },
+      versions: Object.fromEntries(versions.map(([tarball, { version, integrity, dependencies }]) => [version, { name, version, dependencies, dist: { tarball: `${registry.url}${tarball}`, integrity } }])),
+    };
+  };
   const server = createServer((request, response) => {
     requests.push(request.url ?? '');
     if (registry.fault?.(request, response) === true) return;
     const found = packages.get(request.url ?? '');
     if (found !== undefined) response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': found.tarball.length }).end(found.tarball);
-    else response.writeHead(404, { 'content-type': 'application/json' }).end('{"error":"not found"}');
+    else {
+      const about = packument(request.url ?? '');
+      response.writeHead(about === undefined ? 404 : 200, { 'content-type': 'application/json' }).end(JSON.stringify(about ?? { error: 'not found' }));
+    }
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const stop = (): Promise<void> =>
@@ -51,9 +66,9 @@ export async function fakeRegistry(): Promise<FakeRegistry> {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     requests,
     fault: undefined,
-    async publish(name, version, files) {
-      const tarball = await pack({ 'package.json': JSON.stringify({ name, version, main: 'index.js' }), ...files });
-      const made = { name, version, tarball, integrity: `sha512-${createHash('sha512').update(tarball).digest('base64')}` };
+    async publish(name, version, files, dependencies = {}) {
+      const tarball = await pack({ 'package.json': JSON.stringify({ name, version, main: 'index.js', dependencies }), ...files });
+      const made = { name, version, tarball, dependencies, integrity: `sha512-${createHash('sha512').update(tarball).digest('base64')}` };
       packages.set(`/${name}/-/${name.slice(name.indexOf('/') + 1)}-${version}.tgz`, made);
       return made;
     },

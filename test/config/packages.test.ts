@@ -165,6 +165,8 @@ describe('the packages of a Node function', () => {
     expect(told).toEqual(['npm']);
     await resolve({ a: '^2.0.0' }, options);
     expect(await runs()).toHaveLength(2);
+    await resolve({ a: '^2.0.0' }, { ...options, nowMs: Date.now() + 25 * 3_600_000 });
+    expect(await runs()).toHaveLength(3);
     expect((await readdir(join(folder, 'cache'))).filter((name) => name.startsWith('.work'))).toEqual([]);
     expect(await readdir(code)).toEqual([]);
   });

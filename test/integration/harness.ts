@@ -83,7 +83,7 @@ export interface ClusterOptions {
   readonly processes?: boolean;
   /** Further flags of these processes. */
   readonly agentArgs?: readonly string[];
-  readonly agent?: Partial<Pick<Parameters<typeof startAgent>[0], 'memoryMb' | 'keepAliveMs' | 'maxResultBytes' | 'logBytes' | 'objectQuotaBytes'>>;
+  readonly agent?: Partial<Pick<Parameters<typeof startAgent>[0], 'memoryMb' | 'keepAliveMs' | 'maxResultBytes' | 'logBytes' | 'objectQuotaBytes' | 'npmRegistry'>>;
 }
 
 /** Starts a system and waits until all nodes are ready. */

@@ -14,24 +14,38 @@ export function subtreeDigests(packages: readonly LockedPackage[]): ReadonlyMap<
   const low = new Map<string, number>();
   const stack: LockedPackage[] = [];
   const onStack = new Set<string>();
-  const visit = (one: LockedPackage): void => {
+  const reaches = (path: string, number: number): void => void low.set(path, Math.min(low.get(path) as number, number)); // set when it was opened
+  // Packages that are being looked at, each with what of its targets is left. Not the call stack: a lock may hold a chain of thousands.
+  const open: { readonly one: LockedPackage; readonly targets: LockedPackage[] }[] = [];
+  const enter = (one: LockedPackage): void => {
+    low.set(one.path, order.size);
     order.set(one.path, order.size);
-    low.set(one.path, order.size - 1);
     stack.push(one);
     onStack.add(one.path);
-    for (const target of targetsOf(one, byPath)) {
-      if (!order.has(target.path)) {
-        visit(target);
-        low.set(one.path, Math.min(low.get(one.path)!, low.get(target.path)!));
-      } else if (onStack.has(target.path)) low.set(one.path, Math.min(low.get(one.path)!, order.get(target.path)!));
-    }
-    if (low.get(one.path) !== order.get(one.path)) return;
-    const component = stack.splice(stack.lastIndexOf(one));
-    for (const { path } of component) onStack.delete(path);
-    const digest = digestOf(component, byPath, digests);
-    for (const { path } of component) digests.set(path, digest);
+    open.push({ one, targets: targetsOf(one, byPath) });
   };
-  for (const one of packages) if (!order.has(one.path)) visit(one);
+  const close = (one: LockedPackage): void => {
+    if (low.get(one.path) === order.get(one.path)) {
+      const component = stack.splice(stack.lastIndexOf(one));
+      for (const { path } of component) onStack.delete(path);
+      const digest = digestOf(component, byPath, digests);
+      for (const { path } of component) digests.set(path, digest);
+    }
+    const above = open.at(-1)?.one;
+    if (above !== undefined) reaches(above.path, low.get(one.path) as number);
+  };
+  for (const root of packages) {
+    if (order.has(root.path)) continue;
+    enter(root);
+    for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
+      const target = top.targets.pop();
+      if (target === undefined) {
+        open.pop();
+        close(top.one);
+      } else if (!order.has(target.path)) enter(target);
+      else if (onStack.has(target.path)) reaches(top.one.path, order.get(target.path) as number);
+    }
+  }
   return digests;
 }
 

@@ -73,7 +73,8 @@ async function runChecks(app: CliApp, command: Command): Promise<Check[]> {
     Promise.resolve(emulationChecks()),
     programCheck(app, 'ffmpeg', ['-version'], 'the video application', 'ffmpeg'),
     chromiumCheck(app),
-    programCheck(app, 'npm', ['--version'], 'functions with packages', 'npm'),
+    programCheck(app, 'npm', ['--version'], 'packages of Node functions that have no lockfile', 'npm'),
+    programCheck(app, 'python3', ['-m', 'pip', '--version'], 'packages of Python functions', 'python3-pip', 'pip'),
     ...(config === undefined ? [] : [
       portCheck('gRPC port', config.scheduler.host, config.scheduler.grpcPort, '--grpc-port'),
       portCheck('HTTP port', config.scheduler.host, config.scheduler.httpPort, '--http-port'),
@@ -108,15 +109,15 @@ function nodeCheck(): Check {
   return { name: 'Node', ok: true, required: true, detail: `${process.versions.node} (${process.execPath})`, fix: '' };
 }
 
-async function programCheck(app: CliApp, program: string, args: readonly string[], purpose: string, debianPackage: string): Promise<Check> {
+async function programCheck(app: CliApp, program: string, args: readonly string[], purpose: string, debianPackage: string, name = program): Promise<Check> {
   const path = await which(app, program);
   const fix = `sudo apt-get install -y ${debianPackage}`;
-  if (path === undefined) return { name: program, ok: false, required: false, detail: `not found; needed for ${purpose}`, fix };
+  if (path === undefined) return { name, ok: false, required: false, detail: `not found; needed for ${purpose}`, fix };
   const version = await new Promise<string | undefined>((done) => {
     execFile(path, [...args], { timeout: PROBE_TIMEOUT_MS }, (error, stdout, stderr) => done(error === null ? (`${stdout}\n${stderr}`.trim().split('\n')[0] ?? '') : undefined));
   });
-  if (version === undefined) return { name: program, ok: false, required: false, detail: `${path} does not run; needed for ${purpose}`, fix };
-  return { name: program, ok: true, required: false, detail: `${version.slice(0, 60)} (${path})`, fix: '' };
+  if (version === undefined) return { name, ok: false, required: false, detail: `${path} does not run; needed for ${purpose}`, fix };
+  return { name, ok: true, required: false, detail: `${version.slice(0, 60)} (${path})`, fix: '' };
 }
 
 async function chromiumCheck(app: CliApp): Promise<Check> {

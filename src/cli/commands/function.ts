@@ -76,7 +76,7 @@ function functionColumns(nowMs: number): readonly Column<FunctionMessage>[] {
   ];
 }
 
-function functionFields({ spec, version, bundleBytes, bundleDigest, appliedAtUnixMs }: FunctionMessage): (readonly [string, string])[] {
+function functionFields({ spec, version, bundleBytes, bundleDigest, appliedAtUnixMs, lock }: FunctionMessage): (readonly [string, string])[] {
   const map = (entries: Readonly<Record<string, string>> | undefined): string => Object.entries(entries ?? {}).map(([key, value]) => `${key}=${value}`).join('\n');
   const fields: (readonly [string, string])[] = [
     ['Name', spec?.name ?? ''],
@@ -93,8 +93,8 @@ function functionFields({ spec, version, bundleBytes, bundleDigest, appliedAtUni
     ['Locality key', spec?.localityKey ?? ''],
     ['Keep alive', spec?.keepAliveMs === 0 ? "the agent's default" : formatMs(spec?.keepAliveMs ?? 0)],
     ['Policy', spec?.policy === '' ? "the scheduler's" : (spec?.policy ?? '')],
-    ['Packages', map(spec?.packages)],
-    ['Dependencies', String(spec?.dependencyCount ?? 0)],
+    ['Packages', lock === undefined ? map(spec?.packages) : lock.packages.filter(({ direct }) => direct).map(({ name, version: locked }) => `${name} ${locked}`).join('\n')],
+    ['Dependencies', lock === undefined ? String(spec?.dependencyCount ?? 0) : `${spec?.dependencyCount ?? 0}, locked as ${lock.digest.slice(0, 16)}`],
     ['Environment', map(spec?.env)],
     ['Labels', map(spec?.labels)],
     ['Bundle', `${formatBytes(bundleBytes)}, sha256 ${bundleDigest}`],
