@@ -33,6 +33,10 @@ export interface Report {
 export interface BenchContext {
   readonly seed: number;
   readonly quick: boolean;
+  /** Folder for plots; undefined: none are wanted. */
+  readonly out: string | undefined;
+  /** A recording to work on, for those benches that do. */
+  readonly recording: string | undefined;
   /** For people, on stderr. */
   progress(text: string): void;
 }

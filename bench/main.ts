@@ -1,4 +1,4 @@
-/** `npm run -s bench -- <name> [--json] [--seed n] [--quick]`: runs one bench and prints its report. */
+/** `npm run -s bench -- <name> [--json] [--seed n] [--quick] [--out folder] [--recording file]`: runs one bench and prints its report. */
 import { agentOverheadBench } from './agent-overhead.ts';
 import { applicationsBench } from './applications.ts';
 import { dataplaneBench } from './dataplane.ts';
@@ -7,17 +7,20 @@ import { gatewayBench } from './gateway.ts';
 import { toReport, type Bench } from './harness.ts';
 import { simSpeedBench } from './sim-speed.ts';
 import { metricsLagBench } from './metrics-lag.ts';
+import { modelAccuracyBench } from './model-accuracy.ts';
+import { modelRecoveryBench } from './model-recovery.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = { 'agent-overhead': agentOverheadBench, applications: applicationsBench, dataplane: dataplaneBench, decision: decisionBench, gateway: gatewayBench, 'metrics-lag': metricsLagBench, 'sim-speed': simSpeedBench };
+const BENCHES: Readonly<Record<string, Bench>> = { 'agent-overhead': agentOverheadBench, applications: applicationsBench, dataplane: dataplaneBench, decision: decisionBench, gateway: gatewayBench, 'metrics-lag': metricsLagBench, 'model-accuracy': modelAccuracyBench, 'model-recovery': modelRecoveryBench, 'sim-speed': simSpeedBench };
 
 const args = process.argv.slice(2);
 const flag = (name: string): boolean => args.includes(name);
 const option = (name: string): string | undefined => (args.includes(name) ? args[args.indexOf(name) + 1] : undefined);
-const name = args.find((arg, i) => !arg.startsWith('--') && args[i - 1] !== '--seed');
+const VALUED = ['--seed', '--out', '--recording'];
+const name = args.find((arg, i) => !arg.startsWith('--') && !VALUED.includes(args[i - 1] ?? ''));
 
 if (name === undefined || flag('--help') || BENCHES[name] === undefined) {
   const known = Object.entries(BENCHES).map(([key, { description }]) => `  ${key.padEnd(14)} ${description}`).join('\n');
-  process.stderr.write(`${name !== undefined && BENCHES[name] === undefined ? `Unknown bench "${name}".\n\n` : ''}Usage: npm run -s bench -- <name> [--json] [--seed n] [--quick]\n\n${known}\n`);
+  process.stderr.write(`${name !== undefined && BENCHES[name] === undefined ? `Unknown bench "${name}".\n\n` : ''}Usage: npm run -s bench -- <name> [--json] [--seed n] [--quick] [--out folder] [--recording file]\n\n${known}\n`);
   process.exit(flag('--help') ? 0 : 2);
 }
 
@@ -26,7 +29,7 @@ if (!Number.isSafeInteger(seed)) {
   process.stderr.write(`--seed must be an integer, not "${option('--seed')}".\n`);
   process.exit(2);
 }
-const result = await BENCHES[name].run({ seed, quick: flag('--quick'), progress: (text) => process.stderr.write(`${text}\n`) });
+const result = await BENCHES[name].run({ seed, quick: flag('--quick'), out: option('--out'), recording: option('--recording'), progress: (text) => process.stderr.write(`${text}\n`) });
 const report = toReport(name, seed, result);
 if (flag('--json')) process.stdout.write(`${JSON.stringify(report)}\n`);
 else {

@@ -37,7 +37,7 @@ export interface OnlineModelOptions {
   readonly maxDepth?: number;
   /** Rows that a leaf holds at least. @default 3 */
   readonly minLeaf?: number;
-  /** Observations kept, stratified by function. @default 2000, 100 to 20 000 */
+  /** Observations kept, stratified by function. @default 4000, 100 to 20 000 */
   readonly window?: number;
   /** Observations before the first forest. @default 200 */
   readonly bootstrapAfter?: number;
@@ -151,7 +151,7 @@ export interface OnlineModel {
 
 /** The knobs with their defaults. */
 export const MODEL_DEFAULTS: Omit<Required<OnlineModelOptions>, 'seed'> = Object.freeze({
-  trainer: 'extra-trees', trees: 100, maxDepth: 14, minLeaf: 3, window: 2_000, bootstrapAfter: 200, updateEvery: 20, replace: 5, forgetting: 0.995,
+  trainer: 'extra-trees', trees: 100, maxDepth: 14, minLeaf: 3, window: 4_000, bootstrapAfter: 200, updateEvery: 20, replace: 5, forgetting: 0.995,
 });
 
 /** Indexes that a model takes in at most. */
