@@ -227,7 +227,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
 
   if (client !== undefined) {
     registration = startRegistration({
-      request: { name, address: grpcAddress, dataUrl, epoch, slots, memoryMb: options.memoryMb, labels: { ...options.labels, metrics: metrics.source } },
+      request: { name, address: grpcAddress, dataUrl, epoch, slots, memoryMb: options.memoryMb, isolation: [...driver.isolations], labels: { ...options.labels, metrics: metrics.source } },
       register: (request, signal) => client.registerNode(request, { signal, timeoutMs: 5_000 }),
       isConnected: () => dispatch.isOpen && readers.hasReaders,
       onRegistered: ({ pushIntervalMs }) => readers.setInterval(pushIntervalMs),

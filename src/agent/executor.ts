@@ -71,6 +71,8 @@ interface Measured {
   fetchedMs: number;
   initialisedMs: number;
   installedMs: number;
+  startedMs: number;
+  loadedMs: number;
   ranMs: number;
   startState: StartState;
   zygoteDistance: number;
@@ -168,7 +170,7 @@ export class Executor {
 
   async #run(running: Running): Promise<void> {
     const { command, lease } = running;
-    const measured: Measured = { fetchedMs: 0, initialisedMs: 0, installedMs: 0, ranMs: 0, startState: lease.isWarm ? StartState.WARM : StartState.UNSPECIFIED, zygoteDistance: 0, fetchedBytes: 0 };
+    const measured: Measured = { fetchedMs: 0, initialisedMs: 0, installedMs: 0, startedMs: 0, loadedMs: 0, ranMs: 0, startState: lease.isWarm ? StartState.WARM : StartState.UNSPECIFIED, zygoteDistance: 0, fetchedBytes: 0 };
     const pinned: string[] = [];
     const directories: string[] = [];
     let outputs: ObjectRef[] = [];
@@ -276,6 +278,8 @@ export class Executor {
         // Where something had to be brought, that was the start, whatever it went on from.
         if (measured.startState === StartState.PACKAGES) measured.startState = StartState.ZYGOTE;
       }
+      measured.startedMs = lease.sandbox?.startMs ?? 0;
+      measured.loadedMs = lease.sandbox?.loadMs ?? 0;
     } catch (error) {
       await lease.sandbox?.gone;
       throw running.cause === undefined ? await this.#orDamage(running, error) : error;

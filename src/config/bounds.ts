@@ -6,6 +6,9 @@ export const NAME_PATTERN = /^(?=.{1,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?$/;
 export const NAME_FORM = 'lower-case letters, digits and inner hyphens, at most 63 characters';
 
 /** Runtimes that agents offer. */
+/** How far a sandbox can be kept from the rest of its node. */
+export const ISOLATIONS = ['process', 'bubblewrap'] as const;
+
 export const RUNTIMES = ['node', 'python3'] as const;
 
 /** A runtime that agents offer. */

@@ -9,7 +9,7 @@ import { MetronomeError, suggest, type Violation } from '../core/errors.ts';
 import { FunctionSpec } from '../rpc/gen/metronome/v1/function.ts';
 import { WorkflowSpec } from '../rpc/gen/metronome/v1/workflow.ts';
 import {
-  BOUNDS, FOR_EACH, MAX_ENV, MAX_LABELS, MAX_LOCALITY_KEY, MAX_PACKAGES, NAME_FORM, NAME_PATTERN, RUNTIMES,
+  BOUNDS, FOR_EACH, ISOLATIONS, MAX_ENV, MAX_LABELS, MAX_LOCALITY_KEY, MAX_PACKAGES, NAME_FORM, NAME_PATTERN, RUNTIMES,
   envNameProblem, envValueProblem, handlerFile, handlerProblem, labelNameProblem, labelValueProblem, packageNameProblem, packageVersionProblem,
 } from './bounds.ts';
 import { boolean, choice, duration, integer, number, show, size, text, textMap } from './fields.ts';
@@ -75,6 +75,8 @@ const functionFields = {
   keepAlive: duration({ doc: 'How long an idle sandbox is kept; 0: the agent\'s default.', default: 0, ...BOUNDS.keepAliveMs }),
   policy: text({ doc: 'Scheduling policy; empty: the scheduler\'s.', default: '', maxLength: 63, pattern: /^$|^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/, form: 'the name of a policy' }),
   reuse: boolean({ doc: 'Whether a sandbox may serve more than one invocation.', default: true }),
+  isolation: choice(['', ...ISOLATIONS], { doc: 'How far its sandboxes are kept from the rest of a node; empty: the node\'s default. It runs only where that can be had.', default: '' }),
+  network: boolean({ doc: 'Whether it may use the network. Enforced by the isolation bubblewrap.', default: false }),
 } as const;
 
 const packagesField = z
@@ -264,6 +266,8 @@ function readFunction(value: Readonly<Record<string, unknown>>, document: YamlDo
       keepAliveMs: spec.keepAlive,
       policy: spec.policy,
       reuse: spec.reuse,
+      isolation: spec.isolation,
+      network: spec.network,
     }),
   };
 }

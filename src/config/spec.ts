@@ -4,7 +4,7 @@ import type { FunctionSpec } from '../rpc/gen/metronome/v1/function.ts';
 import type { WorkflowSpec } from '../rpc/gen/metronome/v1/workflow.ts';
 import { findCycle } from '../workflow/graph.ts';
 import {
-  BOUNDS, FOR_EACH, MAX_ENV, MAX_LABELS, MAX_LOCALITY_KEY, MAX_PACKAGES, NAME_FORM, NAME_PATTERN, RUNTIMES, type Runtime,
+  BOUNDS, FOR_EACH, ISOLATIONS, MAX_ENV, MAX_LABELS, MAX_LOCALITY_KEY, MAX_PACKAGES, NAME_FORM, NAME_PATTERN, RUNTIMES, type Runtime,
   envNameProblem, envValueProblem, handlerProblem, labelNameProblem, labelValueProblem, packageNameProblem, packageVersionProblem,
 } from './bounds.ts';
 import { show } from './fields.ts';
@@ -27,6 +27,7 @@ export function validateFunctionSpec(spec: FunctionSpec): Violation[] {
   report.map('spec.env', spec.env, MAX_ENV, envNameProblem, envValueProblem);
   report.map('spec.labels', spec.labels, MAX_LABELS, labelNameProblem, labelValueProblem);
   if (spec.localityKey.length > MAX_LOCALITY_KEY) report.add('spec.locality_key', `must be at most ${MAX_LOCALITY_KEY} characters, not ${spec.localityKey.length}`);
+  if (spec.isolation !== '' && !(ISOLATIONS as readonly string[]).includes(spec.isolation)) report.add('spec.isolation', `must be one of ${ISOLATIONS.join(', ')} or empty, not ${show(spec.isolation)}`);
   // Whether there is such a policy is known to the registry of policies only.
   if (spec.policy !== '') report.name('spec.policy', spec.policy);
   return report.violations;

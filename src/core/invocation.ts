@@ -48,6 +48,10 @@ export interface RunResult {
   readonly initialisedMs: number;
   /** Part of initialisedMs: bringing code and packages to the node. */
   readonly installedMs: number;
+  /** Part of initialisedMs: until the runtime took up the function. @default 0 */
+  readonly startedMs?: number;
+  /** Part of initialisedMs: the import of the handler. @default 0 */
+  readonly loadedMs?: number;
   readonly ranMs: number;
   /** Of the zygote that was used, 0 to 1. @default 0 */
   readonly zygoteDistance?: number;
@@ -166,7 +170,7 @@ export class Invocation implements Timed {
   /** Nodes under whose lines it stands; undefined while in none. */
   lineNodes: number[] | undefined = undefined;
   /** While it waits for room: the line that it stands in; negative: none. */
-  roomLine = 0;
+  roomLine: number | string = 0;
   /** T of the target when it began to wait, ms. */
   targetMs = 0;
   /** The target counted as local then: it is given up when it no longer does. */

@@ -112,7 +112,7 @@ export function createControl(o: ControlOptions): Handlers {
       }
       const labels = Object.entries(request.labels);
       if (labels.length > MAX_LABELS || labels.some(([name, value]) => name.length + value.length > MAX_LABEL_LENGTH)) throw new MetronomeError('INVALID_REQUEST', `A node may have at most ${MAX_LABELS} labels of at most ${MAX_LABEL_LENGTH} characters; "${request.name}" has ${labels.length}.`, { component: 'scheduler' });
-      const index = scheduler.nodeRegistered({ name: request.name, address: request.address, dataUrl: request.dataUrl, epoch: request.epoch, slots: request.slots, memoryMb: request.memoryMb, labels: request.labels });
+      const index = scheduler.nodeRegistered({ name: request.name, address: request.address, dataUrl: request.dataUrl, epoch: request.epoch, slots: request.slots, memoryMb: request.memoryMb, isolation: request.isolation.length === 0 ? ['process'] : request.isolation.slice(0, MAX_ISOLATIONS), labels: request.labels });
       o.links.connect(index, request.address, request.epoch, o.pushIntervalMs);
       return { pushIntervalMs: o.pushIntervalMs };
     },
@@ -218,6 +218,8 @@ export function createControl(o: ControlOptions): Handlers {
 }
 
 /** How often watchers get what happened, ms. */
+/** Kinds of isolation that a node may name. */
+const MAX_ISOLATIONS = 8;
 const WATCH_EVERY_MS = 20;
 /** Transitions per message to a watcher. */
 const WATCH_BATCH = 2_048;

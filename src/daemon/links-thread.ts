@@ -267,6 +267,8 @@ function toRunResult(result: Result): RunResult {
     fetchedMs: result.fetchedMs,
     initialisedMs: result.initialisedMs,
     installedMs: result.installedMs,
+    startedMs: result.startedMs,
+    loadedMs: result.loadedMs,
     ranMs: result.ranMs,
     startState: result.startState,
     zygoteDistance: result.zygoteDistance,

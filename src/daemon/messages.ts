@@ -42,6 +42,8 @@ export function toPhases(invocation: Invocation, nowMs: number): Phases {
     fetchedMs: result?.fetchedMs ?? 0,
     initialisedMs: result?.initialisedMs ?? 0,
     installedMs: result?.installedMs ?? 0,
+    startedMs: result?.startedMs ?? 0,
+    loadedMs: result?.loadedMs ?? 0,
     ranMs: result?.ranMs ?? 0,
     totalMs: ended - invocation.arrivedAtMs,
     startState: invocation.startState as StartState, // same numbers
@@ -207,5 +209,6 @@ export function toNode(node: number, cluster: ClusterView, functions: FunctionTa
     repairs: cluster.repairs[node] ?? 0,
     epoch: info?.epoch ?? 0,
     labels: { ...info?.labels },
+    isolation: [...(info?.isolation ?? [])],
   };
 }

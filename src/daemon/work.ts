@@ -273,19 +273,21 @@ export class Work {
   /** A run as the API shows it. */
   runMessage(run: Run, nowMs: number): InvocationMessage {
     const message = InvocationMessage.fromPartial({ id: run.id, function: run.name, state: run.state, reason: run.workflow.hasEnded ? 'completed' : 'started', attempt: 1, arrivedAtUnixMs: run.arrivedAtMs, slaMs: run.slaMs, isWorkflow: true });
-    let fetchedMs = 0, initialisedMs = 0, installedMs = 0, ranMs = 0, queuedMs = 0, delayedMs = 0, fetchedBytes = 0;
+    let fetchedMs = 0, initialisedMs = 0, installedMs = 0, startedMs = 0, loadedMs = 0, ranMs = 0, queuedMs = 0, delayedMs = 0, fetchedBytes = 0;
     for (const { phases } of run.ended) {
       if (phases === undefined) continue;
       fetchedMs += phases.fetchedMs;
       initialisedMs += phases.initialisedMs;
       installedMs += phases.installedMs;
+      startedMs += phases.startedMs;
+      loadedMs += phases.loadedMs;
       ranMs += phases.ranMs;
       queuedMs += phases.queuedMs;
       delayedMs += phases.delayedMs;
       fetchedBytes += phases.fetchedBytes;
     }
     // Sums over the steps; only the total is the run's own.
-    message.phases = { predictedMs: 0, queuedMs, delayedMs, dispatchedMs: 0, fetchedMs, initialisedMs, installedMs, ranMs, totalMs: nowMs - run.arrivedAtMs, startState: 0, fetchedBytes };
+    message.phases = { predictedMs: 0, queuedMs, delayedMs, dispatchedMs: 0, fetchedMs, initialisedMs, installedMs, startedMs, loadedMs, ranMs, totalMs: nowMs - run.arrivedAtMs, startState: 0, fetchedBytes };
     return message;
   }
 

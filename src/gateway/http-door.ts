@@ -275,6 +275,8 @@ function serverTiming(phases: Phases): string {
   add('fetched', phases.fetchedMs);
   add('initialised', phases.initialisedMs);
   add('installed', phases.installedMs);
+  add('started', phases.startedMs);
+  add('loaded', phases.loadedMs);
   add('ran', phases.ranMs);
   parts.push(`total;dur=${Math.round(phases.totalMs * 1_000) / 1_000}`);
   return parts.join(', ');

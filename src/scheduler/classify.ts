@@ -55,7 +55,7 @@ export function createClassifier(cluster: ClusterView, objects: ObjectDirectory,
   /** Fills rows for the nodes from … to − 1 and returns how many. One flat loop over hoisted arrays: it is what a decision costs at a thousand nodes. */
   const fill = (invocation: Invocation, entry: FunctionEntry, from: number, to: number, onlyReady: boolean, nowMs: number, out: Candidates, keyNode: number, known: boolean): number => {
     const { status, slots, used, refusesUntilMs } = cluster;
-    const { idle, busy, zygoteDistance, bare, bareDistance, packages, packageBytes, missingPackageBytes } = entry;
+    const { idle, busy, zygoteDistance, bare, bareDistance, packages, packageBytes, missingPackageBytes, unable } = entry;
     const { inputBytes } = invocation;
     const { node: nodes, startState, zygoteDistance: distances, missingBytes, local, degree, degreeData, degreeInfrastructure, room: rooms, load, kinds } = out;
     const coldMs = initialiseMs[COLD] as number, zygoteMs = initialiseMs[ZYGOTE] as number, packagesMs = initialiseMs[PACKAGES] as number, importsMs = packagesMs - zygoteMs;
@@ -63,7 +63,7 @@ export function createClassifier(cluster: ClusterView, objects: ObjectDirectory,
     const savedPerByte = packageBytes > 0 && coldMs > packagesMs ? (coldMs - packagesMs) / packageBytes : 0;
     let row = 0;
     for (let node = from; node < to; node++) {
-      const isReady = status[node] === READY;
+      const isReady = status[node] === READY && unable[node] === 0;
       if (onlyReady && !isReady) continue;
       const slotCount = slots[node] as number, usedCount = used[node] as number;
       const room = !isReady || (refusesUntilMs[node] as number) > nowMs ? 0 : slotCount - usedCount;

@@ -40,6 +40,8 @@ export interface NodeInfo {
   readonly memoryMb: number;
   /** For people: no decision looks at them. */
   readonly labels?: Readonly<Record<string, string>>;
+  /** Kinds of isolation it offers, its default first. @default process */
+  readonly isolation?: readonly string[];
 }
 
 /** Waiters ahead that expectedWaitMs follows one by one. */
@@ -71,9 +73,12 @@ export class ClusterView {
   /** Scratch of expectedWaitMs. */
   readonly #left: number[] = [];
   readonly #byName = new Map<string, number>();
+  /** By kind of isolation that functions ask for: 1 where a node does not offer it. */
+  readonly #unable = new Map<string, Uint8Array>();
 
   constructor(maxNodes: number, table: SharedArrayBuffer) {
     this.maxNodes = maxNodes;
+    this.#unable.set('', new Uint8Array(maxNodes)); // every node gives its own default
     this.status = new Uint8Array(maxNodes);
     this.slots = new Int32Array(maxNodes);
     this.used = new Int32Array(maxNodes);
@@ -111,12 +116,29 @@ export class ClusterView {
       this.running[node] = [];
       this.foreign[node] = new Set();
     }
-    this.info[node] = info;
+    this.tell(node, info);
     this.slots[node] = info.slots;
     this.used[node] = 0;
     this.connected[node] = 0;
     this.refusesUntilMs[node] = 0;
     return node;
+  }
+
+  /** What a node says of itself, heard anew. */
+  tell(node: number, info: NodeInfo): void {
+    this.info[node] = info;
+    for (const [isolation, unable] of this.#unable) if (isolation !== '') unable[node] = offers(info, isolation) ? 0 : 1;
+  }
+
+  /** 1 for each node that does not offer a kind of isolation; kept up to date. '': the default of a node, which all offer. */
+  unableFor(isolation: string): Uint8Array {
+    let unable = this.#unable.get(isolation);
+    if (unable === undefined) {
+      unable = new Uint8Array(this.maxNodes);
+      for (let node = 0; node < this.count; node++) unable[node] = offers(this.info[node] as NodeInfo, isolation) ? 0 : 1;
+      this.#unable.set(isolation, unable);
+    }
+    return unable;
   }
 
   /** Free slots of a node that may get work; 0 for one that may not. */
@@ -125,11 +147,11 @@ export class ClusterView {
     return (this.slots[node] as number) - (this.used[node] as number);
   }
 
-  /** True while some node may get work now or soon. */
-  hasHope(): boolean {
+  /** True while some node may get work now or soon. `unable`: see unableFor. */
+  hasHope(unable?: Uint8Array): boolean {
     for (let n = 0; n < this.count; n++) {
       const status = this.status[n] as number;
-      if (status === READY || status === STALE || status === JOINING) return true;
+      if ((status === READY || status === STALE || status === JOINING) && unable?.[n] !== 1) return true;
     }
     return false;
   }
@@ -177,4 +199,8 @@ export class ClusterView {
     }
     return waitMs + (Math.max(0, ahead - Math.max(0, room) - MAX_STEPS) * eachMs) / left.length;
   }
+}
+
+function offers({ isolation = ['process'] }: NodeInfo, kind: string): boolean {
+  return isolation.includes(kind);
 }

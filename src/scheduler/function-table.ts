@@ -27,6 +27,8 @@ export interface FunctionSettings {
   readonly policy: string;
   readonly localityKey: string;
   readonly reuse: boolean;
+  /** Nodes that do not offer it are no candidates; '': a node's default will do. @default '' */
+  readonly isolation?: string;
   /** Memory limit of one sandbox, MiB. */
   readonly memoryMb: number;
   /** User-facing. */
@@ -72,6 +74,8 @@ export class FunctionEntry {
   packageBytes = 0;
   /** Under which PackageIndex finds it. */
   packageIds: readonly string[] = [];
+  /** 1 where a node does not offer the isolation that it asks for; shared by all functions that ask for it. Set by the scheduler. */
+  unable: Uint8Array;
 
   constructor(index: number, settings: FunctionSettings, maxNodes: number) {
     this.index = index;
@@ -83,6 +87,7 @@ export class FunctionEntry {
     this.packages = new Uint8Array(maxNodes);
     this.missingPackages = new Int32Array(maxNodes);
     this.missingPackageBytes = new Float64Array(maxNodes);
+    this.unable = new Uint8Array(maxNodes);
   }
 
   /** Remembers the node that served a locality key; the oldest key is forgotten beyond 1 024. */

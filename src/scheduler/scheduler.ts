@@ -301,6 +301,7 @@ export class Scheduler implements InvocationHost {
   putFunction(settings: FunctionSettings): FunctionEntry {
     if (settings.policy !== '') this.#policyNamed(settings.policy);
     const entry = this.functions.put(settings);
+    entry.unable = this.cluster.unableFor(settings.isolation ?? '');
     this.zygotes.functionPut(entry);
     this.packages.functionPut(entry);
     this.predictor.functionPut(entry.index);
@@ -350,7 +351,7 @@ export class Scheduler implements InvocationHost {
       this.counters.refused++;
       throw new MetronomeError('QUEUE_FULL', `${this.live.size} invocations live already (limits.maxLive); try again later.`, { component: 'scheduler', retryAfterMs: this.#retryHintMs() });
     }
-    if (request.patient !== true && !this.cluster.hasHope()) throw new MetronomeError('NO_NODES', 'No node is ready. `metronome node list` shows what the scheduler knows.', { component: 'scheduler', retryAfterMs: 1_000 });
+    if (request.patient !== true && !this.cluster.hasHope(entry.unable)) throw new MetronomeError('NO_NODES', this.#noNodes(settings), { component: 'scheduler', retryAfterMs: 1_000 });
     const seq = this.#seq++;
     let inputBytes = 0;
     for (let i = 0; i < request.inputs.length; i++) inputBytes += request.inputs[i]!.sizeBytes;
@@ -518,7 +519,7 @@ export class Scheduler implements InvocationHost {
     invocation.seenGeneration = entry.generation;
     if (!forLocality) {
       if (decision.reason === 'concurrencyLimit') this.lines.addForFunction(invocation);
-      else this.lines.addForRoom(invocation, Number.isNaN(decision.keyMs) ? invocation.arrivedAtMs + invocation.slaMs : decision.keyMs, decision.line);
+      else this.lines.addForRoom(invocation, Number.isNaN(decision.keyMs) ? invocation.arrivedAtMs + invocation.slaMs : decision.keyMs, roomLine(decision.line, entry.settings));
       invocation.slackDeadlineMs = decision.deadlineMs;
       this.#arm(invocation, Math.min(decision.deadlineMs, this.#waitLimitMs(invocation)));
       return;
@@ -561,6 +562,7 @@ export class Scheduler implements InvocationHost {
   /** A slot of this node became free, or the node may get work again: its line first, then who waits for any room. */
   #nodeReleased(node: number): void {
     const line = this.#policy.lineOf?.(node) ?? 0;
+    const offered = this.cluster.info[node]?.isolation ?? [];
     for (let turns = 0; turns < DEADLINES_PER_TURN && this.cluster.room(node, this.nowMs) > 0; turns++) {
       const waiter = this.lines.headOfNode(node);
       if (waiter !== undefined) {
@@ -568,12 +570,12 @@ export class Scheduler implements InvocationHost {
         this.#nextTurns(this.functions.entries[waiter.functionIndex] as FunctionEntry);
         continue;
       }
-      const first = this.lines.headOfRoom(line);
+      const first = this.lines.headOfRoom(line, offered);
       if (first === undefined) return;
       this.#reconsider(first, { type: 'CLASSIFY', reason: 'roomAppeared' });
       this.#nextTurns(this.functions.entries[first.functionIndex] as FunctionEntry);
       // The policy does not want this room for it: nor will it for the next one in the same moment.
-      if (this.lines.headOfRoom(line) === first) return;
+      if (this.lines.headOfRoom(line, offered) === first) return;
     }
   }
 
@@ -862,8 +864,10 @@ export class Scheduler implements InvocationHost {
     // Who waits for a better node and not for room takes another one when its wait is over.
     if (invocation.state === DELAYING && invocation.delayingFor === 'locality') return this.#monitor(invocation);
     if (invocation.arrivedAtMs + this.#options.maxWaitMs <= now) {
-      const code = this.cluster.hasHope() ? 'QUEUE_FULL' : 'NO_NODES';
-      return this.#end(invocation, { type: 'FAIL', reason: 'platformFailed', error: { code, message: `No node had room for ${Math.round((now - invocation.arrivedAtMs) / 1_000)} s (limits.maxWait).`, component: 'scheduler', invocationId: id, retryAfterMs: this.#retryHintMs() } });
+      const { settings, unable } = this.functions.entries[invocation.functionIndex] as FunctionEntry;
+      const code = this.cluster.hasHope(unable) ? 'QUEUE_FULL' : 'NO_NODES';
+      const why = code === 'NO_NODES' && this.cluster.hasHope() ? `${this.#noNodes(settings)} ` : '';
+      return this.#end(invocation, { type: 'FAIL', reason: 'platformFailed', error: { code, message: `${why}No node had room for ${Math.round((now - invocation.arrivedAtMs) / 1_000)} s (limits.maxWait).`, component: 'scheduler', invocationId: id, retryAfterMs: this.#retryHintMs() } });
     }
     if (invocation.state === DELAYING && invocation.slackDeadlineMs <= now) {
       this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'askedAgain' });
@@ -910,9 +914,15 @@ export class Scheduler implements InvocationHost {
     this.#leaveLines(invocation);
     invocation.machine!.send({ type: 'SLACK_EXHAUSTED', reason: 'slackExhausted', node: -1 });
     if (best >= 0) this.lines.addForFunction(invocation); // there is room, but as many of it run as may
-    else this.lines.addForRoom(invocation, invocation.slackDeadlineMs);
+    else this.lines.addForRoom(invocation, invocation.slackDeadlineMs, roomLine(0, entry.settings));
     invocation.slackDeadlineMs = Infinity;
     this.#arm(invocation, this.#waitLimitMs(invocation));
+  }
+
+  /** Why no node will do. */
+  #noNodes({ name, isolation = '' }: FunctionSettings): string {
+    if (isolation === '' || !this.cluster.hasHope()) return 'No node is ready. `metronome node list` shows what the scheduler knows.';
+    return `No node offers the isolation "${isolation}" that the function "${name}" asks for. \`metronome node list -o wide\` shows what nodes offer, and \`metronome doctor\`, on a node, what is missing there.`;
   }
 
   /** When a refused caller may come again, ms: until the first slot is expected to be free, at least 50. */
@@ -930,7 +940,7 @@ export class Scheduler implements InvocationHost {
     const known = this.cluster.indexOf(info.name);
     if (known >= 0 && this.cluster.status[known] !== LOST && (this.cluster.info[known] as NodeInfo).epoch !== info.epoch) this.#nodes[known]?.send({ type: 'SILENT_TOO_LONG' });
     if (known >= 0 && (this.cluster.info[known] as NodeInfo).epoch === info.epoch && this.cluster.status[known] !== LOST) {
-      this.cluster.info[known] = info;
+      this.cluster.tell(known, info);
       return known;
     }
     const node = this.cluster.put(info);
@@ -1174,6 +1184,11 @@ export class Scheduler implements InvocationHost {
     if (this.#watch !== undefined) this.#clock.clearTimer(this.#watch);
     if (this.#ticker !== undefined) this.#clock.clearTimer(this.#ticker);
   }
+}
+
+/** Who asks for an isolation stands in lines of its own: a node without it must not be held up by them, nor they be served by it. */
+function roomLine(line: number, { isolation = '' }: FunctionSettings): number | string {
+  return isolation === '' || line < 0 ? line : `${isolation} ${line}`;
 }
 
 function exclusionOf(code: ErrorRecord['code']): Exclusion {

@@ -40,8 +40,8 @@ class Line {
 
 export class WaitingLines {
   readonly #nodes: (Line | undefined)[] = [];
-  /** Lines for room: 0 is the general one. */
-  readonly #rooms: (Line | undefined)[] = [new Line()];
+  /** Lines for room: 0 is the general one, "bubblewrap 0" the general one of those who need that isolation. */
+  readonly #rooms = new Map<number | string, Line>([[0, new Line()]]);
   readonly #functions = new Map<number, Line>();
   readonly #targeting: number[] = [];
   /** Invocations that wait for locality. */
@@ -59,10 +59,14 @@ export class WaitingLines {
   }
 
   /** Lists a waiter for room. `key`: its urgency, ms; smaller first. `line`: 0 for any room; negative: in none, only its deadline wakes it. */
-  addForRoom(invocation: Invocation, key: number, line = 0): void {
+  addForRoom(invocation: Invocation, key: number, line: number | string = 0): void {
     invocation.lineNodes = ROOM;
     invocation.roomLine = line;
-    if (line >= 0) (this.#rooms[line] ??= new Line()).add(invocation, key);
+    if (typeof line === 'string' || line >= 0) {
+      let room = this.#rooms.get(line);
+      if (room === undefined) this.#rooms.set(line, (room = new Line()));
+      room.add(invocation, key);
+    }
     this.capacity++;
   }
 
@@ -83,7 +87,7 @@ export class WaitingLines {
     invocation.lineStamp++;
     if (nodes === ROOM) {
       this.capacity--;
-      if (invocation.roomLine >= 0) this.#rooms[invocation.roomLine]?.left();
+      this.#rooms.get(invocation.roomLine)?.left();
     } else if (nodes === FUNCTION) {
       this.capacity--;
       const line = this.#functions.get(invocation.functionIndex);
@@ -102,14 +106,19 @@ export class WaitingLines {
     return this.#nodes[node]?.head();
   }
 
-  /** The first waiter of the general line for room and of this other one (0: of the general one only): the more urgent of the two. */
-  headOfRoom(line = 0): Invocation | undefined {
-    const general = (this.#rooms[0] as Line).head();
-    if (line <= 0) return general;
-    const other = this.#rooms[line]?.head();
-    if (general === undefined || other === undefined) return general ?? other;
-    const urgency = (each: Invocation): number => each.arrivedAtMs + each.slaMs;
-    return urgency(other) < urgency(general) ? other : general;
+  /**
+   * The first waiter of the general line for room and of this other one (0: of the general one only), and of those that need one of
+   * the kinds of isolation that are offered: the most urgent of them.
+   */
+  headOfRoom(line = 0, offered: readonly string[] = []): Invocation | undefined {
+    let first = this.#rooms.get(0)?.head();
+    if (line > 0) first = moreUrgent(first, this.#rooms.get(line)?.head());
+    // Only the general line and the others of today's policy: nobody, in most clusters.
+    for (let i = 0; i < offered.length && this.#rooms.size > 1; i++) {
+      first = moreUrgent(first, this.#rooms.get(`${offered[i] as string} 0`)?.head());
+      if (line > 0) first = moreUrgent(first, this.#rooms.get(`${offered[i] as string} ${line}`)?.head());
+    }
+    return first;
   }
 
   headOfFunction(functionIndex: number): Invocation | undefined {
@@ -136,6 +145,11 @@ export class WaitingLines {
     });
   }
 
+}
+
+function moreUrgent(one: Invocation | undefined, other: Invocation | undefined): Invocation | undefined {
+  if (one === undefined || other === undefined) return one ?? other;
+  return other.arrivedAtMs + other.slaMs < one.arrivedAtMs + one.slaMs ? other : one;
 }
 
 const ROOM: number[] = [];

@@ -117,7 +117,7 @@ describe('Dispatch', () => {
   it('keeps results within its bounds, the oldest going first, with a warning', () => {
     const warnings: object[] = [];
     const hub = new DispatchHub({ onCommand: () => {}, onStream: () => {}, log: { ...silent, warn: (fields) => void warnings.push(fields) }, maxResults: 3, maxResultBytes: 5_000 });
-    const result = (id: string, bytes: number) => hub.result({ invocationId: id, result: { payload: Buffer.alloc(bytes), contentType: '', outputs: [], fetchedMs: 0, initialisedMs: 0, installedMs: 0, ranMs: 0, startState: StartState.WARM, zygoteDistance: 0, fetchedBytes: 0, acceptedAtUnixMs: 0, releasedAtUnixMs: 0 } }, 1);
+    const result = (id: string, bytes: number) => hub.result({ invocationId: id, result: { payload: Buffer.alloc(bytes), contentType: '', outputs: [], fetchedMs: 0, initialisedMs: 0, installedMs: 0, startedMs: 0, loadedMs: 0, ranMs: 0, startState: StartState.WARM, zygoteDistance: 0, fetchedBytes: 0, acceptedAtUnixMs: 0, releasedAtUnixMs: 0 } }, 1);
     for (const id of ['a', 'b', 'c', 'd']) result(id, 10);
     expect([...hub.unacknowledgedIds()]).toEqual(['b', 'c', 'd']);
     result('e', 4_400);

@@ -20,7 +20,7 @@ describe('a valid manifest', () => {
     expect(violations).toEqual([]);
     expect(functions[0]?.spec).toEqual({
       name: 'f', runtime: 'node', handler: 'h.mjs', memoryMb: 256, cpu: 1, timeoutMs: 60_000, slaMs: 10_000, concurrency: 0, packages: {}, env: {},
-      retries: 0, idempotent: false, critical: false, localityKey: '', keepAliveMs: 0, policy: '', reuse: true, dependencyCount: 0, labels: {},
+      retries: 0, idempotent: false, critical: false, localityKey: '', keepAliveMs: 0, policy: '', reuse: true, isolation: '', network: false, dependencyCount: 0, labels: {},
     });
     expect(functions[0]).toMatchObject({ code: '.', place: { file: 'm.yaml', line: 1, column: 1 } });
   });
@@ -30,7 +30,7 @@ describe('a valid manifest', () => {
       [
         'apiVersion: metronome/v1', 'kind: Function', 'metadata:', '  name: full-1', '  labels: { app: log, team/owner: a }', 'spec:', '  runtime: python3', '  handler: src/main.py#run',
         '  code: functions/full', '  memory: 1GiB', '  cpu: 0.5', '  timeout: 1m30s', '  sla: 250ms', '  concurrency: 7', '  env: { MODE: fast, PORT: "80" }', '  packages: ["requests>=2,<3", numpy]',
-        '  retries: 2', '  idempotent: true', '  critical: true', '  localityKey: tenant', '  keepAlive: 5m', '  policy: round-robin', '  reuse: false',
+        '  retries: 2', '  idempotent: true', '  critical: true', '  localityKey: tenant', '  keepAlive: 5m', '  policy: round-robin', '  reuse: false', '  isolation: bubblewrap', '  network: true',
       ].join('\n'),
       'm.yaml',
     );
@@ -39,7 +39,7 @@ describe('a valid manifest', () => {
     expect(functions[0]?.spec).toEqual({
       name: 'full-1', runtime: 'python3', handler: 'src/main.py#run', memoryMb: 1_024, cpu: 0.5, timeoutMs: 90_000, slaMs: 250, concurrency: 7,
       packages: { requests: '>=2,<3', numpy: '*' }, env: { MODE: 'fast', PORT: '80' }, retries: 2, idempotent: true, critical: true, localityKey: 'tenant',
-      keepAliveMs: 300_000, policy: 'round-robin', reuse: false, dependencyCount: 0, labels: { app: 'log', 'team/owner': 'a' },
+      keepAliveMs: 300_000, policy: 'round-robin', reuse: false, isolation: 'bubblewrap', network: true, dependencyCount: 0, labels: { app: 'log', 'team/owner': 'a' },
     });
   });
 
@@ -101,7 +101,7 @@ describe('a bad manifest', () => {
     ['a handler outside the code', FUNCTION('').replace('h.mjs', '../h.mjs'), ['m.yaml:6:12 spec.handler must stay inside the code folder, not "../h.mjs"']],
     ['an unknown key', FUNCTION('  memroy: 1GiB\n'), ['m.yaml:7:3 spec.memroy is no key here; did you mean "memory"?']],
     ['a key at the wrong level', `timeout: 3s\n${FUNCTION('')}`, ['m.yaml:1:1 timeout is no key here; it belongs under "spec:"']],
-    ['a key of another platform', FUNCTION('  image: x\n'), ['m.yaml:7:3 spec.image is no key here; known: runtime, handler, code, memory, cpu, timeout, sla, concurrency, env, retries, idempotent, critical, localityKey, keepAlive, policy, reuse, packages']],
+    ['a key of another platform', FUNCTION('  image: x\n'), ['m.yaml:7:3 spec.image is no key here; known: runtime, handler, code, memory, cpu, timeout, sla, concurrency, env, retries, idempotent, critical, localityKey, keepAlive, policy, reuse, isolation, network, packages']],
     ['memory without unit', FUNCTION('  memory: 256\n'), ['m.yaml:7:11 spec.memory must be from 16MiB to 64GiB, not 256 (a number without a unit is bytes; did you mean "256MiB"?)']],
     ['a timeout that is none', FUNCTION('  timeout: soon\n'), ['m.yaml:7:12 spec.timeout must be a duration such as "150ms" or "30s", not "soon"']],
     ['an sla of nothing', FUNCTION('  sla: 0\n'), ['m.yaml:7:8 spec.sla must be from 1ms to 1d, not 0']],

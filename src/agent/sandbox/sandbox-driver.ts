@@ -2,11 +2,17 @@
  * What the agent knows of a sandbox, however it is made: a process that has loaded one version of one function and runs
  * one invocation at a time. Kinds: process-containment.ts and others beside it; what is the same for all stands in live-sandbox.ts.
  */
-import type { FunctionFailure, MetronomeError } from '../../core/errors.ts';
+import { MetronomeError, type FunctionFailure } from '../../core/errors.ts';
 import type { PackageLayer } from '../program.ts';
 
 /** How far a sandbox is kept from the rest of its node. */
 export type Isolation = 'process' | 'bubblewrap';
+
+/** The isolation of this name, '' for the node's default. Throws SANDBOX_FAILED for one that this agent does not know. */
+export function isolationNamed(name: string): Isolation | '' {
+  if (name === '' || name === 'process' || name === 'bubblewrap') return name;
+  throw new MetronomeError('SANDBOX_FAILED', `This agent knows no isolation "${name}", only process and bubblewrap.`, { component: 'agent' });
+}
 
 /** What a sandbox is made from. */
 export interface SandboxSpec {

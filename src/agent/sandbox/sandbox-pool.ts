@@ -12,7 +12,7 @@ import type { FunctionMessage, FunctionSpec } from '../../rpc/gen/metronome/v1/f
 import type { ProgramLease } from '../program.ts';
 import type { IdleFacts, KeepAlivePolicy } from './keep-alive/keep-alive.ts';
 import type { MemoryBudget, Reclaimable } from './memory-budget.ts';
-import type { Sandbox, SandboxDriver, SandboxSpec } from './sandbox-driver.ts';
+import { isolationNamed, type Sandbox, type SandboxDriver, type SandboxSpec } from './sandbox-driver.ts';
 import { UseRate } from './use-rate.ts';
 import type { ZygoteKeeper } from '../zygotes/zygote-keeper.ts';
 
@@ -165,13 +165,13 @@ export class SandboxPool {
     return {
       functionName: spec.name,
       runtime: spec.runtime === 'python3' ? 'python3' : 'node',
-      isolation: '',
+      isolation: isolationNamed(spec.isolation),
       bundleDir: program.dir,
       layer: program.layer,
       handler: spec.handler,
       memoryMb: spec.memoryMb,
       cpu: spec.cpu,
-      network: true,
+      network: spec.network,
       env: spec.env,
       maxResultBytes: this.#options.maxResultBytes,
       logBytes: this.#options.logBytes,

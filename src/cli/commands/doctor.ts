@@ -5,6 +5,8 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { Command } from 'commander';
+import { openCgroups } from '../../agent/sandbox/cgroups.ts';
+import { probeBubblewrap } from '../../agent/sandbox/isolation-probe.ts';
 import type { Config } from '../../config/schema.ts';
 import { MetronomeError } from '../../core/errors.ts';
 import { formatBytes } from '../../core/units.ts';
@@ -68,7 +70,7 @@ async function runChecks(app: CliApp, command: Command): Promise<Check[]> {
     Promise.resolve<Check>({ name: 'configuration', ok: configProblem === '', required: true, detail: configProblem === '' ? 'valid' : configProblem, fix: configProblem === '' ? '' : 'correct the file, variable or flag that is named' }),
     programCheck(app, 'python3', ['--version'], 'functions in Python', 'python3'),
     programCheck(app, 'setpriv', ['--version'], 'sandboxes without privileges when started by root', 'util-linux'),
-    programCheck(app, 'bwrap', ['--version'], 'isolated sandboxes', 'bubblewrap'),
+    isolationCheck(),
     programCheck(app, 'ip', ['-V'], 'emulated links between nodes (metronome up --link)', 'iproute2'),
     Promise.resolve(emulationChecks()),
     programCheck(app, 'ffmpeg', ['-version'], 'the video application', 'ffmpeg'),
@@ -118,6 +120,21 @@ async function programCheck(app: CliApp, program: string, args: readonly string[
   });
   if (version === undefined) return { name, ok: false, required: false, detail: `${path} does not run; needed for ${purpose}`, fix };
   return { name, ok: true, required: false, detail: `${version.slice(0, 60)} (${path})`, fix: '' };
+}
+
+/** Runs a trivial sandbox, as an agent on this machine would. */
+async function isolationCheck(): Promise<Check> {
+  const dir = await mkdtemp(join(tmpdir(), 'metronome-doctor-'));
+  const cgroups = openCgroups(`metronome-doctor-${process.pid}`);
+  try {
+    const probe = await probeBubblewrap({ dir, cgroups, maxFileBytes: 1024 ** 2 });
+    const common = { name: 'bwrap', required: false } as const;
+    if ('missing' in probe) return { ...common, ok: false, detail: `no isolated sandboxes: ${probe.missing}`, fix: 'sudo apt-get install -y bubblewrap' };
+    return { ...common, ok: true, detail: `bubblewrap works; limits: ${cgroups === undefined ? 'memory only, by looking at it (no control groups that this user may write)' : `${cgroups.controllers.join(', ')} by control groups, version ${cgroups.version}`}`, fix: '' };
+  } finally {
+    await cgroups?.close();
+    await rm(dir, { recursive: true, force: true });
+  }
 }
 
 async function chromiumCheck(app: CliApp): Promise<Check> {

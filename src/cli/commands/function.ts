@@ -93,6 +93,8 @@ function functionFields({ spec, version, bundleBytes, bundleDigest, appliedAtUni
     ['Locality key', spec?.localityKey ?? ''],
     ['Keep alive', spec?.keepAliveMs === 0 ? "the agent's default" : formatMs(spec?.keepAliveMs ?? 0)],
     ['Policy', spec?.policy === '' ? "the scheduler's" : (spec?.policy ?? '')],
+    ['Isolation', spec?.isolation === '' ? "the node's default" : (spec?.isolation ?? '')],
+    ['Network', spec?.network === true ? 'yes' : 'no'],
     ['Packages', lock === undefined ? map(spec?.packages) : lock.packages.filter(({ direct }) => direct).map(({ name, version: locked }) => `${name} ${locked}`).join('\n')],
     ['Dependencies', lock === undefined ? String(spec?.dependencyCount ?? 0) : `${spec?.dependencyCount ?? 0}, locked as ${lock.digest.slice(0, 16)}`],
     ['Environment', map(spec?.env)],

@@ -68,6 +68,7 @@ const NODE_COLUMNS: readonly Column<Node>[] = [
   { header: 'DATA', wide: true, cell: ({ dataUrl }) => dataUrl },
   { header: 'MEMORY', wide: true, align: 'right', cell: ({ metrics }) => (metrics === undefined ? '' : percent(metrics.memoryUtilisation)) },
   { header: 'ZYGOTES', wide: true, align: 'right', cell: ({ metrics }) => (metrics === undefined ? '' : `${metrics.zygotes} (${Math.round(metrics.zygoteMemoryMb)} MiB)`) },
+  { header: 'ISOLATION', wide: true, cell: ({ isolation }) => isolation.join(', ') },
   { header: 'REPAIRS', wide: true, align: 'right', cell: ({ repairs }) => String(repairs) },
   { header: 'LABELS', wide: true, cell: ({ labels }) => Object.entries(labels).sort().map(([name, value]) => `${name}=${value}`).join(', ') },
   { header: 'EPOCH', wide: true, align: 'right', cell: ({ epoch }) => String(epoch) },

@@ -38,7 +38,7 @@ export function phasesText(phases: Phases): string {
   const start = startWord(phases.startState);
   const parts = ([
     ['predicted', phases.predictedMs], ['queued', phases.queuedMs], ['delayed', phases.delayedMs], ['dispatched', phases.dispatchedMs],
-    ['fetched', phases.fetchedMs], ['initialised', phases.initialisedMs], ['of that installed', phases.installedMs], ['ran', phases.ranMs],
+    ['fetched', phases.fetchedMs], ['initialised', phases.initialisedMs], ['of that installed', phases.installedMs], ['started', phases.startedMs], ['loaded', phases.loadedMs], ['ran', phases.ranMs],
   ] as const).filter(([name, ms]) => ms >= 0.005 || name === 'ran').map(([name, ms]) => `${name} ${msCell(ms)}`);
   return `${parts.join(', ')} ms${start === '' ? '' : ` (${START_NOTES[start] ?? start})`}`;
 }
@@ -92,6 +92,8 @@ export function invocationColumns(nowMs: number, age: (unixMs: number, nowMs: nu
     { ...number('FETCHED', (phases) => phases.fetchedMs), wide: true },
     { ...number('INIT', (phases) => phases.initialisedMs), wide: true },
     { ...number('INSTALL', (phases) => phases.installedMs), wide: true },
+    { ...number('START', (phases) => phases.startedMs), wide: true },
+    { ...number('LOAD', (phases) => phases.loadedMs), wide: true },
     { ...number('RAN', (phases) => phases.ranMs), wide: true },
     { header: 'ATTEMPT', align: 'right', wide: true, cell: ({ attempt }) => String(attempt) },
     { header: 'POLICY', wide: true, cell: ({ policy }) => policy },

@@ -328,6 +328,10 @@ export interface Result {
   releasedAtUnixMs: number;
   /** Of initialised_ms, bringing code and packages to the node, milliseconds. */
   installedMs: number;
+  /** Of initialised_ms, until the runtime took up the function, milliseconds. */
+  startedMs: number;
+  /** Of initialised_ms, the import of the handler, milliseconds. */
+  loadedMs: number;
   /** When a zygote was used: the share of the imports that it did not cover, 0 (all covered) to 1. */
   zygoteDistance: number;
 }
@@ -3114,6 +3118,8 @@ function createBaseResult(): Result {
     acceptedAtUnixMs: 0,
     releasedAtUnixMs: 0,
     installedMs: 0,
+    startedMs: 0,
+    loadedMs: 0,
     zygoteDistance: 0,
   };
 }
@@ -3158,6 +3164,12 @@ export const Result: MessageFns<Result> = {
     }
     if (message.installedMs !== 0) {
       writer.uint32(105).double(message.installedMs);
+    }
+    if (message.startedMs !== 0) {
+      writer.uint32(113).double(message.startedMs);
+    }
+    if (message.loadedMs !== 0) {
+      writer.uint32(121).double(message.loadedMs);
     }
     if (message.zygoteDistance !== 0) {
       writer.uint32(129).double(message.zygoteDistance);
@@ -3282,6 +3294,22 @@ export const Result: MessageFns<Result> = {
             message.installedMs = reader.double();
             continue;
           }
+          case 14: {
+            if (tag !== 113) {
+              break;
+            }
+
+            message.startedMs = reader.double();
+            continue;
+          }
+          case 15: {
+            if (tag !== 121) {
+              break;
+            }
+
+            message.loadedMs = reader.double();
+            continue;
+          }
           case 16: {
             if (tag !== 129) {
               break;
@@ -3353,6 +3381,16 @@ export const Result: MessageFns<Result> = {
         : isSet(object.installed_ms)
         ? globalThis.Number(object.installed_ms)
         : 0,
+      startedMs: isSet(object.startedMs)
+        ? globalThis.Number(object.startedMs)
+        : isSet(object.started_ms)
+        ? globalThis.Number(object.started_ms)
+        : 0,
+      loadedMs: isSet(object.loadedMs)
+        ? globalThis.Number(object.loadedMs)
+        : isSet(object.loaded_ms)
+        ? globalThis.Number(object.loaded_ms)
+        : 0,
       zygoteDistance: isSet(object.zygoteDistance)
         ? globalThis.Number(object.zygoteDistance)
         : isSet(object.zygote_distance)
@@ -3402,6 +3440,12 @@ export const Result: MessageFns<Result> = {
     if (message.installedMs !== 0) {
       obj.installedMs = floatToJson(message.installedMs);
     }
+    if (message.startedMs !== 0) {
+      obj.startedMs = floatToJson(message.startedMs);
+    }
+    if (message.loadedMs !== 0) {
+      obj.loadedMs = floatToJson(message.loadedMs);
+    }
     if (message.zygoteDistance !== 0) {
       obj.zygoteDistance = floatToJson(message.zygoteDistance);
     }
@@ -3428,6 +3472,8 @@ export const Result: MessageFns<Result> = {
     message.acceptedAtUnixMs = object.acceptedAtUnixMs ?? 0;
     message.releasedAtUnixMs = object.releasedAtUnixMs ?? 0;
     message.installedMs = object.installedMs ?? 0;
+    message.startedMs = object.startedMs ?? 0;
+    message.loadedMs = object.loadedMs ?? 0;
     message.zygoteDistance = object.zygoteDistance ?? 0;
     return message;
   },

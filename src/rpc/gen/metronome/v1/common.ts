@@ -155,6 +155,10 @@ export interface Phases {
   fetchedBytes: number;
   /** Part of initialised_ms: bringing code and packages to the node. 0 when they were there. */
   installedMs: number;
+  /** Part of initialised_ms: from the start of its process, or the hand-over by a zygote, until the runtime took up the function. 0 when warm. */
+  startedMs: number;
+  /** Part of initialised_ms: the import of the handler. 0 when warm. */
+  loadedMs: number;
 }
 
 /** The locality of one node for one invocation, as a degree and by its parts (design: locality is a degree). */
@@ -375,6 +379,8 @@ function createBasePhases(): Phases {
     startState: 0,
     fetchedBytes: 0,
     installedMs: 0,
+    startedMs: 0,
+    loadedMs: 0,
   };
 }
 
@@ -412,6 +418,12 @@ export const Phases: MessageFns<Phases> = {
     }
     if (message.installedMs !== 0) {
       writer.uint32(89).double(message.installedMs);
+    }
+    if (message.startedMs !== 0) {
+      writer.uint32(97).double(message.startedMs);
+    }
+    if (message.loadedMs !== 0) {
+      writer.uint32(105).double(message.loadedMs);
     }
     return writer;
   },
@@ -517,6 +529,22 @@ export const Phases: MessageFns<Phases> = {
             message.installedMs = reader.double();
             continue;
           }
+          case 12: {
+            if (tag !== 97) {
+              break;
+            }
+
+            message.startedMs = reader.double();
+            continue;
+          }
+          case 13: {
+            if (tag !== 105) {
+              break;
+            }
+
+            message.loadedMs = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -586,6 +614,16 @@ export const Phases: MessageFns<Phases> = {
         : isSet(object.installed_ms)
         ? globalThis.Number(object.installed_ms)
         : 0,
+      startedMs: isSet(object.startedMs)
+        ? globalThis.Number(object.startedMs)
+        : isSet(object.started_ms)
+        ? globalThis.Number(object.started_ms)
+        : 0,
+      loadedMs: isSet(object.loadedMs)
+        ? globalThis.Number(object.loadedMs)
+        : isSet(object.loaded_ms)
+        ? globalThis.Number(object.loaded_ms)
+        : 0,
     };
   },
 
@@ -624,6 +662,12 @@ export const Phases: MessageFns<Phases> = {
     if (message.installedMs !== 0) {
       obj.installedMs = floatToJson(message.installedMs);
     }
+    if (message.startedMs !== 0) {
+      obj.startedMs = floatToJson(message.startedMs);
+    }
+    if (message.loadedMs !== 0) {
+      obj.loadedMs = floatToJson(message.loadedMs);
+    }
     return obj;
   },
 
@@ -643,6 +687,8 @@ export const Phases: MessageFns<Phases> = {
     message.startState = object.startState ?? 0;
     message.fetchedBytes = object.fetchedBytes ?? 0;
     message.installedMs = object.installedMs ?? 0;
+    message.startedMs = object.startedMs ?? 0;
+    message.loadedMs = object.loadedMs ?? 0;
     return message;
   },
 };

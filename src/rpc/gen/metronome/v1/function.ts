@@ -61,6 +61,10 @@ export interface FunctionSpec {
   dependencyCount: number;
   /** Free labels. */
   labels: { [key: string]: string };
+  /** How far its sandboxes are kept from the rest of a node: "process" or "bubblewrap"; empty: the node's default. Nodes without it are no candidates. */
+  isolation: string;
+  /** Whether it may use the network, where that is enforced ("bubblewrap"). Default false. */
+  network: boolean;
 }
 
 export interface FunctionSpec_PackagesEntry {
@@ -223,6 +227,8 @@ function createBaseFunctionSpec(): FunctionSpec {
     reuse: false,
     dependencyCount: 0,
     labels: {},
+    isolation: "",
+    network: false,
   };
 }
 
@@ -285,6 +291,12 @@ export const FunctionSpec: MessageFns<FunctionSpec> = {
     globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
       FunctionSpec_LabelsEntry.encode({ key: key as any, value }, writer.uint32(154).fork()).join();
     });
+    if (message.isolation !== "") {
+      writer.uint32(170).string(message.isolation);
+    }
+    if (message.network !== false) {
+      writer.uint32(176).bool(message.network);
+    }
     return writer;
   },
 
@@ -462,6 +474,22 @@ export const FunctionSpec: MessageFns<FunctionSpec> = {
             }
             continue;
           }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
+            message.isolation = reader.string();
+            continue;
+          }
+          case 22: {
+            if (tag !== 176) {
+              break;
+            }
+
+            message.network = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -558,6 +586,8 @@ export const FunctionSpec: MessageFns<FunctionSpec> = {
           {},
         )
         : {},
+      isolation: isSet(object.isolation) ? globalThis.String(object.isolation) : "",
+      network: isSet(object.network) ? globalThis.Boolean(object.network) : false,
     };
   },
 
@@ -638,6 +668,12 @@ export const FunctionSpec: MessageFns<FunctionSpec> = {
         });
       }
     }
+    if (message.isolation !== "") {
+      obj.isolation = message.isolation;
+    }
+    if (message.network !== false) {
+      obj.network = message.network;
+    }
     return obj;
   },
 
@@ -689,6 +725,8 @@ export const FunctionSpec: MessageFns<FunctionSpec> = {
       },
       {},
     );
+    message.isolation = object.isolation ?? "";
+    message.network = object.network ?? false;
     return message;
   },
 };

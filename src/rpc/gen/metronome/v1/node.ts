@@ -105,6 +105,8 @@ export interface RegisterNodeRequest {
   slots: number;
   /** Memory for sandboxes, MiB. */
   memoryMb: number;
+  /** Kinds of isolation it offers, its default first; empty (an older agent): "process". */
+  isolation: string[];
   /** What people should know about it, for example "link": "250mbit (kernel)"; at most 16. */
   labels: { [key: string]: string };
 }
@@ -152,6 +154,8 @@ export interface Node {
   repairs: number;
   /** Agent process, as in RegisterNodeRequest. */
   epoch: number;
+  /** Kinds of isolation it offers, its default first. */
+  isolation: string[];
   /** What people should know about it, as the agent says. */
   labels: { [key: string]: string };
 }
@@ -222,7 +226,7 @@ export interface EvictNodeResponse {
 }
 
 function createBaseRegisterNodeRequest(): RegisterNodeRequest {
-  return { name: "", address: "", dataUrl: "", epoch: 0, slots: 0, memoryMb: 0, labels: {} };
+  return { name: "", address: "", dataUrl: "", epoch: 0, slots: 0, memoryMb: 0, isolation: [], labels: {} };
 }
 
 export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
@@ -244,6 +248,9 @@ export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
     }
     if (message.memoryMb !== 0) {
       writer.uint32(48).uint64(message.memoryMb);
+    }
+    for (const v of message.isolation) {
+      writer.uint32(58).string(v!);
     }
     globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
       RegisterNodeRequest_LabelsEntry.encode({ key: key as any, value }, writer.uint32(162).fork()).join();
@@ -312,6 +319,14 @@ export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
             message.memoryMb = longToNumber(reader.uint64());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.isolation.push(reader.string());
+            continue;
+          }
           case 20: {
             if (tag !== 162) {
               break;
@@ -351,6 +366,9 @@ export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
         : isSet(object.memory_mb)
         ? globalThis.Number(object.memory_mb)
         : 0,
+      isolation: globalThis.Array.isArray(object?.isolation)
+        ? object.isolation.map((e: any) => globalThis.String(e))
+        : [],
       labels: isObject(object.labels)
         ? (globalThis.Object.entries(object.labels) as [string, any][]).reduce(
           (acc: { [key: string]: string }, [key, value]: [string, any]) => {
@@ -388,6 +406,9 @@ export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
     if (message.memoryMb !== 0) {
       obj.memoryMb = Math.round(message.memoryMb);
     }
+    if (message.isolation?.length) {
+      obj.isolation = message.isolation;
+    }
     if (message.labels) {
       const entries = globalThis.Object.entries(message.labels) as [string, string][];
       if (entries.length > 0) {
@@ -411,6 +432,7 @@ export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
     message.epoch = object.epoch ?? 0;
     message.slots = object.slots ?? 0;
     message.memoryMb = object.memoryMb ?? 0;
+    message.isolation = object.isolation?.map((e) => e) || [];
     message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
       (acc: { [key: string]: string }, [key, value]: [string, string]) => {
         if (value !== undefined) {
@@ -600,6 +622,7 @@ function createBaseNode(): Node {
     objectBytes: 0,
     repairs: 0,
     epoch: 0,
+    isolation: [],
     labels: {},
   };
 }
@@ -647,6 +670,9 @@ export const Node: MessageFns<Node> = {
     }
     if (message.epoch !== 0) {
       writer.uint32(112).uint64(message.epoch);
+    }
+    for (const v of message.isolation) {
+      writer.uint32(122).string(v!);
     }
     globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
       Node_LabelsEntry.encode({ key: key as any, value }, writer.uint32(162).fork()).join();
@@ -779,6 +805,14 @@ export const Node: MessageFns<Node> = {
             message.epoch = longToNumber(reader.uint64());
             continue;
           }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.isolation.push(reader.string());
+            continue;
+          }
           case 20: {
             if (tag !== 162) {
               break;
@@ -836,6 +870,9 @@ export const Node: MessageFns<Node> = {
         : 0,
       repairs: isSet(object.repairs) ? globalThis.Number(object.repairs) : 0,
       epoch: isSet(object.epoch) ? globalThis.Number(object.epoch) : 0,
+      isolation: globalThis.Array.isArray(object?.isolation)
+        ? object.isolation.map((e: any) => globalThis.String(e))
+        : [],
       labels: isObject(object.labels)
         ? (globalThis.Object.entries(object.labels) as [string, any][]).reduce(
           (acc: { [key: string]: string }, [key, value]: [string, any]) => {
@@ -897,6 +934,9 @@ export const Node: MessageFns<Node> = {
     if (message.epoch !== 0) {
       obj.epoch = Math.round(message.epoch);
     }
+    if (message.isolation?.length) {
+      obj.isolation = message.isolation;
+    }
     if (message.labels) {
       const entries = globalThis.Object.entries(message.labels) as [string, string][];
       if (entries.length > 0) {
@@ -930,6 +970,7 @@ export const Node: MessageFns<Node> = {
     message.objectBytes = object.objectBytes ?? 0;
     message.repairs = object.repairs ?? 0;
     message.epoch = object.epoch ?? 0;
+    message.isolation = object.isolation?.map((e) => e) || [];
     message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
       (acc: { [key: string]: string }, [key, value]: [string, string]) => {
         if (value !== undefined) {
