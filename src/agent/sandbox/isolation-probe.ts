@@ -22,13 +22,15 @@ export interface ProbeOptions {
   readonly dir: string;
   readonly cgroups: Cgroups | undefined;
   readonly maxFileBytes: number;
+  /** Where programs are looked for. @default the PATH of this process */
+  readonly searchPath?: string;
 }
 
 /** Runs a trivial program in a sandbox, as functions will be run. Takes some 50 ms. */
-export async function probeBubblewrap({ dir, cgroups, maxFileBytes }: ProbeOptions): Promise<IsolationProbe> {
-  const bwrap = findExecutable('bwrap');
+export async function probeBubblewrap({ dir, cgroups, maxFileBytes, searchPath }: ProbeOptions): Promise<IsolationProbe> {
+  const bwrap = findExecutable('bwrap', searchPath);
   if (bwrap === undefined) return { missing: `bubblewrap is not installed. ${INSTALL}` };
-  const setpriv = findExecutable('setpriv');
+  const setpriv = findExecutable('setpriv', searchPath);
   if (process.getuid?.() === 0 && setpriv?.startsWith('/usr/') !== true) return { missing: 'bubblewrap as root needs setpriv under /usr. Install it with: apt-get install -y util-linux.' };
   const filter = seccompFilter(process.arch);
   if (filter === undefined) return { missing: `the filter of system calls is not known for the architecture ${process.arch}.` };

@@ -67,8 +67,8 @@ export function limitsScript(maxFileBytes: number): string {
 }
 
 /** The path of a program on the PATH, or undefined. */
-export function findExecutable(name: string): string | undefined {
-  for (const folder of (process.env['PATH'] ?? '/usr/bin:/bin').split(':')) {
+export function findExecutable(name: string, searchPath = process.env['PATH'] ?? '/usr/bin:/bin'): string | undefined {
+  for (const folder of searchPath.split(':')) {
     const path = join(folder, name);
     try {
       accessSync(path, constants.X_OK);

@@ -70,7 +70,7 @@ async function runChecks(app: CliApp, command: Command): Promise<Check[]> {
     Promise.resolve<Check>({ name: 'configuration', ok: configProblem === '', required: true, detail: configProblem === '' ? 'valid' : configProblem, fix: configProblem === '' ? '' : 'correct the file, variable or flag that is named' }),
     programCheck(app, 'python3', ['--version'], 'functions in Python', 'python3'),
     programCheck(app, 'setpriv', ['--version'], 'sandboxes without privileges when started by root', 'util-linux'),
-    isolationCheck(),
+    isolationCheck(app),
     programCheck(app, 'ip', ['-V'], 'emulated links between nodes (metronome up --link)', 'iproute2'),
     Promise.resolve(emulationChecks()),
     programCheck(app, 'ffmpeg', ['-version'], 'the video application', 'ffmpeg'),
@@ -123,11 +123,11 @@ async function programCheck(app: CliApp, program: string, args: readonly string[
 }
 
 /** Runs a trivial sandbox, as an agent on this machine would. */
-async function isolationCheck(): Promise<Check> {
+async function isolationCheck(app: CliApp): Promise<Check> {
   const dir = await mkdtemp(join(tmpdir(), 'metronome-doctor-'));
   const cgroups = openCgroups(`metronome-doctor-${process.pid}`);
   try {
-    const probe = await probeBubblewrap({ dir, cgroups, maxFileBytes: 1024 ** 2 });
+    const probe = await probeBubblewrap({ dir, cgroups, maxFileBytes: 1024 ** 2, searchPath: app.io.env['PATH'] ?? '' });
     const common = { name: 'bwrap', required: false } as const;
     if ('missing' in probe) return { ...common, ok: false, detail: `no isolated sandboxes: ${probe.missing}`, fix: 'sudo apt-get install -y bubblewrap' };
     return { ...common, ok: true, detail: `bubblewrap works; limits: ${cgroups === undefined ? 'memory only, by looking at it (no control groups that this user may write)' : `${cgroups.controllers.join(', ')} by control groups, version ${cgroups.version}`}`, fix: '' };
