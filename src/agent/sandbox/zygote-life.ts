@@ -79,7 +79,9 @@ export class ZygoteLife {
     if (traits.isPerFunction && own.functionName === undefined) return false;
     if (own.functionName !== undefined && own.functionName !== spec.functionName) return false;
     if (Object.keys(spec.env).some(isReadAtStart)) return false;
-    if (own.network !== spec.network && own.isolation === 'bubblewrap') return false;
+    const { isolation } = this.#host.containment;
+    if (spec.isolation !== '' && spec.isolation !== isolation) return false;
+    if (own.network !== spec.network && isolation === 'bubblewrap') return false;
     if (own.layer?.digest === spec.layer?.digest) return true;
     if (traits.needsSameLayer) return false;
     // A direct package brings all that it resolves to; side effects of anything else would be foreign to the function.
