@@ -97,6 +97,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     ...common,
     name,
     launcher: emulation?.node(index).launcher ?? [],
+    env: { ...options.env, ...emulation?.node(index).env },
     logFile: logFile(name),
     args: () => [
       'agent', ...options.commonArgs, '--exit-with-parent', '--scheduler', grpcAddress, '--name', name, '--slots', String(options.slots), '--memory', String(options.memoryBytes),

@@ -72,8 +72,8 @@ export function allClaims(): Claim[] {
   });
 }
 
-/** The claim of an id; undefined if there is none. */
-export function readClaim(id: string): Claim | undefined {
+/** The claim of an id; undefined if there is none any more. */
+function readClaim(id: string): Claim | undefined {
   let text: string;
   try {
     text = readFileSync(fileOf(id), 'utf8');

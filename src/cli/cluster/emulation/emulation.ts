@@ -14,6 +14,7 @@ import { allClaims, exclusively, self, take, type Claim } from './claims.ts';
 import { MAX_NODES, allIds, bridgeAddress, groupName, nodeAddress } from './names.ts';
 import { enter, isFree, makeNetwork, networksInUse } from './namespaces.ts';
 import { groupPlan, makeGroup, makeNodeGroup, type GroupPlan } from './node-groups.ts';
+import { openPackageDoor, type PackageDoor } from './package-door.ts';
 import { planEmulation, type EmulationPlan, type EmulationRequest } from './plan.ts';
 import { reap, reapAbandoned, type Reaped } from './reaper.ts';
 
@@ -36,6 +37,8 @@ export interface EmulatedNode {
   readonly launcher: readonly string[];
   /** Further arguments of the agent. */
   readonly args: readonly string[];
+  /** Further environment of the agent. */
+  readonly env: Readonly<Record<string, string>>;
 }
 
 /** Weight of all nodes together, in ordinary groups: whoever works beside them shall not take what their quotas promise. */
@@ -59,22 +62,31 @@ export interface EmulationOptions extends EmulationRequest {
 export async function openEmulation(options: EmulationOptions): Promise<Emulation> {
   const { nodes } = options;
   const plan = planEmulation(options, probeCapabilities(), nodes, availableParallelism());
-  const node = (index: number, launcher: readonly string[], args: readonly string[]): EmulatedNode => ({
-    launcher,
+  const described = (launcher: readonly string[], args: readonly string[], env: Readonly<Record<string, string>>): EmulatedNode => ({
+    launcher, env,
     args: [...args, ...plan.agentArgs, '--labels', [...Object.entries(plan.labels)].map(([name, value]) => `${name}=${value}`).join(',')],
   });
-  if (plan.network !== 'namespaces' && !plan.quota) return { plan, id: undefined, schedulerHost: undefined, node: (index) => node(index, [], []), close: () => [] };
+  if (plan.network !== 'namespaces' && !plan.quota) return { plan, id: undefined, schedulerHost: undefined, node: () => described([], [], {}), close: () => [] };
   if (nodes > MAX_NODES) throw new MetronomeError('CONFIG_INVALID', `An emulated cluster has at most ${MAX_NODES} nodes, not ${nodes}.`);
 
   for (const reaped of reapAbandoned()) options.onReaped?.(reaped);
   const groups = plan.quota ? groupPlan() : undefined;
-  const claim = claimId(plan, groups, options);
+  // Before there is anything to be watched.
+  const watcher = startWatcher();
+  let claim: Claim;
+  try {
+    claim = claimId(plan, groups, options);
+  } catch (error) {
+    watcher.kill();
+    throw error;
+  }
   const { id } = claim;
-  const watcher = startWatcher(id);
+  let door: PackageDoor | undefined;
   let left: readonly string[] | undefined;
   const close = (): readonly string[] => {
     // Once: afterwards the id may be another cluster's.
     if (left !== undefined) return left;
+    door?.close();
     left = reap(claim, 0).left;
     // Last: should we be killed meanwhile, it goes on.
     watcher.kill();
@@ -87,16 +99,19 @@ export async function openEmulation(options: EmulationOptions): Promise<Emulatio
       for (let n = 1; n <= nodes; n++) joins.push(makeNodeGroup(groups, groupName(id), `node-${n}`, options.cpus));
     }
     const hasNetwork = plan.network === 'namespaces';
-    if (hasNetwork) await makeNetwork(id, nodes, { bitsPerS: options.linkBitsPerS, netemMs: plan.netemMs });
+    if (hasNetwork) {
+      await makeNetwork(id, nodes, { bitsPerS: options.linkBitsPerS, netemMs: plan.netemMs });
+      door = await openPackageDoor(bridgeAddress(id));
+    }
     return {
       plan, id, close,
       schedulerHost: hasNetwork ? bridgeAddress(id) : undefined,
       node(index) {
         const folders = joins[index] ?? [];
-        return node(
-          index,
+        return described(
           [...(folders.length === 0 ? [] : ['/bin/sh', '-c', JOIN, 'sh', ...folders, '--']), ...(hasNetwork ? enter(id, index + 1) : [])],
           hasNetwork ? ['--host', nodeAddress(id, index + 1)] : [],
+          door?.env ?? {},
         );
       },
     };
@@ -122,8 +137,8 @@ function claimId(plan: EmulationPlan, groups: GroupPlan | undefined, options: Em
 }
 
 /** A shell that outlives this process by as long as the clean-up takes: small, in a session of its own, and harmless while we live. */
-function startWatcher(id: string): { kill(): void } {
-  const child = spawn('/bin/sh', ['-c', WATCH, 'sh', process.execPath, '--disable-warning=ExperimentalWarning', REAP_FILE, id], { cwd: '/', env: { PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin' }, detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
+function startWatcher(): { kill(): void } {
+  const child = spawn('/bin/sh', ['-c', WATCH, 'sh', process.execPath, '--disable-warning=ExperimentalWarning', REAP_FILE, String(process.pid)], { cwd: '/', env: { PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin' }, detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
   child.on('error', () => {}); // without a shell there is no watcher; the next cluster cleans up
   child.unref();
   // A pipe to a child process is a socket.

@@ -46,7 +46,7 @@ export function networksInUse(): { readonly routes: string[]; readonly links: st
 export async function makeNetwork(id: string, nodes: number, shape: LinkShape): Promise<void> {
   const bridge = bridgeName(id);
   const numbers = Array.from({ length: nodes }, (_, i) => i + 1);
-  await run('ip', ['-batch', '-'], [
+  await run(id, 'ip', ['-batch', '-'], [
     `link add ${bridge} type bridge`,
     `addr add ${bridgeAddress(id)}/24 dev ${bridge}`,
     `link set ${bridge} up`,
@@ -58,12 +58,12 @@ export async function makeNetwork(id: string, nodes: number, shape: LinkShape): 
     '',
   ].join('\n'));
   const ingress = shapeOf({ ...shape, netemMs: 0 });
-  if (ingress.length > 0) await run('tc', ['-batch', '-'], numbers.map((n) => ingress.map((rule) => `qdisc add dev ${cableName(id, n)} ${rule}\n`).join('')).join(''));
+  if (ingress.length > 0) await run(id, 'tc', ['-batch', '-'], numbers.map((n) => ingress.map((rule) => `qdisc add dev ${cableName(id, n)} ${rule}\n`).join('')).join(''));
   const egress = shapeOf(shape);
   for (const n of numbers) {
     const namespace = namespaceName(id, n);
-    await run('ip', ['-n', namespace, '-batch', '-'], `link set lo up\naddr add ${nodeAddress(id, n)}/24 dev eth0\nlink set eth0 up\n`);
-    if (egress.length > 0) await run('tc', ['-n', namespace, '-batch', '-'], egress.map((rule) => `qdisc add dev eth0 ${rule}\n`).join(''));
+    await run(id, 'ip', ['-n', namespace, '-batch', '-'], `link set lo up\naddr add ${nodeAddress(id, n)}/24 dev eth0\nlink set eth0 up\n`);
+    if (egress.length > 0) await run(id, 'tc', ['-n', namespace, '-batch', '-'], egress.map((rule) => `qdisc add dev eth0 ${rule}\n`).join(''));
   }
 }
 

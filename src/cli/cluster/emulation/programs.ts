@@ -20,12 +20,13 @@ export function runNow(program: string, args: readonly string[], input = ''): Ou
   return { ok: status === 0, out: stdout, problem: status === 0 ? '' : oneLine(stderr) || `${program} ended with ${status}` };
 }
 
-/** Runs it; UNAVAILABLE with its own words when it fails. */
-export async function run(program: string, args: readonly string[], input = ''): Promise<string> {
-  const child = spawn(program, [...args], { stdio: ['pipe', 'pipe', 'pipe'], timeout: TIMEOUT_MS });
-  let out = '';
+/** What helpers carry in their environment: when their owner is killed, they are found by it and do not go on behind its back. */
+export const HELPER_MARKER = 'METRONOME_EMULATION';
+
+/** Runs a helper for the cluster `id`; UNAVAILABLE with its own words when it fails. */
+export async function run(id: string, program: string, args: readonly string[], input: string): Promise<void> {
+  const child = spawn(program, [...args], { stdio: ['pipe', 'ignore', 'pipe'], timeout: TIMEOUT_MS, env: { PATH: process.env['PATH'] ?? '', [HELPER_MARKER]: `${id}.` } });
   let err = '';
-  child.stdout.on('data', (chunk: Buffer) => void (out += chunk.toString('utf8')));
   child.stderr.on('data', (chunk: Buffer) => void (err += chunk.toString('utf8')));
   child.stdin.on('error', () => {}); // it ended before it read all; its status says so
   child.stdin.end(input);
@@ -33,8 +34,8 @@ export async function run(program: string, args: readonly string[], input = ''):
     child.once('error', done);
     child.once('close', done);
   });
-  if (status === 0) return out;
-  throw new MetronomeError('UNAVAILABLE', `"${[program, ...args].join(' ')}" failed: ${status instanceof Error ? status.message : oneLine(err) || `it ended with ${status}`}${input === '' ? '' : `\n  input:\n  ${input.trim().replaceAll('\n', '\n  ')}`}`);
+  if (status === 0) return;
+  throw new MetronomeError('UNAVAILABLE', `"${[program, ...args].join(' ')}" failed: ${status instanceof Error ? status.message : oneLine(err) || `it ended with ${status}`}\n  input:\n  ${input.trim().replaceAll('\n', '\n  ')}`);
 }
 
 function oneLine(text: string): string {

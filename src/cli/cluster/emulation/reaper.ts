@@ -4,9 +4,10 @@
  */
 import { readdirSync, readlinkSync } from 'node:fs';
 import { killNow, processesWithEnvironment } from '../../../agent/sandbox/proc.ts';
-import { allClaims, exclusively, giveBack, isAlive, readClaim, type Claim } from './claims.ts';
+import { allClaims, exclusively, giveBack, isAlive, type Claim } from './claims.ts';
 import { namespaceKey, removeNetwork } from './namespaces.ts';
 import { membersOf, removeGroup } from './node-groups.ts';
+import { HELPER_MARKER } from './programs.ts';
 
 /** Agents whose parent is gone end by themselves within so long, with their sandboxes. */
 const GRACE_MS = 4_000;
@@ -34,14 +35,6 @@ export function reapAbandoned(): Reaped[] {
   return exclusively(() => abandoned().map((claim) => reap(claim)));
 }
 
-/** Removes one cluster of a dead owner, if it is still there. Blocking. */
-export function reapIfAbandoned(id: string): Reaped | undefined {
-  return exclusively(() => {
-    const claim = readClaim(id);
-    return claim === undefined || isAlive(claim.owner) ? undefined : reap(claim);
-  });
-}
-
 /** Removes a cluster whose processes should have ended: what still runs gets `graceMs`, then it is killed. Blocking. */
 export function reap(claim: Claim, graceMs = GRACE_MS): Reaped {
   const { id, nodes, groups } = claim;
@@ -59,10 +52,10 @@ export function reap(claim: Claim, graceMs = GRACE_MS): Reaped {
   return { id, pid: claim.owner.pid, left };
 }
 
-/** Processes in its groups or namespaces, and sandboxes wherever they are. */
+/** Processes in its groups or namespaces, and sandboxes and helpers wherever they are. */
 function membersOfCluster({ id, nodes, hasNetwork, groups, dataDir }: Claim): number[] {
   const found = new Set(groups.flatMap(membersOf));
-  for (const pid of processesWithEnvironment(`METRONOME_SANDBOX=${dataDir}/`)) found.add(pid);
+  for (const marker of [`METRONOME_SANDBOX=${dataDir}/`, `${HELPER_MARKER}=${id}.`]) for (const pid of processesWithEnvironment(marker)) found.add(pid);
   if (hasNetwork) {
     const keys = new Set(Array.from({ length: nodes }, (_, i) => namespaceKey(id, i + 1)));
     keys.delete(undefined);
