@@ -3,6 +3,7 @@ import { agentOverheadBench } from './agent-overhead.ts';
 import { applicationsBench } from './applications.ts';
 import { dataplaneBench } from './dataplane.ts';
 import { decisionBench } from './decision.ts';
+import { emulationBench } from './emulation.ts';
 import { gatewayBench } from './gateway.ts';
 import { toReport, type Bench } from './harness.ts';
 import { simSpeedBench } from './sim-speed.ts';
@@ -10,7 +11,7 @@ import { metricsLagBench } from './metrics-lag.ts';
 import { modelAccuracyBench } from './model-accuracy.ts';
 import { modelRecoveryBench } from './model-recovery.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = { 'agent-overhead': agentOverheadBench, applications: applicationsBench, dataplane: dataplaneBench, decision: decisionBench, gateway: gatewayBench, 'metrics-lag': metricsLagBench, 'model-accuracy': modelAccuracyBench, 'model-recovery': modelRecoveryBench, 'sim-speed': simSpeedBench };
+const BENCHES: Readonly<Record<string, Bench>> = { 'agent-overhead': agentOverheadBench, applications: applicationsBench, dataplane: dataplaneBench, decision: decisionBench, emulation: emulationBench, gateway: gatewayBench, 'metrics-lag': metricsLagBench, 'model-accuracy': modelAccuracyBench, 'model-recovery': modelRecoveryBench, 'sim-speed': simSpeedBench };
 
 const args = process.argv.slice(2);
 const flag = (name: string): boolean => args.includes(name);

@@ -1,6 +1,6 @@
 /**
  * An emulated cluster: what `metronome up --link … --cpus …` and benches put around their agents. The design is in
- * docs/decisions/012-emulated-cluster.md. Everything is gone after `close`, and after any death of this process.
+ * docs/decisions/010-emulated-cluster.md. Everything is gone after `close`, and after any death of this process.
  */
 import { spawn } from 'node:child_process';
 import { availableParallelism } from 'node:os';
