@@ -1,6 +1,7 @@
 /** `npm run -s bench -- <name> [--json] [--seed n] [--quick] [--out folder] [--recording file]`: runs one bench and prints its report. */
 import { agentOverheadBench } from './agent-overhead.ts';
 import { applicationsBench } from './applications.ts';
+import { coldStartBench } from './cold-start.ts';
 import { dataplaneBench } from './dataplane.ts';
 import { decisionBench } from './decision.ts';
 import { emulationBench } from './emulation.ts';
@@ -11,7 +12,7 @@ import { metricsLagBench } from './metrics-lag.ts';
 import { modelAccuracyBench } from './model-accuracy.ts';
 import { modelRecoveryBench } from './model-recovery.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = { 'agent-overhead': agentOverheadBench, applications: applicationsBench, dataplane: dataplaneBench, decision: decisionBench, emulation: emulationBench, gateway: gatewayBench, 'metrics-lag': metricsLagBench, 'model-accuracy': modelAccuracyBench, 'model-recovery': modelRecoveryBench, 'sim-speed': simSpeedBench };
+const BENCHES: Readonly<Record<string, Bench>> = { 'agent-overhead': agentOverheadBench, applications: applicationsBench, 'cold-start': coldStartBench, dataplane: dataplaneBench, decision: decisionBench, emulation: emulationBench, gateway: gatewayBench, 'metrics-lag': metricsLagBench, 'model-accuracy': modelAccuracyBench, 'model-recovery': modelRecoveryBench, 'sim-speed': simSpeedBench };
 
 const args = process.argv.slice(2);
 const flag = (name: string): boolean => args.includes(name);
