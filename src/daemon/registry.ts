@@ -129,7 +129,7 @@ export class Registry {
     this.#options.scheduler.putFunction({
       name: spec.name, version: definition.version, packageSet: definition.lock?.digest ?? definition.bundleDigest, slaMs: spec.slaMs, timeoutMs: spec.timeoutMs, concurrency: spec.concurrency,
       idempotent: spec.idempotent, retries: spec.retries, policy: spec.policy, localityKey: spec.localityKey, reuse: spec.reuse, isolation: spec.isolation,
-      memoryMb: spec.memoryMb, critical: spec.critical, zygote: { runtime: spec.runtime, isolation: spec.isolation, imports: importNeedOf(definition.lock?.packages ?? []) },
+      memoryMb: spec.memoryMb, critical: spec.critical, zygote: { runtime: spec.runtime, isolation: spec.isolation, network: spec.network, imports: importNeedOf(definition.lock?.packages ?? []) },
       packages: packagesOf(definition), profile: profileOf(definition),
     });
   }

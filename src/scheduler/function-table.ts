@@ -8,6 +8,8 @@ export interface ZygoteNeed {
   readonly runtime: string;
   /** '': the node's default. */
   readonly isolation: string;
+  /** Whether it may use the network. */
+  readonly network: boolean;
   readonly imports: ImportNeed;
 }
 

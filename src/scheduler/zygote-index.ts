@@ -14,6 +14,8 @@ export interface ZygoteFacts {
   readonly runtime: string;
   readonly isolation: string;
   readonly defaultIsolation: boolean;
+  /** Whether its functions may use the network; counts only where that is enforced. */
+  readonly network: boolean;
   /** Serves functions of exactly its package set. */
   readonly sameSet: boolean;
   /** The only function that it serves; '': any. */
@@ -41,8 +43,8 @@ export class ZygoteIndex {
   readonly #byPackage = new Map<string, Set<FunctionEntry>>();
   /** What an import of a package took, ms, as it was reported last; only of packages that functions have. */
   readonly #importMs = new Map<string, number>();
-  /** By runtime and isolation: 1 where a node keeps bare runtimes. */
-  readonly #bare = new Map<string, Uint8Array>();
+  /** By what functions ask for: 1 where a node keeps bare runtimes for them. */
+  readonly #bare = new Map<string, { readonly need: Wish; readonly nodes: Uint8Array }>();
 
   constructor(functions: FunctionTable, maxNodes: number) {
     this.#functions = functions;
@@ -55,7 +57,7 @@ export class ZygoteIndex {
     entry.zygoteDistance.fill(NO_ZYGOTE);
     const need = entry.settings.zygote;
     if (need === undefined) return;
-    entry.bare = this.#bareOf(need.runtime, need.isolation);
+    entry.bare = this.#bareOf(need);
     entry.bareDistance = need.imports.direct.length === 0 ? 0 : BARE_DISTANCE;
     for (const key of keysOf(entry, need)) {
       const set = this.#byPackage.get(key);
@@ -98,9 +100,7 @@ export class ZygoteIndex {
       });
     }
     if (isBare(facts)) {
-      const value = facts.idle > 0 ? 1 : 0;
-      this.#bareOf(facts.runtime, facts.isolation)[node] = value;
-      if (facts.defaultIsolation) this.#bareOf(facts.runtime, '')[node] = value;
+      for (const { need, nodes } of this.#bare.values()) if (meets(facts, need)) nodes[node] = this.#hasBare(node, need);
       return;
     }
     const concerned = new Set<FunctionEntry>();
@@ -117,7 +117,7 @@ export class ZygoteIndex {
   /** Nothing of the node is known any more. */
   forgetNode(node: number): void {
     this.#byNode[node]?.clear();
-    for (const nodes of this.#bare.values()) nodes[node] = 0;
+    for (const { nodes } of this.#bare.values()) nodes[node] = 0;
     for (const entry of this.#functions.entries) entry.zygoteDistance[node] = NO_ZYGOTE;
   }
 
@@ -134,19 +134,25 @@ export class ZygoteIndex {
 
   readonly #importMsOf = (id: string): number | undefined => this.#importMs.get(id);
 
-  #bareOf(runtime: string, isolation: string): Uint8Array {
-    const key = `${runtime}/${isolation}`;
+  #bareOf({ runtime, isolation, network }: Wish): Uint8Array {
+    const key = `${runtime}/${isolation}/${network}`;
     const known = this.#bare.get(key);
-    if (known !== undefined) return known;
-    const nodes = new Uint8Array(this.#maxNodes);
-    this.#bare.set(key, nodes);
+    if (known !== undefined) return known.nodes;
+    const bare = { need: { runtime, isolation, network }, nodes: new Uint8Array(this.#maxNodes) };
+    this.#bare.set(key, bare);
     // A node may have reported some before the first function asked.
-    this.#byNode.forEach((kinds, node) => {
-      for (const { facts } of kinds.values()) if (isBare(facts) && facts.runtime === runtime && (facts.isolation === isolation || (isolation === '' && facts.defaultIsolation))) nodes[node] = 1;
-    });
-    return nodes;
+    for (let node = 0; node < this.#byNode.length; node++) bare.nodes[node] = this.#hasBare(node, bare.need);
+    return bare.nodes;
+  }
+
+  #hasBare(node: number, need: Wish): 0 | 1 {
+    for (const { facts } of this.#byNode[node]?.values() ?? []) if (isBare(facts) && meets(facts, need)) return 1;
+    return 0;
   }
 }
+
+/** What a function asks of a sandbox, whatever its packages. */
+type Wish = Pick<ZygoteNeed, 'runtime' | 'isolation' | 'network'>;
 
 /** Of no package set and for any function. */
 function isBare({ packageSet, function: only }: ZygoteFacts): boolean {
@@ -154,17 +160,21 @@ function isBare({ packageSet, function: only }: ZygoteFacts): boolean {
 }
 
 function mayServe(facts: ZygoteFacts, entry: FunctionEntry, need: ZygoteNeed): boolean {
-  if (facts.runtime !== need.runtime || (need.isolation === '' ? !facts.defaultIsolation : facts.isolation !== need.isolation)) return false;
+  if (!meets(facts, need)) return false;
   if (facts.function !== '' && facts.function !== entry.settings.name) return false;
   return !facts.sameSet || facts.packageSet === '' || facts.packageSet === entry.settings.packageSet;
+}
+
+function meets(facts: ZygoteFacts, { runtime, isolation, network }: Wish): boolean {
+  return facts.runtime === runtime && (isolation === '' ? facts.defaultIsolation : facts.isolation === isolation) && (facts.isolation !== 'bubblewrap' || facts.network === network);
 }
 
 function keysOf(entry: FunctionEntry, need: ZygoteNeed): readonly string[] {
   return [...need.imports.direct, `function:${entry.settings.name}`];
 }
 
-function kindOf({ runtime, isolation, packageSet, function: only }: ZygoteFacts): string {
-  return `${runtime}/${isolation}/${packageSet}/${only}`;
+function kindOf({ runtime, isolation, network, packageSet, function: only }: ZygoteFacts): string {
+  return `${runtime}/${isolation}/${network}/${packageSet}/${only}`;
 }
 
 function isSame(a: ZygoteFacts, b: ZygoteFacts): boolean {

@@ -54,7 +54,7 @@ const MAX_BURST = 1e9;
 
 /** A zygote of a package set as a node tells of it. */
 function zygoteOf(packageSet: string, isHere: boolean): ZygoteFacts {
-  return { packageSet, runtime: 'node', isolation: '', defaultIsolation: true, sameSet: false, function: '', idle: isHere ? 1 : 0, packages: [importId(packageSet, '1')], importMs: [1] };
+  return { packageSet, runtime: 'node', isolation: '', defaultIsolation: true, network: true, sameSet: false, function: '', idle: isHere ? 1 : 0, packages: [importId(packageSet, '1')], importMs: [1] };
 }
 
 interface Link {
@@ -174,7 +174,7 @@ export class Simulation {
     const { packageSet } = whole;
     // One package stands for the whole set: virtual zygotes cover all of a function's imports or none.
     const id = importId(packageSet, '1');
-    const deployed: FunctionSettings = { ...whole, zygote: { runtime: 'node', isolation: '', imports: { direct: [id], byName: new Map([[packageSet, id]]) } } };
+    const deployed: FunctionSettings = { ...whole, zygote: { runtime: 'node', isolation: '', network: true, imports: { direct: [id], byName: new Map([[packageSet, id]]) } } };
     this.#functions.set(whole.name, { settings: deployed, profile: { ...PLAIN_PROFILE, ...profile } });
     this.scheduler.putFunction(deployed);
   }

@@ -293,7 +293,7 @@ describe('the zygotes of a node', () => {
     await rest();
     const told = [...states.values()].find(({ packageSet }) => packageSet !== '');
     expect(told).toEqual({
-      packageSet: 'set-numpy@1-six@2', runtime: 'python3', idle: 1, packages: ['numpy@1', 'six@2'], importMs: [50, 30], residentBytes: 50 * 1024 ** 2, isolation: 'process', defaultIsolation: true, sameSet: false, function: '',
+      packageSet: 'set-numpy@1-six@2', runtime: 'python3', idle: 1, packages: ['numpy@1', 'six@2'], importMs: [50, 30], residentBytes: 50 * 1024 ** 2, isolation: 'process', defaultIsolation: true, sameSet: false, function: '', network: true,
     });
     keeper.evict('', 0);
     expect([...states.values()].find(({ packageSet }) => packageSet !== '')?.idle).toBe(0);

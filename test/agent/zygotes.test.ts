@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { WatchStateResponse, ZygoteState } from '../../src/rpc/gen/metronome/v1/agent.ts';
 import { StartState } from '../../src/rpc/gen/metronome/v1/common.ts';
+import { bubblewrapMissing } from './drivers.ts';
 import { defineFunction, json, testAgent, type TestClient } from './harness.ts';
 
 /** The kind as it was told last; resolves when `ready` says so. */
@@ -40,6 +41,19 @@ describe.each([['node', 'hello.mjs#noop', 'hello.mjs'], ['python3', 'hello.py#no
     expect(evicted).toBe(1);
     expect((await zygotes(node.client, runtime, (state) => state?.idle === 0))?.idle).toBe(0);
     expect((await node.client.run(definition)).result.startState).not.toBe(StartState.ZYGOTE);
+  });
+});
+
+describe.skipIf(bubblewrapMissing !== undefined).each([['node', 'hello.mjs#noop'], ['python3', 'hello.py#nothing']])('isolated zygotes of %s', (runtime, handler) => {
+  it('serve functions of their isolation and network', async () => {
+    await using node = await testAgent({ isolation: 'bubblewrap' });
+    node.client.watch();
+    const definition = await defineFunction(handler, { reuse: false, network: true });
+    await node.client.run(definition);
+    const kept = await zygotes(node.client, runtime, (state) => state?.idle === 1);
+    expect(kept).toMatchObject({ isolation: 'bubblewrap', defaultIsolation: true, network: true });
+    expect((await node.client.run(definition)).result).toMatchObject({ startState: StartState.ZYGOTE, zygoteDistance: 0 });
+    expect((await node.client.run(await defineFunction(handler, { name: 'offline', reuse: false, network: false }))).result.startState).toBe(StartState.PACKAGES);
   });
 });
 

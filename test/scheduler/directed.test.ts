@@ -98,9 +98,9 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
     it('looks again at once when the zygote for which it waits goes', () => {
       const cluster = make({ slots: [1, 4], localityThreshold: 0.9 });
       const imports = importNeedOf([{ name: 'a', version: '1', direct: true }]);
-      cluster.deploy('f', { zygote: { runtime: 'node', isolation: '', imports } });
+      cluster.deploy('f', { zygote: { runtime: 'node', isolation: '', network: true, imports } });
       cluster.deploy('other');
-      const zygote = { packageSet: 'p-f', runtime: 'node', isolation: 'process', defaultIsolation: true, sameSet: false, function: '', idle: 1, packages: ['a@1'], importMs: [80] };
+      const zygote = { packageSet: 'p-f', runtime: 'node', isolation: 'process', defaultIsolation: true, network: true, sameSet: false, function: '', idle: 1, packages: ['a@1'], importMs: [80] };
       cluster.scheduler.setPackages('p-f', 0, true);
       cluster.scheduler.setZygote(0, zygote);
       cluster.warm('other', cluster.nodes[0]!);

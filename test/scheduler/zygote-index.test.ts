@@ -6,13 +6,13 @@ import { ZygoteIndex, type ZygoteFacts } from '../../src/scheduler/zygote-index.
 
 const NODES = 4;
 
-const settings = (name: string, packages: readonly string[], more: { readonly runtime?: string; readonly isolation?: string; readonly packageSet?: string } = {}): FunctionSettings => ({
+const settings = (name: string, packages: readonly string[], more: { readonly runtime?: string; readonly isolation?: string; readonly network?: boolean; readonly packageSet?: string } = {}): FunctionSettings => ({
   name, version: '1', packageSet: more.packageSet ?? `set-${name}`, slaMs: 1, timeoutMs: 1, concurrency: 0, idempotent: true, retries: 0, policy: '', localityKey: '', reuse: true, memoryMb: 64, critical: false,
-  zygote: { runtime: more.runtime ?? 'node', isolation: more.isolation ?? '', imports: importNeedOf(packages.map((id) => ({ name: id.split('@')[0]!, version: id.split('@')[1]!, direct: true }))) },
+  zygote: { runtime: more.runtime ?? 'node', isolation: more.isolation ?? '', network: more.network ?? true, imports: importNeedOf(packages.map((id) => ({ name: id.split('@')[0]!, version: id.split('@')[1]!, direct: true }))) },
 });
 
 const zygote = (packageSet: string, packages: readonly string[], more: Partial<ZygoteFacts> = {}): ZygoteFacts => ({
-  packageSet, packages, importMs: packages.map(() => 100), runtime: 'node', isolation: 'process', defaultIsolation: true, sameSet: false, function: '', idle: 1, ...more,
+  packageSet, packages, importMs: packages.map(() => 100), runtime: 'node', isolation: 'process', defaultIsolation: true, network: true, sameSet: false, function: '', idle: 1, ...more,
 });
 
 function scene() {
@@ -79,6 +79,20 @@ describe('zygotes as the scheduler sees them', () => {
     expect(seen()).toEqual(['yes no yes no', 'no no no no', 'no yes no no']);
     set(3, zygote('set-x', ['a@1'], { function: 'node' }));
     expect(seen()[0]).toBe('yes no yes yes');
+  });
+
+  it('serve functions with or without the network, where that is enforced', () => {
+    const { deploy, set } = scene();
+    const [online, offline] = [true, false].map((network) => deploy(network ? 'online' : 'offline', [], { isolation: 'bubblewrap', network }));
+    const open = deploy('open', [], { network: false });
+    const jail = { isolation: 'bubblewrap', defaultIsolation: false };
+    set(0, zygote('', [], { ...jail, network: true }));
+    set(1, zygote('', [], { ...jail, network: false }));
+    set(2, zygote('', []));
+    expect([online, offline, open].map((entry) => [...entry!.bare].join(''))).toEqual(['1000', '0100', '0010']);
+    set(0, zygote('', [], { ...jail, network: false }));
+    set(0, zygote('', [], { ...jail, network: true, idle: 0 }));
+    expect([online, offline].map((entry) => entry!.bare[0])).toEqual([0, 1]);
   });
 
   it('are near at once to a function that is deployed later, and its next version is measured anew', () => {

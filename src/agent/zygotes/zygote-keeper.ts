@@ -205,7 +205,7 @@ export class ZygoteKeeper {
     const imports = [...kind.imports];
     return {
       packageSet: kind.packageSet, idle: ready.length, packages: imports.map(([id]) => id), runtime: kind.runtime, importMs: imports.map(([, ms]) => ms ?? 0), residentBytes: ready.reduce((sum, { zygote }) => sum + zygote.rssBytes, 0),
-      isolation: kind.isolation, defaultIsolation: kind.isolation === this.#options.driver.isolations[0], sameSet: kind.traits.needsSameLayer, function: kind.functionName ?? '',
+      isolation: kind.isolation, defaultIsolation: kind.isolation === this.#options.driver.isolations[0], sameSet: kind.traits.needsSameLayer, function: kind.functionName ?? '', network: kind.network,
     };
   }
 

@@ -19,6 +19,7 @@ export class ZygoteKind {
   readonly key: string;
   readonly runtime: 'node' | 'python3';
   readonly isolation: Isolation;
+  /** Whether its functions may use the network; always true where that is not enforced. */
   readonly network: boolean;
   readonly traits: ZygoteTraits;
   /** The only function that it serves; undefined: any. */
@@ -53,7 +54,7 @@ export class ZygoteKind {
     this.key = kindKey(spec, isolation, traits);
     this.runtime = spec.runtime;
     this.isolation = isolation;
-    this.network = spec.network;
+    this.network = networkOf(spec, isolation);
     this.traits = traits;
     this.functionName = traits.isPerFunction ? spec.functionName : undefined;
     this.packageSet = spec.layer?.digest ?? '';
@@ -105,6 +106,11 @@ export class ZygoteKind {
 }
 
 /** Under which kind a start counts. */
-export function kindKey({ runtime, network, functionName, layer }: SandboxSpec, isolation: Isolation, traits: ZygoteTraits): string {
-  return `${runtime}/${isolation}/${network ? 'network' : 'alone'}/${layer?.digest ?? ''}/${traits.isPerFunction ? functionName : ''}`;
+export function kindKey(spec: SandboxSpec, isolation: Isolation, traits: ZygoteTraits): string {
+  const { runtime, functionName, layer } = spec;
+  return `${runtime}/${isolation}/${networkOf(spec, isolation) ? 'network' : 'alone'}/${layer?.digest ?? ''}/${traits.isPerFunction ? functionName : ''}`;
+}
+
+function networkOf({ network }: SandboxSpec, isolation: Isolation): boolean {
+  return isolation === 'process' || network;
 }

@@ -141,7 +141,7 @@ export interface WarmState {
   busy: number;
 }
 
-/** Zygotes of one kind on one node. Kinds differ in runtime, isolation, package set or function. */
+/** Zygotes of one kind on one node. Kinds differ in runtime, isolation, network, package set or function. */
 export interface ZygoteState {
   /** Package set (PackageLock.digest); empty: the bare runtime. */
   packageSet: string;
@@ -163,6 +163,8 @@ export interface ZygoteState {
   sameSet: boolean;
   /** The only function that it serves; empty: any. */
   function: string;
+  /** Under "bubblewrap": it serves functions that may use the network (true), or those that may not. */
+  network: boolean;
 }
 
 /** A batch downwards. */
@@ -1563,6 +1565,7 @@ function createBaseZygoteState(): ZygoteState {
     defaultIsolation: false,
     sameSet: false,
     function: "",
+    network: false,
   };
 }
 
@@ -1601,6 +1604,9 @@ export const ZygoteState: MessageFns<ZygoteState> = {
     }
     if (message.function !== "") {
       writer.uint32(82).string(message.function);
+    }
+    if (message.network !== false) {
+      writer.uint32(88).bool(message.network);
     }
     return writer;
   },
@@ -1708,6 +1714,14 @@ export const ZygoteState: MessageFns<ZygoteState> = {
             message.function = reader.string();
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.network = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1752,6 +1766,7 @@ export const ZygoteState: MessageFns<ZygoteState> = {
         ? globalThis.Boolean(object.same_set)
         : false,
       function: isSet(object.function) ? globalThis.String(object.function) : "",
+      network: isSet(object.network) ? globalThis.Boolean(object.network) : false,
     };
   },
 
@@ -1787,6 +1802,9 @@ export const ZygoteState: MessageFns<ZygoteState> = {
     if (message.function !== "") {
       obj.function = message.function;
     }
+    if (message.network !== false) {
+      obj.network = message.network;
+    }
     return obj;
   },
 
@@ -1805,6 +1823,7 @@ export const ZygoteState: MessageFns<ZygoteState> = {
     message.defaultIsolation = object.defaultIsolation ?? false;
     message.sameSet = object.sameSet ?? false;
     message.function = object.function ?? "";
+    message.network = object.network ?? false;
     return message;
   },
 };
