@@ -393,11 +393,14 @@ describe('a fetch', () => {
     await using there = await testAgent({ name: 'node-2' });
     await using box = await openStore(64 * 1024 ** 2);
     const objects = await Promise.all(Array.from({ length: 100 }, (_, i) => putObject(there.agent.dataUrl, `o${i}`, Buffer.alloc(100_000, `content ${i}`))));
-    const fetcher = new ObjectFetcher({ store: box.store, node: 'here', thread });
+    // With the patience of an agent: this machine may have other work.
+    const patient = startDataThread({ link: { bytesPerS: 0, latencyMs: 0 }, log: silent });
+    const fetcher = new ObjectFetcher({ store: box.store, node: 'here', thread: patient });
     const moved = await Promise.all(objects.map((object) => fetcher.ensure(object, { 'node-2': there.agent.dataUrl }, new AbortController().signal)));
     expect(moved).toEqual(objects.map(() => 100_000));
     expect(box.store.list().map(({ digest }) => digest).sort()).toEqual(objects.map(({ digest }) => digest).sort());
     await fetcher.close();
+    await patient.stop();
   });
 
   it('begins anew for who comes after all others have left', async () => {

@@ -227,12 +227,12 @@ class DataService {
         const { bytesRead } = await file.read(chunk, 0, Math.min(chunk.length, to - position), position);
         if (bytesRead === 0) throw new Error('the file is shorter than the object');
         position += bytesRead;
+        const waitMs = egress.take(bytesRead);
+        if (waitMs > 0) await wait(waitMs);
         await sending;
         sending = write(response, chunk.subarray(0, bytesRead));
         // It is awaited at the next chunk or at the end; until then nobody would listen.
         sending.catch(() => {});
-        const waitMs = egress.take(bytesRead);
-        if (waitMs > 0) await wait(waitMs);
       }
     } finally {
       // The chunks are used again when this ends.

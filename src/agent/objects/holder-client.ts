@@ -52,6 +52,8 @@ class Connection {
   readonly socket: Socket;
   exchange: Exchange | undefined;
   timedOut = false;
+  /** Signs of life so far. */
+  signs = 0;
   /** Why it was destroyed, if not by the socket itself. */
   problem: Error | undefined;
 
@@ -151,10 +153,18 @@ export class HolderClient {
 
   #watch(connection: Connection): void {
     const { socket } = connection;
-    socket.once('connect', () => socket.setTimeout(this.#timeouts.headersMs));
+    socket.once('connect', () => {
+      connection.signs++;
+      socket.setTimeout(this.#timeouts.headersMs);
+    });
     socket.on('timeout', () => {
-      connection.timedOut = true;
-      connection.fail(new Error(socket.connecting ? 'could not be reached in time' : 'did not answer in time'));
+      // A slow disk may have held up this thread, and what the holder did meanwhile has not been looked at: once more round the loop.
+      const { signs } = connection;
+      setImmediate(() => {
+        if (connection.signs !== signs || socket.destroyed) return;
+        connection.timedOut = true;
+        connection.fail(new Error(socket.connecting ? 'could not be reached in time' : 'did not answer in time'));
+      });
     });
     // 'close' follows.
     socket.on('error', (error) => void (connection.problem ??= error));
@@ -170,6 +180,7 @@ export class HolderClient {
   /** False: nothing more may be read now. */
   readonly #onBytes = (connection: Connection, bytes: Buffer): boolean => {
     const { exchange } = connection;
+    connection.signs++;
     if (exchange === undefined) {
       // Nobody asked for anything.
       connection.fail(new Error('sent bytes without a request'));
@@ -219,20 +230,20 @@ export class HolderClient {
     const piece = bytes.length > missing ? bytes.subarray(0, missing) : bytes;
     if (piece.length > 0) exchange.request.onBytes(piece);
     exchange.missingBytes = missing - piece.length;
-    if (exchange.missingBytes === 0) {
-      if (bytes.length > piece.length) exchange.mayKeep = false;
-      this.#ingress.take(piece.length);
-      this.#finish(connection, exchange);
+    if (bytes.length > piece.length) exchange.mayKeep = false;
+    const waitMs = this.#ingress.take(piece.length);
+    if (waitMs === 0) {
+      if (exchange.missingBytes === 0) this.#finish(connection, exchange);
       return true;
     }
-    const waitMs = this.#ingress.take(piece.length);
-    if (waitMs === 0) return true;
     const { socket } = connection;
     // The link's wait is not the holder's silence.
     socket.setTimeout(0);
     setTimeout(() => {
-      if (socket.destroyed) return;
-      socket.setTimeout(this.#timeouts.bodyMs);
+      // Closed meanwhile: that has ended the exchange.
+      if (connection.exchange !== exchange) return;
+      if (exchange.missingBytes === 0) this.#finish(connection, exchange);
+      else socket.setTimeout(this.#timeouts.bodyMs);
       socket.resume();
     }, waitMs);
     return false;
