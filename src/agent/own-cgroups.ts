@@ -15,13 +15,13 @@ export interface OwnCgroups {
   readonly roots: { readonly v1: ReadonlyMap<string, string>; readonly unified: string | undefined };
 }
 
-/** Reads them; without /proc there are none. `procDir`: another place of /proc/self for tests. */
-export function ownCgroups(procDir = '/proc/self'): OwnCgroups {
+/** Reads them; without /proc there are none. Tests give another place of /proc/self, and what stands before the paths of mounts. */
+export function ownCgroups(procDir = '/proc/self', root = ''): OwnCgroups {
   const v1 = new Map<string, string>();
   const v1Roots = new Map<string, string>();
   let unified: string | undefined;
   let unifiedRoot: string | undefined;
-  const mounts = mountsOf(procDir);
+  const mounts = mountsOf(procDir, root);
   // A line is "4:cpu,cpuacct:/path", that of the unified hierarchy "0::/path".
   for (const line of linesOf(`${procDir}/cgroup`)) {
     const [, names, path] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
@@ -50,12 +50,12 @@ interface Mount {
 }
 
 /** A line is "36 35 0:31 /part /mount/point rw shared:1 - cgroup cgroup rw,cpu". */
-function mountsOf(procDir: string): Mount[] {
+function mountsOf(procDir: string, before: string): Mount[] {
   return linesOf(`${procDir}/mountinfo`).flatMap((line) => {
-    const [before = '', after = ''] = line.split(' - ');
-    const [, , , root = '', point = ''] = before.split(' ');
-    const [type = '', , options = ''] = after.split(' ');
-    return type === 'cgroup' || type === 'cgroup2' ? [{ root, point, type, options: options.split(',') }] : [];
+    const [first = '', second = ''] = line.split(' - ');
+    const [, , , root = '', point = ''] = first.split(' ');
+    const [type = '', , options = ''] = second.split(' ');
+    return type === 'cgroup' || type === 'cgroup2' ? [{ root, point: before + point, type, options: options.split(',') }] : [];
   });
 }
 

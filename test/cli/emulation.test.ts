@@ -125,7 +125,14 @@ describe.skipIf(missing !== '')('an emulated cluster', () => {
     const addresses = await readyNodes(other.addresses.grpcAddress);
     expect(new Set([...addresses, ...await readyNodes(one.addresses.grpcAddress)]).size).toBe(4);
 
-    one.up.child.kill('SIGKILL');
+    // In the midst of work, with a sandbox that has a group of its own where the agent makes some.
+    await deploy(one.addresses.grpcAddress);
+    await withClient(one.addresses.grpcAddress, async (client) => {
+      const spinning = client.invoke({ function: 'spin', payload: Buffer.from('60000') }, { timeoutMs: 110_000 }).catch(() => {}); // it dies with its cluster
+      await vi.waitFor(async () => expect((await client.listNodes({})).nodes.some(({ warm }) => warm.some(({ busy }) => busy > 0))).toBe(true), { timeout: 60_000, interval: 50 });
+      one.up.child.kill('SIGKILL');
+      await spinning;
+    });
     await one.up.ended;
     await vi.waitFor(async () => expect(await leftOf(claim)).toEqual([]), { timeout: 60_000, interval: 200 });
     expect(await readyNodes(other.addresses.grpcAddress)).toHaveLength(2);

@@ -5,6 +5,7 @@
  */
 import { mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ownCgroups, type OwnCgroups } from '../own-cgroups.ts';
 import { killNow } from './proc.ts';
 
 /** What can be limited. */
@@ -64,48 +65,11 @@ export interface CgroupSource {
  * same after a restart, so that the next agent finds what is left.
  */
 export function openCgroups(name: string, source: CgroupSource = { procDir: '/proc', root: '' }): Cgroups | undefined {
-  const own = ownGroups(source);
-  const first = openFirst(name, own);
-  if (first !== undefined) return first;
-  return openSecond(name, own);
+  const own = ownCgroups(`${source.procDir}/self`, source.root);
+  return openFirst(name, own) ?? openSecond(name, own);
 }
 
-interface OwnGroups {
-  /** Folder of the agent's own group, by controller of version 1. */
-  readonly v1: ReadonlyMap<string, string>;
-  readonly v2: string | undefined;
-}
-
-/** The agent's own groups, as folders. */
-function ownGroups({ procDir, root }: CgroupSource): OwnGroups {
-  const v1 = new Map<string, string>();
-  let v2: string | undefined;
-  const paths = new Map<string, string>();
-  for (const line of readOr(`${procDir}/self/cgroup`, '').split('\n')) {
-    const [, controllers = '', path = ''] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
-    for (const controller of controllers.split(',')) if (path !== '') paths.set(controller, path);
-  }
-  for (const line of readOr(`${procDir}/self/mountinfo`, '').split('\n')) {
-    const [before = '', after = ''] = line.split(' - ');
-    const [, , , mountRoot = '/', mountPoint = ''] = before.split(' ');
-    const [type, , options = ''] = after.split(' ');
-    if (type !== 'cgroup' && type !== 'cgroup2') continue;
-    const folder = (path: string | undefined): string | undefined => {
-      if (path === undefined) return undefined;
-      // In a container the mount may show only a part of the hierarchy.
-      const inMount = path === mountRoot ? '' : mountRoot !== '/' && path.startsWith(`${mountRoot}/`) ? path.slice(mountRoot.length) : path;
-      return join(root + mountPoint, inMount);
-    };
-    if (type === 'cgroup2') v2 ??= folder(paths.get(''));
-    else for (const controller of CONTROLLERS) {
-      const path = folder(paths.get(controller));
-      if (options.split(',').includes(controller) && path !== undefined) v1.set(controller, path);
-    }
-  }
-  return { v1, v2 };
-}
-
-function openFirst(name: string, { v1 }: OwnGroups): Cgroups | undefined {
+function openFirst(name: string, { v1 }: OwnCgroups): Cgroups | undefined {
   const parents = new Map<Controller, string>();
   for (const controller of CONTROLLERS) {
     const own = v1.get(controller);
@@ -123,7 +87,7 @@ function openFirst(name: string, { v1 }: OwnGroups): Cgroups | undefined {
   };
 }
 
-function openSecond(name: string, { v2 }: OwnGroups): Cgroups | undefined {
+function openSecond(name: string, { unified: v2 }: OwnCgroups): Cgroups | undefined {
   if (v2 === undefined) return undefined;
   const offered = readOr(join(v2, 'cgroup.controllers'), '').split(/\s+/);
   const wanted = CONTROLLERS.filter((controller) => offered.includes(controller));

@@ -22,9 +22,9 @@ const LEAST_QUOTA_US = 1_000;
 /** Weight of a group that nobody changed. */
 const SHARES_V1 = 1_024, MOST_SHARES_V1 = 262_144;
 const WEIGHT_V2 = 100, MOST_WEIGHT_V2 = 10_000;
-/** v1 controllers that a node is measured by. */
-const WANTED_V1 = ['cpu', 'cpuacct', 'memory', 'blkio'];
-const WANTED_V2 = ['cpu', 'memory', 'io'];
+/** Controllers that a node is measured by, or under which its agent makes groups for sandboxes: those are then inside the node's. */
+const WANTED_V1 = ['cpu', 'cpuacct', 'memory', 'blkio', 'pids'];
+const WANTED_V2 = ['cpu', 'memory', 'io', 'pids'];
 
 /** How groups can be made here; undefined when no hierarchy has a CPU controller. */
 export function groupPlan(): GroupPlan | undefined {
@@ -97,7 +97,7 @@ function enableControllers(folder: string): void {
     try {
       writeFileSync(join(folder, 'cgroup.subtree_control'), `+${name}`);
     } catch (error) {
-      // The others are for measuring only.
+      // The others are of use, but no node needs them.
       if (name === 'cpu') throw error;
     }
   }
