@@ -24,6 +24,8 @@ export const F_SIZE = 1;
 export const F_USUAL_INPUT_LOG = 2, F_RECENT_FETCH = 3, F_RECENT_RUN = 4, F_RECENT_TOTAL = 5;
 /** Per start state, COLD first: moving average of the initialisation, and how often it was seen. */
 export const F_RECENT_INIT = 6, F_INIT_COUNT = 10;
+/** Its runtime + 1; 0 until the first observation. */
+export const F_RUNTIME = 17;
 /** Logarithms of the factors from the mean to the quantiles, and the expected |log error|. */
 export const F_Q95 = 14, F_Q99 = 15, F_SPREAD = 16;
 /** Logarithm of its own factor on transfers. */

@@ -4,10 +4,10 @@
  * total variance and each moves by its own doubt (weight-block.ts). So a new function learns its level in one sample without disturbing what is known of the
  * nodes, and a new node does not disturb the functions.
  */
-import { COLUMN } from '../features.ts';
+import { COLUMN, SITUATION_WIDTH } from '../features.ts';
 import { COLD, PACKAGES, WARM, ZYGOTE } from '../predictor.ts';
 import {
-  F_COUNT, F_FETCH, F_INIT_COUNT, F_RECENT_FETCH, F_RECENT_INIT, F_RECENT_RUN, F_RECENT_TOTAL, F_RUN, F_SIZE, F_START, F_UNPACK, F_USUAL_INPUT_LOG, FETCH, FETCH_LOADS, FETCH_TERMS, G_FETCH, G_FETCH_LOCAL,
+  F_COUNT, F_FETCH, F_INIT_COUNT, F_RECENT_FETCH, F_RECENT_INIT, F_RECENT_RUN, F_RECENT_TOTAL, F_RUN, F_RUNTIME, F_SIZE, F_START, F_UNPACK, F_USUAL_INPUT_LOG, FETCH, FETCH_LOADS, FETCH_TERMS, G_FETCH, G_FETCH_LOCAL,
   G_RUN_LOAD, G_START_LOAD, G_UNPACK, INITIALISE, LEAST_MS, N_BANDWIDTH_LOG, N_COUNT, N_FETCH, N_INIT, N_RUN, N_UNPACK, RUN, RUN_LOADS, RUN_OWN_LOADS, RUN_TERMS, START_BLOCK, START_LOADS, START_OWN_LOADS,
   START_TERMS, UNPACK_OWN, UNPACK_SHARED, createBaselineScratch, estimatePhases,
 } from './baseline-terms.ts';
@@ -17,7 +17,14 @@ import type { FunctionProfile } from './online-model.ts';
 import { similarity } from './similarity.ts';
 import { WeightBlocks } from './weight-block.ts';
 
-/** What a baseline learned, as plain values. */
+/** The first runs of a function, and the doubts that it was born with. */
+interface Youth {
+  readonly doubts: Float64Array;
+  readonly rows: Float64Array[];
+  readonly ranMs: number[];
+}
+
+/** What a baseline learned, as plain values. Young functions go on from what they know, without going through their first runs again. */
 export interface BaselineSnapshot {
   readonly functionCount: number;
   readonly functions: Float64Array;
@@ -42,6 +49,10 @@ const RUN_PRIOR_MS = 50;
 /** Doubts (standard deviations) of weights nobody knows anything of. */
 const FIXED_PART = 1, GROWING_PART = 0.5, CURVE = 0.1, OWN_LOAD = 0.5, SHARED_LOAD = 0.5, NODE = 0.25, FUNCTION_FETCH = 0.15, FETCH_PART = 1;
 const START_PART = 1, UNPACK_EXTRA = 1, UNPACK_FACTOR = 0.6, UNPACK_PART = 1;
+/** Doubt of own loads where kin are known: that of how much functions differ. */
+const KIN_LOAD = 0.15;
+/** A first guess of the fixed share of a run is never nearer to none or all: from there the least squares would hardly move. */
+const LEAST_FIXED = 0.25, MOST_FIXED = 0.75;
 /** Memory of what is shared. */
 const SHARED_FORGETTING = 0.9995;
 /** How much a node may change from one observation to the next (variance). */
@@ -51,6 +62,8 @@ const CLIP = 3, OUTLIER = 8;
 const LEAST_NOISE = 0.002 ** 2;
 const FIRST_NOISE = 0.05 ** 2;
 const STATES = 4, STARTS = 3;
+/** Observations of a function that are gone through again with each new one. */
+const YOUNG = 12;
 /** Weight of a new value in the moving averages of the history. */
 const RECENT = 0.2;
 
@@ -88,6 +101,7 @@ export class Baseline {
   /** Variance that nothing explains, per record: fetch, run, then initialise by state. */
   #noise: Float64Array;
   #localFetches = 0;
+  readonly #youths = new Map<number, Youth>();
   readonly #one = Float64Array.of(1);
   readonly #runRegressors = new Float64Array(RUN_TERMS + RUN_OWN_LOADS);
   readonly #startRegressors = new Float64Array(START_TERMS + START_OWN_LOADS);
@@ -202,7 +216,7 @@ export class Baseline {
       }
     });
     const run = weights > 0 ? Math.exp(runLog / weights) : RUN_PRIOR_MS;
-    const constant = weights > 0 ? Math.min(0.95, Math.max(0.05, fixedShare / weights)) : 0.4;
+    const constant = weights > 0 ? Math.min(MOST_FIXED, Math.max(LEAST_FIXED, fixedShare / weights)) : 0.4;
     functions[f + F_RUN] = Math.log(run * constant);
     functions[f + F_RUN + 1] = Math.log(run * (1 - constant));
     functions[f + F_RUN + 2] = weights > 0 ? curve / weights : 0;
@@ -220,9 +234,13 @@ export class Baseline {
       if (seen > 0) for (let k = first; k < end; k++) functions[f + k] = (sums[k] as number) / seen;
       functions[f + F_RECENT_INIT + state - 1] = Math.exp(functions[f + F_START + (Math.max(state, PACKAGES) - PACKAGES) * START_BLOCK] as number);
     }
-    for (let from = 0; from < STARTS; from++) this.#start.setDiagonal(record * STARTS + from, this.#startBound);
+    const load = weights > 0 ? KIN_LOAD ** 2 : OWN_LOAD ** 2;
+    const withLoad = (bound: Float64Array, terms: number): Float64Array => bound.map((variance, k) => (k < terms ? variance : load));
+    for (let from = 0; from < STARTS; from++) this.#start.setDiagonal(record * STARTS + from, withLoad(this.#startBound, START_TERMS));
     this.#unpack.setDiagonal(record, this.#unpackBound);
-    this.#run.setDiagonal(record, this.#runBound);
+    const doubts = withLoad(this.#runBound, RUN_TERMS);
+    this.#run.setDiagonal(record, doubts);
+    this.#youths.set(record, { doubts, rows: [], ranMs: [] });
     this.#functionFetch.setDiagonal(record, this.#functionFetchBound);
     this.#noise.fill(FIRST_NOISE, record * (2 + STATES), (record + 1) * (2 + STATES));
   }
@@ -248,10 +266,12 @@ export class Baseline {
     surprises[INITIALISE] = Math.log((initialisedMs + LEAST_MS) / ((estimate[INITIALISE] as number) + LEAST_MS));
     surprises[RUN] = Math.log((ranMs + LEAST_MS) / ((estimate[RUN] as number) + LEAST_MS));
     this.#learnRun(record, node);
+    this.#goThroughYouth(record, rows, offset, ranMs);
     this.#learnInit(record, node, state);
     if ((rows[offset + COLUMN.missingBytes] as number) > 0) this.#learnFetch(record, node);
     else this.#learnLocalFetch(fetchedMs, rows[offset + COLUMN.inputs] as number);
     this.#remember(rows, offset, record, node, state, fetchedMs, initialisedMs, ranMs);
+    this.#relateStarts(record, state);
   }
 
   /** The function changed: its phases take e^shift times what they took. Its doubt is that of a young function again. */
@@ -262,6 +282,7 @@ export class Baseline {
     for (const part of [F_RUN, F_RUN + 1]) functions[f + part] = (functions[f + part] as number) + (shifts[RUN] as number);
     functions[f + F_RECENT_RUN] = (functions[f + F_RECENT_RUN] as number) * Math.exp(shifts[RUN] as number);
     this.#run.widen(record, 9);
+    this.#youths.delete(record);
     functions[f + F_FETCH] = (functions[f + F_FETCH] as number) + (shifts[FETCH] as number);
     this.#functionFetch.setDiagonal(record, this.#functionFetchBound);
     for (let from = 0; from < STARTS; from++) {
@@ -305,6 +326,7 @@ export class Baseline {
     view.globals.set(from.globals);
     this.#blocks.forEach(({ blocks }, at) => blocks.covariance.set(from.covariances[at] as Float64Array));
     this.#noise.set(from.noise);
+    for (const record of this.#youths.keys()) if ((view.functions[record * FUNCTION_STRIDE + F_COUNT] as number) > 0) this.#youths.delete(record);
     this.#localFetches = from.localFetches;
   }
 
@@ -319,6 +341,7 @@ export class Baseline {
     const f = record * FUNCTION_STRIDE;
     const bytes = (rows[offset + COLUMN.inputBytes] as number) + (rows[offset + COLUMN.payloadBytes] as number);
     view.functions[f + F_SIZE] = Math.max(1, bytes);
+    view.functions[f + F_RUNTIME] = 1 + (rows[offset + COLUMN.runtime] as number);
     estimatePhases(view, rows, offset, scratch);
     const level = Math.log((ranMs + LEAST_MS) / (scratch.estimate[RUN] as number));
     for (const part of [F_RUN, F_RUN + 1]) view.functions[f + part] = (view.functions[f + part] as number) + level;
@@ -354,6 +377,30 @@ export class Baseline {
     functions[f + F_RECENT_INIT + state - 1] = initialisedMs;
   }
 
+  /**
+   * What one way to start says of another that was not seen yet: a start with packages is booting, alike for all of a runtime, and loading; a zygote that lacks
+   * everything loads as much.
+   */
+  #relateStarts(record: number, state: number): void {
+    const { functions, functionCount } = this.view;
+    const f = record * FUNCTION_STRIDE;
+    const seen = (of: number, start: number): boolean => (functions[of + F_INIT_COUNT + start - 1] as number) > 0;
+    const isZygoteSeen = seen(f, ZYGOTE), arePackagesSeen = seen(f, PACKAGES) || seen(f, COLD);
+    if (state === WARM || isZygoteSeen === arePackagesSeen) return;
+    const packages = f + F_START, loading = f + F_START + (ZYGOTE - PACKAGES) * START_BLOCK + 1;
+    let boot = Infinity;
+    for (let other = 1; other < functionCount; other++) {
+      const o = other * FUNCTION_STRIDE;
+      if (other !== record && functions[o + F_RUNTIME] === functions[f + F_RUNTIME] && (seen(o, PACKAGES) || seen(o, COLD))) boot = Math.min(boot, Math.exp(functions[o + F_START] as number));
+    }
+    if (boot === Infinity) boot = START_PRIORS[0] / 2;
+    if (isZygoteSeen) functions[packages] = Math.log(boot + Math.exp(functions[loading] as number));
+    else {
+      const start = Math.exp(functions[packages] as number);
+      functions[loading] = Math.log(Math.max(0.1 * start, start - boot));
+    }
+  }
+
   #learnRun(record: number, node: number): void {
     const { scratch, surprises } = this;
     const own = this.#runRegressors;
@@ -367,6 +414,33 @@ export class Baseline {
     this.#sharedRun.learn(0, scratch.runLoads, surprise, total, SHARED_FORGETTING, this.#sharedRunBound);
     this.#learnNode(this.#nodeRun, this.#one, node, surprise, total);
     this.#learnNoise(noise, this.view.functions[record * FUNCTION_STRIDE + F_COUNT] as number, surprises[RUN] as number, explained);
+  }
+
+  /**
+   * One step of least squares is only right near the truth, and a young function is far from it. So its first runs are gone through again with
+   * each new one, from where the last pass ended and with the doubts of its birth.
+   */
+  #goThroughYouth(record: number, rows: Float64Array, offset: number, ranMs: number): void {
+    const youth = this.#youths.get(record);
+    if (youth === undefined) return;
+    youth.rows.push(rows.slice(offset, offset + SITUATION_WIDTH));
+    youth.ranMs.push(ranMs);
+    if (youth.rows.length > 1) {
+      const { view, scratch } = this;
+      const own = this.#runRegressors;
+      const noise = this.#noise[record * (2 + STATES) + 1] as number;
+      this.#run.setDiagonal(record, youth.doubts);
+      youth.rows.forEach((row, at) => {
+        estimatePhases(view, row, 0, scratch);
+        const surprise = Math.log(((youth.ranMs[at] as number) + LEAST_MS) / ((scratch.estimate[RUN] as number) + LEAST_MS));
+        own.set(scratch.runTerms);
+        own.set(scratch.runOwn, RUN_TERMS);
+        const total = this.#run.variance(record, own) + this.#sharedRun.variance(0, scratch.runLoads) + this.#nodeRun.variance(row[COLUMN.nodeIndex] as number, this.#one) + noise;
+        this.#run.learn(record, own, this.#followed(surprise, total), total, 1, this.#runBound);
+      });
+      estimatePhases(view, rows, offset, scratch);
+    }
+    if (youth.rows.length >= YOUNG) this.#youths.delete(record);
   }
 
   #learnInit(record: number, node: number, state: number): void {
