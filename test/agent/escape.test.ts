@@ -10,7 +10,6 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { PackageLayer } from '../../src/agent/program.ts';
-import { openCgroups } from '../../src/agent/sandbox/cgroups.ts';
 import type { Isolation, Sandbox, SandboxDriver, SandboxSpec, Zygote } from '../../src/agent/sandbox/sandbox-driver.ts';
 import { MetronomeError } from '../../src/core/errors.ts';
 import { MAX_FILE_BYTES, bubblewrapMissing, openDriver } from './drivers.ts';
@@ -20,11 +19,6 @@ import { NODE_PACKAGES, makeBundle, makeLayer } from './layers.ts';
 const ENDED = new MetronomeError('CANCELLED', 'The test is over.');
 const HOSTILE = fileURLToPath(new URL('./fixtures/hostile', import.meta.url));
 const isRoot = process.getuid?.() === 0;
-const hasGroups = (() => {
-  const groups = openCgroups(`metronome-escape-${process.pid}`);
-  void groups?.close();
-  return groups?.controllers ?? [];
-})();
 
 interface Attempt {
   readonly got?: unknown;
@@ -169,8 +163,13 @@ describe.skipIf(bubblewrapMissing !== undefined)('under bubblewrap a hostile fun
     const own = node('writeOwn', { bundleDir, layer });
     for (const [what, attempt] of Object.entries(await own.try<Record<string, Attempt>>())) expect(attempt.refused, what).toMatch(/EROFS|EACCES|ETXTBSY/);
     const writer = node('write', { bundleDir, layer });
-    for (const path of [join(layer.dir, 'node_modules/common/index.js'), join(layer.dir, 'node_modules/new'), join(own.sandbox.dir, 'passwd'), join(writer.sandbox.dir, 'new'), join(writer.sandbox.inputsDir, 'new'), '/etc/passwd', '/dev/new', '/proc/sys/kernel/core_pattern', '/proc/self/oom_score_adj-new']) {
+    for (const path of [join(layer.dir, 'node_modules/common/index.js'), join(layer.dir, 'node_modules/new'), join(writer.sandbox.inputsDir, 'new'), '/etc/passwd', '/dev/new', '/proc/sys/kernel/core_pattern', '/proc/self/oom_score_adj-new']) {
       expect((await writer.try({ path })).refused, path).toMatch(/EROFS|EACCES|EPERM|ENOENT/);
+    }
+    // Folders on the way to its mounts may be its own in its /tmp; on the node they are not.
+    for (const path of [join(writer.sandbox.dir, 'new'), join(own.sandbox.dir, 'new'), join(dir.path, 'new')]) {
+      await writer.try({ path });
+      expect(existsSync(path), path).toBe(false);
     }
     expect(readFileSync(join(bundleDir, 'hostile.mjs'), 'utf8')).toBe(code);
     await done(own, writer);
@@ -205,7 +204,7 @@ describe.skipIf(bubblewrapMissing !== undefined)('under bubblewrap a hostile fun
     await done(intruder);
   });
 
-  it.skipIf(!hasGroups.includes('pids') && !isRoot)('that makes processes without end gets no more than its share, and the node goes on', async () => {
+  it('that makes processes without end gets no more than its share, and the node goes on', async () => {
     for (const intruder of [node('forkBomb', { memoryMb: 8192 }), python('fork_bomb', { memoryMb: 8192 }), await forked('fork_bomb', 8192)]) {
       const { started, refused } = await intruder.try<Attempt & { started: number }>({ most: 400 });
       expect(started).toBeLessThan(257);

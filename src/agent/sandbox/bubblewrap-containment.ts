@@ -4,7 +4,7 @@
  * calls; and limits of memory, CPU and processes by the kernel where the agent may set them (cgroups.ts).
  *
  * An agent that runs as root mounts as root and then gives up everything: the sandbox has a user id that nobody else has. Any other agent needs
- * a kernel that lets it make user namespaces. Why so, and what it costs: docs/decisions/011-isolation.md.
+ * a kernel that lets it make user namespaces. Why so, and what it costs: docs/decisions/012-bubblewrap.md.
  *
  * Code is linked into the private directory, which is mounted when the process starts: so a process that waited for its function sees it,
  * and no other function's code.
