@@ -306,6 +306,22 @@ describe('without isolation (the kind "process") a hostile function', () => {
     await Promise.all([environment, filler].map(({ sandbox }) => sandbox.kill(ENDED)));
   });
 
+  it('that was forked leaves no daemon behind, whether it is killed or ends by itself', async () => {
+    const own = await openDriver('process', join(dir.path, 'forked'));
+    const zygote = own.createZygote({ runtime: 'python3', isolation: '', layer: undefined, memoryMb: 128, network: false, functionName: undefined });
+    await zygote?.ready;
+    for (const end of ['killed', 'crashed'] as const) {
+      const intruder = new Intruder(zygote?.specialise(specOf('hostile.py#daemon')) as Sandbox); // it is ready
+      const pid = await intruder.try<number>();
+      expect(lives(pid)).toBe(true);
+      if (end === 'killed') await intruder.sandbox.kill(ENDED);
+      else process.kill((JSON.parse(readFileSync(join(intruder.sandbox.dir, 'process.json'), 'utf8')) as { pid: number }).pid, 'SIGKILL');
+      await intruder.sandbox.gone;
+      await vi.waitFor(() => expect(lives(pid), end).toBe(false), 5_000);
+    }
+    await own.close();
+  });
+
   it('leaves a daemon behind only until its agent ends', async () => {
     const own = await openDriver('process', join(dir.path, 'daemons'));
     const intruder = new Intruder(own.create(specOf('hostile.mjs#daemon')));

@@ -24,6 +24,7 @@ CHANNEL = 3
 ROLES = (("control", 3), ("stdout", 1), ("stderr", 2))
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def main():
@@ -131,6 +132,9 @@ class Server:
         self.prctl = find_prctl()
         # Children are the function's: they must not read the server's memory or take its descriptors.
         self.prctl(PR_SET_DUMPABLE, 0)
+        # What a function leaves behind becomes its own process's child, however it hid, and at its end the server's, which ends it.
+        self.prctl(PR_SET_CHILD_SUBREAPER, 1)
+        self.helpers = children_of_this()  # of packages, from their import
         # A byte in this pipe says that a child has ended.
         self.wakeup, wakeup_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.wakeup_end = wakeup_end
@@ -148,15 +152,21 @@ class Server:
                     self.fork(message["fork"], message["home"])
 
     def reap(self):
-        while self.children:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
                 return
+            if pid == 0:
+                break
             if pid not in self.children:
                 continue
             number = self.children.pop(pid)
             by_signal = os.WIFSIGNALED(status)
             self.channel.send({"ended": number, "code": None if by_signal else os.WEXITSTATUS(status), "signal": signal.Signals(os.WTERMSIG(status)).name if by_signal else None})
+
+        for left in children_of_this() - self.helpers - self.children.keys():
+            os.kill(left, signal.SIGKILL)
 
     def fork(self, number, home):
         pairs = []
@@ -187,6 +197,7 @@ class Server:
         if os.getppid() != server:
             os._exit(1)
         self.prctl(PR_SET_DUMPABLE, 1)
+        self.prctl(PR_SET_CHILD_SUBREAPER, 1)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.close(self.wakeup)
@@ -196,6 +207,14 @@ class Server:
             os.dup2(theirs.fileno(), target)
             theirs.close()
         self.channel.socket.detach()  # its descriptor is the child's own channel now
+
+
+def children_of_this():
+    try:
+        with open("/proc/self/task/%d/children" % os.getpid()) as file:
+            return set(map(int, file.read().split()))
+    except OSError:
+        return set()  # a kernel that does not list them
 
 
 def find_prctl():
