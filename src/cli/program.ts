@@ -10,6 +10,7 @@ import { doctorCommand } from './commands/doctor.ts';
 import { functionCommand } from './commands/function.ts';
 import { invocationCommand } from './commands/invocation.ts';
 import { invokeCommand } from './commands/invoke.ts';
+import { modelCommand } from './commands/model.ts';
 import { nodeCommand } from './commands/node.ts';
 import { objectCommand } from './commands/object.ts';
 import { planCommand } from './commands/plan.ts';
@@ -27,7 +28,7 @@ import { programVersion } from './project.ts';
 const FACTORIES: readonly CommandFactory[] = [
   upCommand, schedulerCommand, agentCommand,
   functionCommand, workflowCommand, invokeCommand, invocationCommand,
-  nodeCommand, objectCommand, planCommand, policyCommand, statusCommand,
+  nodeCommand, objectCommand, modelCommand, planCommand, policyCommand, statusCommand,
   configCommand, doctorCommand, completionCommand, versionCommand,
 ];
 

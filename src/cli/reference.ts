@@ -11,6 +11,7 @@ import { apiPage } from './reference/api-page.ts';
 import { cliPage } from './reference/cli-page.ts';
 import { configPage } from './reference/config-page.ts';
 import { errorsPage } from './reference/errors-page.ts';
+import { featuresPage } from './reference/features-page.ts';
 import { reasonsPage } from './reference/reasons-page.ts';
 
 /** Where the pages are. */
@@ -22,6 +23,7 @@ export async function referencePages(): Promise<ReadonlyMap<string, string>> {
     ['config.md', configPage()],
     ['errors.md', errorsPage()],
     ['reasons.md', reasonsPage()],
+    ['features.md', featuresPage()],
     ['cli.md', cliPage()],
     ['api.md', await apiPage(join(PROJECT_ROOT, 'proto', 'metronome', 'v1'))],
   ]);

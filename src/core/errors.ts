@@ -64,6 +64,7 @@ export const ERRORS = {
   ROUTE_NOT_FOUND: row(NOT_FOUND, 404, 3, 'caller', false, 'The HTTP door has no such path.'),
   BUNDLE_NOT_FOUND: row(NOT_FOUND, 404, 3, 'caller', false, 'There is no function code of that digest.'),
   NAME_TAKEN: row(ALREADY_EXISTS, 409, 1, 'caller', false, 'The name is taken by something of another kind.'),
+  MODEL_UNAVAILABLE: row(FAILED_PRECONDITION, 409, 1, 'caller', true, 'There is no forest, or not yet.'),
   IN_USE: row(FAILED_PRECONDITION, 409, 1, 'caller', false, 'It is still needed by something else.'),
   NODE_NAME_TAKEN: row(ALREADY_EXISTS, 409, 4, 'caller', false, 'Another living agent has that name.'),
   PORT_IN_USE: row(FAILED_PRECONDITION, 409, 4, 'caller', false, 'Another program listens on that port.'),

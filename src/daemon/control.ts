@@ -2,14 +2,14 @@
 import { MetronomeError } from '../core/errors.ts';
 import type { ControlMethods, LoopMessage } from '../gateway/protocol.ts';
 import { TransitionRing } from '../inspect/transition-ring.ts';
-import { NO_SITUATION, NO_TICKET, START_STATES, createPredictionRows } from '../predictor/predictor.ts';
 import type { WatchInvocationsRequest } from '../rpc/gen/metronome/v1/invoke.ts';
 import { Invocation as InvocationMessage } from '../rpc/gen/metronome/v1/invoke.ts';
-import { ALONE, INVOCATION_STATES } from '../core/invocation.ts';
+import { INVOCATION_STATES } from '../core/invocation.ts';
 import { LOST, READY, STALE } from '../scheduler/cluster-view.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { Store } from '../store/store.ts';
 import type { Links } from './links.ts';
+import type { ModelDesk } from './model-desk.ts';
 import { toDecision, toNode, toPlan, toTransition } from './messages.ts';
 import type { Recent } from './recent.ts';
 import type { Registry } from './registry.ts';
@@ -28,8 +28,7 @@ export interface ControlOptions {
   readonly nowMs: () => number;
   readonly startedAtMs: number;
   readonly version: string;
-  /** State of the model's machine. */
-  readonly modelState: () => string;
+  readonly model: ModelDesk;
   readonly localityThreshold: number;
   readonly pushIntervalMs: number;
 }
@@ -175,45 +174,11 @@ export function createControl(o: ControlOptions): Handlers {
         startedAtUnixMs: o.startedAtMs, states,
       };
     },
-    predict({ situations }) {
-      const { predictor } = scheduler;
-      const rows = createPredictionRows(1);
-      rows.count = 1;
-      return {
-        predictions: situations.map((situation, i) => {
-          const entry = scheduler.functions.get(situation.function);
-          if (entry === undefined) throw registry.unknown(situation.function);
-          if (Object.keys(situation.features).length > 0) throw new MetronomeError('INVALID_REQUEST', `situations[${i}].features: the predictor "${predictor.name}" knows no further features.`);
-          rows.node[0] = Math.max(0, cluster.indexOf(situation.node));
-          rows.startState[0] = situation.startState === 0 ? START_STATES.indexOf('cold') : situation.startState;
-          rows.missingBytes[0] = situation.missingBytes;
-          predictor.predict({ functionIndex: entry.index, inputBytes: situation.inputBytes, inputs: [], payloadBytes: 0, ...ALONE }, rows, NO_TICKET);
-          return { meanMs: rows.meanMs[0] ?? 0, spreadMs: rows.spreadMs[0] ?? 0, observations: predictor.observations(entry.index) };
-        }),
-      };
-    },
-    observe({ observations }) {
-      let accepted = 0;
-      for (const { situation, fetchedMs, initialisedMs, ranMs } of observations) {
-        const entry = situation === undefined ? undefined : scheduler.functions.get(situation.function);
-        if (situation === undefined || entry === undefined) throw registry.unknown(situation?.function ?? '');
-        scheduler.predictor.observe({
-          functionIndex: entry.index, node: Math.max(0, cluster.indexOf(situation.node)), startState: situation.startState === 0 ? START_STATES.indexOf('cold') : situation.startState,
-          inputBytes: situation.inputBytes, fetchedBytes: situation.missingBytes, fetchedMs, initialisedMs, ranMs, predictedMs: 0, situation: NO_SITUATION,
-        });
-        accepted++;
-      }
-      return { accepted };
-    },
-    getModelStatus() {
-      const accuracy = scheduler.predictor.accuracy();
-      return {
-        predictor: scheduler.predictor.name,
-        state: o.modelState(),
-        observations: accuracy.reduce((sum, row) => sum + row.observations, 0),
-        functions: accuracy.map((row) => ({ function: scheduler.functions.entries[row.functionIndex]?.settings.name ?? '', observations: row.observations, medianError: row.medianError, p95Error: row.p95Error })),
-      };
-    },
+    predict: (request) => o.model.predict(request),
+    observe: (request) => o.model.observe(request),
+    getModelStatus: () => o.model.status(),
+    exportModel: () => o.model.exportSnapshot(),
+    importModel: ({ bytes }) => o.model.importSnapshot(bytes),
   };
 }
 

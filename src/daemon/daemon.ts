@@ -4,8 +4,6 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createMachineHost } from '../../machines/host.ts';
-import { modelMachine, type ModelContext, type ModelEvent } from '../../machines/model.ts';
 import type { Config } from '../config/schema.ts';
 import { createSystemClock } from '../core/clock.ts';
 import { MetronomeError } from '../core/errors.ts';
@@ -14,11 +12,15 @@ import type { ControlMethod, GatewayMessage, LoopMessage } from '../gateway/prot
 import { DEFAULT_GATEWAY_CONFIG } from '../gateway/gateway-config.ts';
 import { spawnGatewayProcess, spawnGatewayThread } from '../gateway/spawn-gateway.ts';
 import { TransitionRing } from '../inspect/transition-ring.ts';
+import type { FunctionProfile } from '../predictor/model/online-model.ts';
 import { createMovingAveragePredictor } from '../predictor/moving-average.ts';
+import { startForest, type ForestOptions } from '../predictor/pool/forest.ts';
+import { UNKNOWN_PROFILE } from '../predictor/predictor.ts';
 import { LOST, createNodeTable } from '../scheduler/cluster-view.ts';
 import { Scheduler } from '../scheduler/scheduler.ts';
 import { openSqliteStore } from '../store/sqlite-store.ts';
 import { createControl, Watchers } from './control.ts';
+import { createModelDesk } from './model-desk.ts';
 import type { LinkEvent, LocalityChange } from './links-protocol.ts';
 import { startLinks } from './links.ts';
 import { Recent } from './recent.ts';
@@ -58,7 +60,6 @@ const RECOVERY_GRACE_MS = 5_000;
 /** Starts the daemon. Rejects with PORT_IN_USE, STATE_LOCKED, STATE_CORRUPT or POLICY_UNKNOWN; then nothing is left running. */
 export async function startDaemon(options: { readonly config: Config; readonly log: DaemonLog }): Promise<Daemon> {
   const { config, log } = options;
-  if (config.scheduler.predictor !== 'moving-average') throw new MetronomeError('CONFIG_INVALID', `Unknown predictor "${config.scheduler.predictor}". Known predictors: moving-average.`, { violations: [{ field: 'scheduler.predictor', description: 'must be moving-average' }] });
   const clock = createSystemClock();
   const nowMs = (): number => clock.nowMs();
   const startedAtMs = nowMs();
@@ -77,11 +78,13 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     const { promise: failed, resolve: fail } = Promise.withResolvers<MetronomeError>();
     let post: (message: LoopMessage) => void = () => {};
 
+    const forest = config.scheduler.predictor === 'forest' ? startForest(forestOptions(config, { clock, log, profileOf: (index) => profileOf(scheduler, index), nodeName: (node) => scheduler.cluster.name(node) })) : undefined;
+    cleanUp.push(() => forest?.stop());
     const scheduler: Scheduler = new Scheduler({
       clock, seed: Math.floor(startedAtMs) % 2 ** 31, engine: config.scheduler.engine, policy: config.scheduler.policy, localityGain: config.delay.localityGain, safetyMargin: config.delay.safetyMargin,
       strict: config.delay.strict, lookahead: { hysteresis: config.policies.lookaheadHysteresis }, ruleDelay: { waitMs: config.policies.ruleDelayWaitMs, locality: config.policies.ruleDelayLocality }, xfaas: { prefetch: config.policies.xfaasPrefetch }, pools: { windowMs: config.policies.poolWindowMs, margin: config.policies.aquatopeMargin }, localityThreshold: config.delay.localityThreshold, monitorIntervalMs: config.delay.monitorIntervalMs, staleAfterMs: config.nodes.staleAfterMs, lostAfterMs: config.nodes.lostAfterMs,
       maxLive: config.limits.maxLive, maxNodes: config.limits.maxNodes, maxObjects: 1_000_000, maxWaitMs: config.limits.maxWaitMs, rememberDecisions: Math.max(1, config.limits.rememberDecisions), idPrefix, nodeTable,
-      predictor: createMovingAveragePredictor(),
+      predictor: forest?.predictor ?? createMovingAveragePredictor(),
       transport: {
         execute(invocation, node) {
           const sentAtMs = scheduler.cluster.sentAtMs(node);
@@ -228,9 +231,8 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     });
     cleanUp.push(() => gateway.kill());
     post = (message) => gateway.line.post(message);
-    // Without a forest nothing happens to the model: it is cold, and moving averages answer.
-    const model = createMachineHost<ModelContext, ModelEvent>(modelMachine, config.scheduler.engine).start({ entered: (state) => log.info({ state }, 'model.changed') });
-    const control = createControl({ modelState: () => String(model.getSnapshot().value), scheduler, registry, work, store, links, transitions, stateAge, releaseSeen, nowMs, startedAtMs, version, localityThreshold: config.delay.localityThreshold, pushIntervalMs: config.nodes.pushIntervalMs });
+    const model = createModelDesk({ scheduler, forest, maxNames: config.limits.maxFunctions });
+    const control = createControl({ model, scheduler, registry, work, store, links, transitions, stateAge, releaseSeen, nowMs, startedAtMs, version, localityThreshold: config.delay.localityThreshold, pushIntervalMs: config.nodes.pushIntervalMs });
     const watchers = new Watchers(transitions, work, scheduler, (message) => post(message));
 
     const answer = async (call: number, method: ControlMethod, request: unknown): Promise<void> => {
@@ -301,6 +303,22 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     await undo();
     throw error;
   }
+}
+
+/** What the model needs, from the configuration. */
+function forestOptions(config: Config, rest: Pick<ForestOptions, 'clock' | 'log' | 'profileOf' | 'nodeName'>): ForestOptions {
+  const { model, scheduler, limits } = config;
+  return {
+    ...rest, engine: scheduler.engine, threads: model.threads, lateAfterMs: model.lateAfterMs, maxRows: limits.maxNodes, dir: join(scheduler.dataDir, 'model'), snapshotEveryMs: model.snapshotEveryMs,
+    // A model must not depend on when it was started: the same observations give the same trees.
+    model: { seed: 1, trainer: model.trainer, trees: model.trees, window: model.window, bootstrapAfter: model.bootstrapAfter, updateEvery: model.updateEvery, replace: model.replace, forgetting: model.forgetting },
+    recording: model.observationLog === '' ? undefined : { folder: model.observationLog, maxBytes: model.observationLogFileBytes, files: model.observationLogFiles },
+  };
+}
+
+function profileOf(scheduler: Scheduler, index: number): Omit<FunctionProfile, 'index'> | undefined {
+  const entry = scheduler.functions.entries[index];
+  return entry === undefined ? undefined : { name: entry.settings.name, ...(entry.settings.profile ?? UNKNOWN_PROFILE) };
 }
 
 /** package.json stands two folders up in the source, three in the build. */

@@ -47,11 +47,21 @@ export function createGatewayMetrics(): GatewayMetrics {
   const slots = new Gauge({ name: 'metronome_node_slots', help: 'Slots of a node.', labelNames: ['node'], registers });
   const slotsUsed = new Gauge({ name: 'metronome_node_slots_used', help: 'Slots of a node that are given away.', labelNames: ['node'], registers });
   const stateAge = new Gauge({ name: 'metronome_node_state_age_seconds', help: 'Age of the last state of a node.', labelNames: ['node'], registers });
-  const perScrape = [events, live, delaying, states, info, nodeStatus, slots, slotsUsed, stateAge];
+  const modelState = new Gauge({ name: 'metronome_model_state', help: '1 for the state of the prediction model.', labelNames: ['state'], registers });
+  const modelVersion = new Gauge({ name: 'metronome_model_version', help: 'Version of the forest in force; 0: none.', registers });
+  const modelAge = new Gauge({ name: 'metronome_model_age_seconds', help: 'Time since that version was published.', registers });
+  const modelEvents = new Counter({ name: 'metronome_model_events_total', help: 'What became of questions and observations since the start, by name.', labelNames: ['event'], registers });
+  const modelDrift = new Counter({ name: 'metronome_model_drift_total', help: 'Changes that were noticed, of functions and of nodes.', labelNames: ['of'], registers });
+  const modelExcluded = new Counter({ name: 'metronome_model_excluded_total', help: 'Runs that taught nothing, by reason.', labelNames: ['reason'], registers });
+  const modelAnswer = new Gauge({ name: 'metronome_model_answer_seconds', help: 'Time from question to answer over the last 1024 questions.', labelNames: ['quantile'], registers });
+  const modelError = new Gauge({ name: 'metronome_model_error_ratio', help: 'Relative error of the predictions that decisions rested on, over the last 256 of a function.', labelNames: ['function', 'quantile'], registers });
+  const modelCoverage = new Gauge({ name: 'metronome_model_coverage_ratio', help: 'Share of executions below the upper quantile that the forest predicted, over the last 256 of a function.', labelNames: ['function', 'quantile'], registers });
+  const modelSeen = new Gauge({ name: 'metronome_model_observations', help: 'Executions of a function that predictions rest on.', labelNames: ['function'], registers });
+  const perScrape = [events, live, delaying, states, info, nodeStatus, slots, slotsUsed, stateAge, modelState, modelVersion, modelAge, modelEvents, modelDrift, modelExcluded, modelAnswer, modelError, modelCoverage, modelSeen];
 
   const readScheduler = async (loop: Pick<LoopClient, 'call'>): Promise<void> => {
     const signal = AbortSignal.timeout(SCRAPE_TIMEOUT_MS);
-    const [status, { nodes }] = await Promise.all([loop.call('getStatus', {}, signal), loop.call('listNodes', {}, signal)]);
+    const [status, { nodes }, model] = await Promise.all([loop.call('getStatus', {}, signal), loop.call('listNodes', {}, signal), loop.call('getModelStatus', {}, signal).catch(() => undefined)]); // a model that cannot be asked is no reason to know nothing
     for (const [event, value] of Object.entries(status.counters).slice(0, MAX_LABELS)) events.inc({ event }, Math.max(0, value));
     live.set(status.live);
     delaying.set({ for: 'locality' }, status.delayingForLocality);
@@ -64,6 +74,24 @@ export function createGatewayMetrics(): GatewayMetrics {
       slots.set({ node: node.name }, node.slots);
       slotsUsed.set({ node: node.name }, node.slotsUsed);
       stateAge.set({ node: node.name }, node.stateAgeMs / 1_000);
+    }
+    if (model === undefined) return;
+    modelState.set({ state: model.state }, 1);
+    modelVersion.set(model.version);
+    modelAge.set(model.publishedAtUnixMs === 0 ? 0 : Math.max(0, Date.now() - model.publishedAtUnixMs) / 1_000);
+    for (const [event, value] of Object.entries(model.counters).slice(0, MAX_LABELS)) modelEvents.inc({ event }, Math.max(0, value));
+    modelDrift.inc({ of: 'functions' }, model.driftEvents);
+    modelDrift.inc({ of: 'nodes' }, model.nodeDriftEvents);
+    for (const [reason, value] of Object.entries(model.excluded)) modelExcluded.inc({ reason }, value);
+    modelAnswer.set({ quantile: '0.5' }, model.answerP50Ms / 1_000);
+    modelAnswer.set({ quantile: '0.99' }, model.answerP99Ms / 1_000);
+    for (const row of model.functions.slice(0, MAX_LABELS)) {
+      modelSeen.set({ function: row.function }, row.observations);
+      modelError.set({ function: row.function, quantile: '0.5' }, row.medianError);
+      modelError.set({ function: row.function, quantile: '0.95' }, row.p95Error);
+      if (row.forestObservations === 0) continue;
+      modelCoverage.set({ function: row.function, quantile: '0.95' }, row.coverageP95);
+      modelCoverage.set({ function: row.function, quantile: '0.99' }, row.coverageP99);
     }
   };
 

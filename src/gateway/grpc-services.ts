@@ -1,13 +1,14 @@
 /** The gRPC doors: every service of the scheduler, each method either a submission or one control call to the loop. */
 import type { ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
 import { MetronomeError } from '../core/errors.ts';
+import { MAX_SNAPSHOT_BYTES } from '../predictor/pool/snapshot-file.ts';
 import { FunctionServiceService, type FunctionServiceServer, type GetBundleResponse } from '../rpc/gen/metronome/v1/function.ts';
 import { SchedulerServiceService, type SchedulerServiceServer } from '../rpc/gen/metronome/v1/inspect.ts';
 import { InvokeServiceService, type InvokeAsyncResponse, type InvokeRequest, type InvokeResponse, type InvokeServiceServer, type WatchInvocationsResponse } from '../rpc/gen/metronome/v1/invoke.ts';
-import { ModelServiceService, type ModelServiceServer } from '../rpc/gen/metronome/v1/model.ts';
+import { ModelServiceService, type ExportModelResponse, type ImportModelRequest, type ImportModelResponse, type ModelServiceServer } from '../rpc/gen/metronome/v1/model.ts';
 import { NodeServiceService, type NodeServiceServer } from '../rpc/gen/metronome/v1/node.ts';
 import { WorkflowServiceService, type WorkflowServiceServer } from '../rpc/gen/metronome/v1/workflow.ts';
-import { serverStreamHandler, unaryHandler, type CallObserver, type StreamWriter } from '../rpc/handlers.ts';
+import { clientStreamHandler, serverStreamHandler, unaryHandler, type CallObserver, type StreamWriter } from '../rpc/handlers.ts';
 import { rpcService, type RpcService } from '../rpc/server.ts';
 import { toStatus } from '../rpc/status.ts';
 import { admit } from './admission.ts';
@@ -29,7 +30,7 @@ export interface GrpcServicesOptions {
   readonly observe: CallObserver;
 }
 
-const BUNDLE_CHUNK_BYTES = 1024 * 1024;
+const CHUNK_BYTES = 1024 * 1024;
 /** Longest wait of GetInvocation, ms (proto). */
 export const MAX_WAIT_MS = 60_000;
 /** Largest bundle, bytes (proto: ApplyFunctionRequest.bundle). */
@@ -68,8 +69,7 @@ export function createGrpcServices(options: GrpcServicesOptions): RpcService[] {
     deleteFunction: control('deleteFunction'),
     getBundle: serverStreamHandler(async (request, write: StreamWriter<GetBundleResponse>, context) => {
       const { bundle } = await loop.call('getBundle', { digest: request.digest }, context.signal);
-      const bytes = asBuffer(bundle);
-      for (let start = 0; start < bytes.length; start += BUNDLE_CHUNK_BYTES) await write({ chunk: bytes.subarray(start, start + BUNDLE_CHUNK_BYTES) });
+      for (const chunk of chunksOf(asBuffer(bundle))) await write({ chunk });
     }, observe),
   };
   const workflows: WorkflowServiceServer = {
@@ -96,6 +96,20 @@ export function createGrpcServices(options: GrpcServicesOptions): RpcService[] {
     predict: control('predict'),
     observe: control('observe'),
     getModelStatus: control('getModelStatus'),
+    exportModel: serverStreamHandler(async (_request, write: StreamWriter<ExportModelResponse>, context) => {
+      const { bytes, version } = await loop.call('exportModel', {}, context.signal);
+      for (const chunk of chunksOf(asBuffer(bytes))) await write({ chunk, version });
+    }, observe),
+    importModel: clientStreamHandler<ImportModelRequest, ImportModelResponse>(async (requests, context) => {
+      const parts: Buffer[] = [];
+      let size = 0;
+      for await (const { chunk } of requests) {
+        size += chunk.length;
+        if (size > MAX_SNAPSHOT_BYTES) throw new MetronomeError('PAYLOAD_TOO_LARGE', `The snapshot has more than ${MAX_SNAPSHOT_BYTES} bytes.`, { component: 'gateway' });
+        parts.push(chunk);
+      }
+      return loop.call('importModel', { bytes: exactBytes(Buffer.concat(parts)) }, context.signal);
+    }, observe),
   };
   return [
     rpcService(InvokeServiceService, invoke),
@@ -119,6 +133,11 @@ export async function submitAsync(options: Pick<GrpcServicesOptions, 'loop' | 'c
     });
   });
   return { invocationId };
+}
+
+/** Bytes in pieces that fit into a message. */
+function* chunksOf(bytes: Buffer): Generator<Buffer> {
+  for (let start = 0; start < bytes.length; start += CHUNK_BYTES) yield bytes.subarray(start, start + CHUNK_BYTES);
 }
 
 /** A wait as the loop takes it: 0 to MAX_WAIT_MS. */

@@ -6,7 +6,7 @@ import type { ErrorRecord } from '../core/errors.ts';
 import type { ApplyFunctionRequest, ApplyFunctionResponse, DeleteFunctionRequest, DeleteFunctionResponse, GetFunctionRequest, GetFunctionResponse, ListFunctionsRequest, ListFunctionsResponse } from '../rpc/gen/metronome/v1/function.ts';
 import type { ExplainRequest, ExplainResponse, GetStatusRequest, GetStatusResponse, ListPoliciesRequest, ListPoliciesResponse, PlanRequest, PlanResponse, SetPolicyRequest, SetPolicyResponse } from '../rpc/gen/metronome/v1/inspect.ts';
 import type { CancelInvocationRequest, CancelInvocationResponse, GetInvocationRequest, GetInvocationResponse, InvokeResponse, ListInvocationsRequest, ListInvocationsResponse, Transition, WatchInvocationsRequest } from '../rpc/gen/metronome/v1/invoke.ts';
-import type { GetModelStatusRequest, GetModelStatusResponse, ObserveRequest, ObserveResponse, PredictRequest, PredictResponse } from '../rpc/gen/metronome/v1/model.ts';
+import type { GetModelStatusRequest, GetModelStatusResponse, ImportModelResponse, ObserveRequest, ObserveResponse, PredictRequest, PredictResponse } from '../rpc/gen/metronome/v1/model.ts';
 import type { DrainNodeRequest, DrainNodeResponse, EvictNodeRequest, EvictNodeResponse, ListNodesRequest, ListNodesResponse, PrewarmNodeRequest, PrewarmNodeResponse, RegisterNodeRequest, RegisterNodeResponse } from '../rpc/gen/metronome/v1/node.ts';
 import type { ApplyWorkflowRequest, ApplyWorkflowResponse, DeleteWorkflowRequest, DeleteWorkflowResponse, GetWorkflowRequest, GetWorkflowResponse, ListWorkflowsRequest, ListWorkflowsResponse } from '../rpc/gen/metronome/v1/workflow.ts';
 import type { ObjectRef } from '../rpc/gen/metronome/v1/common.ts';
@@ -74,6 +74,9 @@ export interface ControlMethods {
   predict: [PredictRequest, PredictResponse];
   observe: [ObserveRequest, ObserveResponse];
   getModelStatus: [GetModelStatusRequest, GetModelStatusResponse];
+  /** The whole snapshot; the gateway cuts it into chunks and puts it together. */
+  exportModel: [object, { bytes: Uint8Array; version: number }];
+  importModel: [{ bytes: Uint8Array }, ImportModelResponse];
 }
 
 export type ControlMethod = keyof ControlMethods;

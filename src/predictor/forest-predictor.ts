@@ -5,10 +5,12 @@
  */
 import type { Clock, TimerHandle } from '../core/clock.ts';
 import { AnswerMemory, subjectKey } from './answers.ts';
-import { COLUMN, SITUATION_WIDTH } from './features.ts';
+import { COLUMN } from './features.ts';
+import type { Keys } from './model-keys.ts';
 import { createMovingAveragePredictor } from './moving-average.ts';
 import type { InferenceThreads } from './pool/inference-pool.ts';
 import type { RingClient } from './pool/ring.ts';
+import type { PredictionOut } from './model/model-view.ts';
 import { ThreadHealth } from './pool/thread-health.ts';
 import { BY_FOREST, NO_SITUATION, NO_TICKET, createPredictionRows, type Exclusion, type PredictionRows, type Predictor, type SituationSource, type Subject } from './predictor.ts';
 import { SituationEncoder, SituationSlab } from './situations.ts';
@@ -17,8 +19,8 @@ import { SituationEncoder, SituationSlab } from './situations.ts';
 export interface TrainingLine {
   /** Takes a copy of the OBSERVATION_WIDTH numbers at `rows[offset]`. */
   observe(rows: Float64Array, offset: number): void;
-  /** A run that must not teach. */
-  exclude(functionIndex: number, why: Exclusion): void;
+  /** A run that must not teach; the function by its key. */
+  exclude(functionKey: number, why: Exclusion): void;
   functionPut(functionIndex: number): void;
   functionDeleted(functionIndex: number): void;
 }
@@ -28,6 +30,8 @@ export interface ForestPredictorOptions {
   readonly clock: Clock;
   readonly threads: InferenceThreads;
   readonly training: TrainingLine;
+  /** Under which the model knows functions and nodes. @default their places */
+  readonly keys?: Keys;
   /** An answer that takes longer is late: moving averages answer, ms. */
   readonly lateAfterMs: number;
   /** A thread that answers nothing for so long is replaced, ms. @default 2000 */
@@ -61,11 +65,21 @@ export interface ForestCounters {
   situationsOverflowed: number;
 }
 
+/** Gets predictions: those of row r stand at first + r. Read at once. */
+export type RowsAnswer = (results: PredictionOut | undefined, first: number, version: number) => void;
+
 /** A predictor with a pool behind it. */
 export interface ForestPredictor extends Predictor {
   /** True: the forest answers; false (at first): the moving averages do. */
   setServing(serving: boolean): void;
+  /**
+   * Predicts situations from elsewhere (the model service) in the pool: `count` rows of SITUATION_WIDTH numbers. False when nobody can answer now;
+   * else `answer` is called once, with `version` 0 if the thread died over it.
+   */
+  predictRows(rows: Float64Array, count: number, answer: RowsAnswer): boolean;
   readonly isServing: boolean;
+  /** Forgets what it remembers: another model answers from now on. */
+  forgetAnswers(): void;
   /** Some thread answers in time. */
   readonly isPoolGood: boolean;
   /** Version of the model that answered last; 0: none. */
@@ -99,6 +113,7 @@ interface Question {
   subject: number;
   inputBytes: number;
   askedAtMs: number;
+  answer: RowsAnswer | undefined;
 }
 
 /** What is known of one thread's ring. */
@@ -115,6 +130,8 @@ interface Desk {
   next: number;
   /** It answered something: its code is loaded. */
   hasAnswered: boolean;
+  /** It hung and is being replaced. */
+  isGivenUp: boolean;
 }
 
 /** Makes it. `threads` and `training` are the caller's to stop. */
@@ -122,10 +139,10 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
   const { clock, threads, training, lateAfterMs, poolChanged } = options;
   const hangsAfterMs = options.hangsAfterMs ?? 2_000;
   const fallback = createMovingAveragePredictor();
-  const encoder = new SituationEncoder();
-  const slab = new SituationSlab();
+  const encoder = new SituationEncoder(options.keys);
+  const slab = new SituationSlab(options.keys);
   const memory = new AnswerMemory();
-  const desks = Array.from({ length: threads.count }, (): Desk => ({ health: new ThreadHealth(), questions: [], node: new Int32Array(0), startState: new Uint8Array(0), missingBytes: new Float64Array(0), stamp: new Float64Array(0), oldest: 0, next: 0, hasAnswered: false }));
+  const desks = Array.from({ length: threads.count }, (): Desk => ({ health: new ThreadHealth(), questions: [], node: new Int32Array(0), startState: new Uint8Array(0), missingBytes: new Float64Array(0), stamp: new Float64Array(0), oldest: 0, next: 0, hasAnswered: false, isGivenUp: false }));
   const counters: ForestCounters = { remembered: 0, asked: 0, inTime: 0, late: 0, flooded: 0, lost: 0, degraded: 0, threadsLost: 0, threadsReplaced: 0, situationsOverflowed: 0 };
   const latencies = new Float64Array(LATENCIES);
   let latencyCount = 0;
@@ -173,6 +190,7 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
     question.functionIndex = functionIndex;
     question.subject = subject;
     question.inputBytes = inputBytes;
+    question.answer = undefined;
     question.askedAtMs = clock.nowMs();
     desk.next = (request + 1) | 0;
     watchUntil(question.askedAtMs + lateAfterMs);
@@ -269,6 +287,11 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
         if (desk.health.probed(late)) verdict('late');
         return;
       }
+      if (question.answer !== undefined) {
+        question.answer(ring.results, first, answeredBy);
+        question.answer = undefined;
+        return;
+      }
       if (answeredBy > 0) {
         version = answeredBy;
         remember(desk, question, ring, first, count, now);
@@ -295,6 +318,8 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
     const tickets: number[] = [];
     for (; desk.oldest !== desk.next; desk.oldest = (desk.oldest + 1) | 0) {
       const question = desk.questions[desk.oldest & (ring.shape.requests - 1)] as Question;
+      question.answer?.(undefined, 0, 0);
+      question.answer = undefined;
       if (question.isProbe || question.isOver) continue;
       question.isOver = true;
       counters.lost++;
@@ -306,8 +331,8 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
   const started = (thread: number, ring: RingClient): void => {
     const { rows, requests } = ring.shape;
     const desk: Desk = {
-      health: new ThreadHealth(), node: new Int32Array(rows), startState: new Uint8Array(rows), missingBytes: new Float64Array(rows), stamp: new Float64Array(rows), oldest: 0, next: 0, hasAnswered: false,
-      questions: Array.from({ length: requests }, () => ({ ticket: NO_TICKET, isProbe: false, isOver: true, functionIndex: -1, subject: 0, inputBytes: 0, askedAtMs: 0 })),
+      health: new ThreadHealth(), node: new Int32Array(rows), startState: new Uint8Array(rows), missingBytes: new Float64Array(rows), stamp: new Float64Array(rows), oldest: 0, next: 0, hasAnswered: false, isGivenUp: false,
+      questions: Array.from({ length: requests }, () => ({ ticket: NO_TICKET, isProbe: false, isOver: true, functionIndex: -1, subject: 0, inputBytes: 0, askedAtMs: 0, answer: undefined })),
     };
     desks[thread] = desk;
     probe(thread);
@@ -350,11 +375,12 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
         if (desk.health.noted(true)) verdict('late');
         listener(question.ticket);
       }
-      if (desk.oldest !== desk.next) {
+      if (desk.oldest !== desk.next && !desk.isGivenUp) {
         const hangsAtMs = (desk.questions[desk.oldest & mask] as Question).askedAtMs + (desk.hasAnswered ? hangsAfterMs : STARTS_WITHIN_MS);
         if (hangsAtMs <= now) {
           counters.threadsReplaced++;
-          desk.oldest = desk.next;
+          // Everybody who waited has been told; rows of the service are told by the loss that follows.
+          desk.isGivenUp = true;
           threads.replace(thread);
         } else next = Math.min(next, Math.max(now + PROBE_EVERY_MS, Math.min(hangsAtMs, now + 10 * PROBE_EVERY_MS)));
       }
@@ -466,6 +492,23 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
     bytesPerMs: (node) => fallback.bytesPerMs(node),
     observations: (functionIndex) => fallback.observations(functionIndex),
     accuracy: () => fallback.accuracy(),
+    predictRows(rows, count, answer) {
+      const thread = serving ? bestThread() : -1;
+      const ring = thread < 0 ? undefined : threads.ring(thread);
+      const first = ring?.reserve(count) ?? -1;
+      if (ring === undefined || first < 0) return false;
+      const { width, requests } = ring.shape;
+      ring.features.set(rows.subarray(0, count * width), first * width);
+      const desk = desks[thread] as Desk;
+      const request = ring.commit(count);
+      note(desk, ring, request, NO_TICKET, false, -1, 0, 0);
+      const question = desk.questions[request & (requests - 1)] as Question;
+      question.answer = answer;
+      question.isOver = true; // nobody is told when it is late
+      threads.asked(thread);
+      return true;
+    },
+    forgetAnswers: () => memory.clear(),
     setServing(value) {
       if (value && !serving) memory.clear();
       serving = value;
@@ -487,6 +530,3 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
     },
   };
 }
-
-/** Numbers per feature row in the rings. */
-export const FEATURE_ROW_WIDTH: number = SITUATION_WIDTH;

@@ -3,19 +3,25 @@
  * travels to the pool, without an object or a message. And the place where situations of dispatched invocations are kept until their results come.
  */
 import { COLUMN, FEATURES, SITUATION_WIDTH, clearSituation } from './features.ts';
-import { FETCHED_MS, INITIALISED_MS, OBSERVATION_WIDTH, RAN_MS } from './model/observation.ts';
-import { NO_SITUATION, UNKNOWN_PROFILE, ZYGOTE, type Observation, type PredictionRows, type SituationSource, type Subject } from './predictor.ts';
+import { OWN_PLACES, type Keys } from './model-keys.ts';
+import { FETCHED_MS, INITIALISED_MS, OBSERVATION_WIDTH, RAN_MS, type Exclusion as ModelExclusion } from './model/observation.ts';
+import { NO_SITUATION, UNKNOWN_PROFILE, ZYGOTE, type Exclusion, type Observation, type PredictionRows, type SituationSource, type Subject } from './predictor.ts';
 
 /** Metrics of nodes that are called otherwise among the features. */
 const RENAMED: Readonly<Record<string, string>> = { packageBytes: 'cachedPackageBytes' };
 
 /** Writes feature rows. Holds scratch space, so one per predictor. */
 export class SituationEncoder {
+  readonly #keys: Keys;
   #source: SituationSource | undefined;
   /** Columns of the node table and of the row that have the same name, in pairs. */
   #metrics = new Int32Array(0);
   /** What all rows of one question share. */
   readonly #template = new Float64Array(SITUATION_WIDTH);
+
+  constructor(keys: Keys = OWN_PLACES) {
+    this.#keys = keys;
+  }
 
   attach(source: SituationSource): void {
     this.#source = source;
@@ -34,7 +40,7 @@ export class SituationEncoder {
     clearSituation(template, 0);
     const entry = this.#source?.functions[subject.functionIndex];
     const profile = entry?.settings.profile ?? UNKNOWN_PROFILE;
-    template[COLUMN.functionIndex] = subject.functionIndex;
+    template[COLUMN.functionIndex] = this.#keys.functionKey(subject.functionIndex);
     template[COLUMN.inputBytes] = subject.inputBytes;
     template[COLUMN.inputs] = subject.inputs.length;
     template[COLUMN.payloadBytes] = subject.payloadBytes;
@@ -52,7 +58,7 @@ export class SituationEncoder {
   write(subject: Subject, rows: PredictionRows, row: number, out: Float64Array, offset: number): void {
     out.set(this.#template, offset);
     const node = rows.node[row] as number;
-    out[offset + COLUMN.nodeIndex] = node;
+    out[offset + COLUMN.nodeIndex] = this.#keys.nodeKey(node);
     out[offset + COLUMN.startState] = rows.startState[row] as number;
     out[offset + COLUMN.missingBytes] = rows.missingBytes[row] as number;
     if (rows.startState[row] === ZYGOTE) out[offset + COLUMN.zygoteDistance] = (rows.zygoteDistance[row] as number) * (this.#template[COLUMN.dependencies] as number);
@@ -90,12 +96,18 @@ const MAX_SITUATIONS = 65_536;
 
 /** Situations of dispatched invocations, in one array with a free list: keeping one is copying numbers. */
 export class SituationSlab {
+  readonly #keys: Keys;
   /** Dispatches whose situation found no room. */
   overflowed = 0;
   #rows = new Float64Array(256 * OBSERVATION_WIDTH);
   #free = new Int32Array(256);
   #freeCount = 0;
   #size = 0;
+
+  /** Keys may have changed between dispatch and result: they are looked up at the end. */
+  constructor(keys: Keys = OWN_PLACES) {
+    this.#keys = keys;
+  }
 
   /** Situations kept now. */
   get kept(): number {
@@ -122,8 +134,10 @@ export class SituationSlab {
   }
 
   /** Completes the situation with what was measured: with what really happened in place of what was expected. */
-  complete(handle: number, { startState, zygoteDistance = 0, fetchedBytes, fetchedMs, initialisedMs, ranMs }: Observation): void {
+  complete(handle: number, { functionIndex, node, startState, zygoteDistance = 0, fetchedBytes, fetchedMs, initialisedMs, ranMs }: Observation): void {
     const at = handle * OBSERVATION_WIDTH, rows = this.#rows;
+    rows[at + COLUMN.functionIndex] = this.#keys.functionKey(functionIndex);
+    rows[at + COLUMN.nodeIndex] = this.#keys.nodeKey(node);
     rows[at + COLUMN.startState] = startState;
     if (startState === ZYGOTE) rows[at + COLUMN.zygoteDistance] = zygoteDistance * (rows[at + COLUMN.dependencies] as number);
     rows[at + COLUMN.missingBytes] = fetchedBytes;
@@ -147,4 +161,10 @@ export class SituationSlab {
     this.#free = free;
     return true;
   }
+}
+
+/** What the model counts of what the scheduler excludes; undefined: it never ran. */
+export function toModelExclusion(why: Exclusion): ModelExclusion | undefined {
+  if (why === 'refused' || why === 'lost') return undefined;
+  return why === 'memoryExceeded' ? 'failed' : why;
 }

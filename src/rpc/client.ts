@@ -8,7 +8,7 @@ import { callError, unreachable } from './call-error.ts';
 import { ApplyFunctionRequest, DeleteFunctionRequest, FunctionServiceService, GetBundleRequest, GetFunctionRequest, ListFunctionsRequest } from './gen/metronome/v1/function.ts';
 import { ExplainRequest, GetStatusRequest, ListPoliciesRequest, PlanRequest, SchedulerServiceService, SetPolicyRequest } from './gen/metronome/v1/inspect.ts';
 import { CancelInvocationRequest, GetInvocationRequest, InvokeAsyncRequest, InvokeRequest, InvokeServiceService, ListInvocationsRequest, WatchInvocationsRequest } from './gen/metronome/v1/invoke.ts';
-import { GetModelStatusRequest, ModelServiceService, ObserveRequest, PredictRequest } from './gen/metronome/v1/model.ts';
+import { ExportModelRequest, GetModelStatusRequest, ImportModelRequest, ModelServiceService, ObserveRequest, PredictRequest } from './gen/metronome/v1/model.ts';
 import { DrainNodeRequest, EvictNodeRequest, ListNodesRequest, NodeServiceService, PrewarmNodeRequest, RegisterNodeRequest } from './gen/metronome/v1/node.ts';
 import { ApplyWorkflowRequest, DeleteWorkflowRequest, GetWorkflowRequest, ListWorkflowsRequest, WorkflowServiceService } from './gen/metronome/v1/workflow.ts';
 import { openInvokeStream, type InvokeStream, type InvokeStreamOptions } from './invoke-stream.ts';
@@ -37,6 +37,8 @@ export interface CallOptions {
 export type UnaryCall<Request, Response> = (request: PartialMessage<Request>, options?: CallOptions) => Promise<Response>;
 /** A call with one request and many responses. Leaving the loop cancels it. */
 export type StreamCall<Request, Response> = (request: PartialMessage<Request>, options?: CallOptions) => AsyncIterable<Response>;
+/** A call with many requests and one response. */
+export type UploadCall<Request, Response> = (requests: Iterable<PartialMessage<Request>> | AsyncIterable<PartialMessage<Request>>, options?: CallOptions) => Promise<Response>;
 
 /** A connection to the scheduler. Made by {@link createClient}. */
 export type SchedulerClient = ReturnType<typeof createClient>;
@@ -61,12 +63,15 @@ export function createClient(options: ClientOptions) {
   const stream = <Request, Response>(method: Method<Request, Response>, codec: MessageCodec<Request>): StreamCall<Request, Response> =>
     (request, callOptions) => callStream(channel, address, method, completeMessage(codec, request), callOptions);
 
+  const upload = <Request, Response>(method: Method<Request, Response>, codec: MessageCodec<Request>): UploadCall<Request, Response> =>
+    (requests, callOptions) => callUpload(channel, address, method, codec, requests, callOptions);
+
   const { invoke, invokeAsync, getInvocation, listInvocations, cancelInvocation, watchInvocations } = InvokeServiceService;
   const { applyFunction, getFunction, listFunctions, deleteFunction, getBundle } = FunctionServiceService;
   const { applyWorkflow, getWorkflow, listWorkflows, deleteWorkflow } = WorkflowServiceService;
   const { registerNode, listNodes, drainNode, prewarmNode, evictNode } = NodeServiceService;
   const { explain, plan, listPolicies, setPolicy, getStatus } = SchedulerServiceService;
-  const { predict, observe, getModelStatus } = ModelServiceService;
+  const { predict, observe, getModelStatus, exportModel, importModel } = ModelServiceService;
   return {
     address,
     invoke: unary(invoke, InvokeRequest),
@@ -104,6 +109,8 @@ export function createClient(options: ClientOptions) {
     predict: unary(predict, PredictRequest),
     observe: unary(observe, ObserveRequest),
     getModelStatus: unary(getModelStatus, GetModelStatusRequest),
+    exportModel: stream(exportModel, ExportModelRequest),
+    importModel: upload(importModel, ImportModelRequest),
 
     /** Connects, waiting at most `timeoutMs` for the other side to listen. Fails with UNAVAILABLE. */
     waitForReady: (timeoutMs: number): Promise<void> =>
@@ -157,6 +164,31 @@ async function* callStream<Request, Response>(channel: Client, address: string, 
     // When the reader left the loop early, the cancellation surfaces as an 'error' event that nobody waits for.
     call.on('error', () => {});
     call.cancel();
+  }
+}
+
+async function callUpload<Request, Response>(channel: Client, address: string, method: Method<Request, Response>, codec: MessageCodec<Request>, requests: Iterable<PartialMessage<Request>> | AsyncIterable<PartialMessage<Request>>, options: CallOptions = {}): Promise<Response> {
+  const { signal } = options;
+  if (signal?.aborted) throw cancelled();
+  const { promise, resolve, reject } = Promise.withResolvers<Response>();
+  let isOver = false;
+  const call = channel.makeClientStreamRequest(method.path, method.requestSerialize, method.responseDeserialize, toMetadata(options), toGrpcOptions(options), (error, response) => {
+    isOver = true;
+    if (error) reject(callError(address, error));
+    else if (response === undefined) reject(new MetronomeError('INTERNAL', `The scheduler at ${address} answered ${method.path} with nothing.`));
+    else resolve(response);
+  });
+  const onAbort = (): void => call.cancel();
+  signal?.addEventListener('abort', onAbort, { once: true });
+  try {
+    for await (const request of requests) {
+      if (isOver) break; // refused before all was sent
+      if (!call.write(completeMessage(codec, request))) await Promise.race([new Promise((go) => call.once('drain', go)), promise]);
+    }
+    call.end();
+    return await promise;
+  } finally {
+    signal?.removeEventListener('abort', onAbort);
   }
 }
 

@@ -2,7 +2,7 @@
  * Adapters from plain async functions to grpc-js handlers: thrown errors become statuses by the one table,
  * cancellation and deadline become an AbortSignal and an absolute time.
  */
-import type { Metadata, ServerUnaryCall, ServerWritableStream, handleServerStreamingCall, handleUnaryCall } from '@grpc/grpc-js';
+import type { Metadata, ServerUnaryCall, ServerWritableStream, handleClientStreamingCall, handleServerStreamingCall, handleUnaryCall } from '@grpc/grpc-js';
 import { MetronomeError } from '../core/errors.ts';
 import { toStatus } from './status.ts';
 
@@ -71,13 +71,36 @@ export function serverStreamHandler<Request, Response>(
   };
 }
 
+/** A client-streaming handler from an async function that reads; the reply is what it returns. Leaving the loop early ends the call. */
+export function clientStreamHandler<Request, Response>(
+  handle: (requests: AsyncIterable<Request>, context: CallContext) => Promise<Response>,
+  observe?: CallObserver,
+): handleClientStreamingCall<Request, Response> {
+  return (call, callback) => {
+    const path = call.getPath();
+    // A readable stream of objects is an AsyncIterable of them; its declared type says unknown.
+    handle(call as AsyncIterable<Request>, createContext(call)).then(
+      (response) => {
+        observe?.(path, 0);
+        callback(null, response);
+      },
+      (thrown: unknown) => {
+        const status = toStatus(thrown);
+        observe?.(path, status.code);
+        callback(status);
+      },
+    );
+  };
+}
+
 /** The call's deadline as ms since 1970; 0 when it has none. */
 export function callDeadlineAtMs(deadline: Date | number): number {
   const atMs = typeof deadline === 'number' ? deadline : deadline.getTime();
   return Number.isFinite(atMs) ? atMs : 0;
 }
 
-type AnyServerCall = ServerUnaryCall<unknown, unknown> | ServerWritableStream<unknown, unknown>;
+/** What all kinds of calls have. */
+type AnyServerCall = Pick<ServerUnaryCall<unknown, unknown>, 'getPath' | 'metadata' | 'getDeadline' | 'cancelled'> & { on(event: 'cancelled', listener: () => void): unknown };
 
 function createContext(call: AnyServerCall): CallContext {
   let controller: AbortController | undefined;

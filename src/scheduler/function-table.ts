@@ -114,6 +114,8 @@ export class FunctionTable {
   readonly entries: FunctionEntry[] = [];
   readonly #byName = new Map<string, FunctionEntry>();
   readonly #byPackageSet = new Map<string, Set<FunctionEntry>>();
+  /** Places of names that are not deployed, but predicted. */
+  readonly #reserved = new Map<string, FunctionEntry>();
   readonly #maxNodes: number;
 
   constructor(maxNodes: number) {
@@ -142,11 +144,29 @@ export class FunctionTable {
       this.#link(known);
       return known;
     }
-    const entry = new FunctionEntry(this.entries.length, settings, this.#maxNodes);
-    this.entries.push(entry);
+    const kept = this.#reserved.get(settings.name);
+    const entry = kept ?? this.#add(settings);
+    this.#reserved.delete(settings.name);
+    entry.settings = settings;
+    entry.deleted = false;
     this.#byName.set(settings.name, entry);
     this.#link(entry);
     return entry;
+  }
+
+  /** The index under which predictions know a function, deployed or not: a place is kept for a name that is not. */
+  indexFor(name: string): number {
+    const known = this.#byName.get(name) ?? this.#reserved.get(name);
+    if (known !== undefined) return known.index;
+    const entry = this.#add({ name, version: '', packageSet: '', slaMs: 0, timeoutMs: 0, concurrency: 0, idempotent: false, retries: 0, policy: '', localityKey: '', reuse: false, memoryMb: 0, critical: false });
+    entry.deleted = true;
+    this.#reserved.set(name, entry);
+    return entry.index;
+  }
+
+  /** Names with a place that are not deployed. */
+  get reserved(): number {
+    return this.#reserved.size;
   }
 
   delete(name: string): FunctionEntry | undefined {
@@ -161,6 +181,12 @@ export class FunctionTable {
   /** Functions whose packages are this set. */
   withPackageSet(packageSet: string): Iterable<FunctionEntry> {
     return this.#byPackageSet.get(packageSet) ?? [];
+  }
+
+  #add(settings: FunctionSettings): FunctionEntry {
+    const entry = new FunctionEntry(this.entries.length, settings, this.#maxNodes);
+    this.entries.push(entry);
+    return entry;
   }
 
   #link(entry: FunctionEntry): void {

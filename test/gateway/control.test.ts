@@ -3,7 +3,7 @@ import { MetronomeError } from '../../src/core/errors.ts';
 import { ApplyFunctionResponse, GetFunctionResponse, ListFunctionsResponse } from '../../src/rpc/gen/metronome/v1/function.ts';
 import { ExplainResponse, GetStatusResponse, ListPoliciesResponse, PlanResponse } from '../../src/rpc/gen/metronome/v1/inspect.ts';
 import { GetInvocationResponse, InvocationState, Transition } from '../../src/rpc/gen/metronome/v1/invoke.ts';
-import { GetModelStatusResponse } from '../../src/rpc/gen/metronome/v1/model.ts';
+import { GetModelStatusResponse, PredictResponse, type ExportModelResponse } from '../../src/rpc/gen/metronome/v1/model.ts';
 import { ListNodesResponse } from '../../src/rpc/gen/metronome/v1/node.ts';
 import { ListWorkflowsResponse } from '../../src/rpc/gen/metronome/v1/workflow.ts';
 import { failure, startTestGateway, type TestGateway } from './fake-loop.ts';
@@ -38,9 +38,11 @@ describe('control calls', () => {
       listPolicies: () => ListPoliciesResponse.fromPartial({ active: 'metronome' }),
       setPolicy: () => ({ previous: 'a', active: 'b' }),
       getStatus: () => GetStatusResponse.fromPartial({ live: 3, counters: { decisions: 7 } }),
-      predict: () => ({ predictions: [{ meanMs: 5, spreadMs: 1, observations: 2 }] }),
+      predict: () => PredictResponse.fromPartial({ predictions: [{ meanMs: 5, p95Ms: 8, source: 'forest' }] }),
       observe: () => ({ accepted: 1 }),
       getModelStatus: () => GetModelStatusResponse.fromPartial({ predictor: 'moving-average' }),
+      exportModel: () => ({ bytes: new Uint8Array(2_500_000).map((_, i) => i % 251), version: 9 }),
+      importModel: ({ bytes }: { bytes: Uint8Array }) => ({ version: bytes[2_400_000] ?? 0, observations: bytes.length }),
     });
     expect((await client.listInvocations({ limit: 5 })).invocations).toEqual([]);
     expect((await client.cancelInvocation({ invocationId: 'i' })).state).toBe(InvocationState.CANCELLED);
@@ -65,6 +67,10 @@ describe('control calls', () => {
     expect((await client.predict({ situations: [{ function: 'f' }] })).predictions[0]?.meanMs).toBe(5);
     expect((await client.observe({ observations: [{}] })).accepted).toBe(1);
     expect((await client.getModelStatus({})).predictor).toBe('moving-average');
+    const parts: ExportModelResponse[] = [];
+    for await (const part of client.exportModel({})) parts.push(part);
+    expect(parts.map(({ chunk, version }) => [chunk.length, version])).toEqual([[1_048_576, 9], [1_048_576, 9], [402_848, 9]]);
+    expect(await client.importModel(parts.map(({ chunk }) => ({ chunk })))).toEqual({ version: 2_400_000 % 251, observations: 2_500_000 });
     expect(loop.calls.find((call) => call.method === 'applyFunction')?.request).toMatchObject({ bundle: new Uint8Array(Buffer.from('code')) });
   });
 

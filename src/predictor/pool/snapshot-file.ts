@@ -7,6 +7,7 @@ import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Packr } from 'msgpackr';
 import { MetronomeError } from '../../core/errors.ts';
+import type { KeyNames } from '../model-keys.ts';
 import type { ModelSnapshot } from '../model/online-model.ts';
 
 /** Largest snapshot that is written or read, bytes. */
@@ -21,8 +22,14 @@ const HEAD_BYTES = MAGIC.length + 4 + 8 + DIGEST_BYTES;
 // Typed arrays stay typed arrays.
 const packr = new Packr({ structuredClone: true, moreTypes: true });
 
+/** A model with the names behind its keys. */
+export interface NamedSnapshot {
+  readonly names: KeyNames;
+  readonly model: ModelSnapshot;
+}
+
 /** The bytes of a snapshot. Throws STORE_FULL when it is larger than MAX_SNAPSHOT_BYTES. */
-export function encodeSnapshot(snapshot: ModelSnapshot): Uint8Array<ArrayBuffer> {
+export function encodeSnapshot(snapshot: NamedSnapshot): Uint8Array<ArrayBuffer> {
   const body = packr.pack(snapshot);
   if (HEAD_BYTES + body.length > MAX_SNAPSHOT_BYTES) throw new MetronomeError('STORE_FULL', `The model's snapshot would have ${body.length} bytes; at most ${MAX_SNAPSHOT_BYTES} are stored. A smaller model.window helps.`);
   const bytes = new Uint8Array(HEAD_BYTES + body.length);
@@ -36,7 +43,7 @@ export function encodeSnapshot(snapshot: ModelSnapshot): Uint8Array<ArrayBuffer>
 }
 
 /** What encodeSnapshot wrote. Throws STATE_CORRUPT that says what is wrong; `place` goes into the message. */
-export function decodeSnapshot(bytes: Uint8Array, place: string): ModelSnapshot {
+export function decodeSnapshot(bytes: Uint8Array, place: string): NamedSnapshot {
   const corrupt = (what: string, cause?: unknown): MetronomeError => new MetronomeError('STATE_CORRUPT', `${place} is no usable snapshot of a model: ${what}.`, { component: 'scheduler', ...(cause === undefined ? {} : { cause }) });
   if (bytes.length < HEAD_BYTES || !MAGIC.equals(bytes.subarray(0, MAGIC.length))) throw corrupt('it does not begin like one');
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -48,11 +55,20 @@ export function decodeSnapshot(bytes: Uint8Array, place: string): ModelSnapshot 
   if (!createHash('sha256').update(body).digest().equals(bytes.subarray(MAGIC.length + 12, HEAD_BYTES))) throw corrupt('its checksum does not fit its content');
   try {
     const snapshot: unknown = packr.unpack(body);
-    if (typeof snapshot === 'object' && snapshot !== null && 'format' in snapshot && typeof snapshot.format === 'number') return snapshot as ModelSnapshot; // the model checks its own parts
+    if (isNamedSnapshot(snapshot)) return snapshot;
   } catch (error) {
     throw corrupt('its content cannot be unpacked', error);
   }
   throw corrupt('its content is no model');
+}
+
+/** The model checks its own parts. */
+function isNamedSnapshot(value: unknown): value is NamedSnapshot {
+  if (typeof value !== 'object' || value === null || !('model' in value) || !('names' in value)) return false;
+  const { model, names } = value;
+  const isNames = (list: unknown): boolean => Array.isArray(list) && list.every((name) => typeof name === 'string');
+  if (typeof model !== 'object' || model === null || !('format' in model) || typeof model.format !== 'number') return false;
+  return typeof names === 'object' && names !== null && 'functions' in names && isNames(names.functions) && 'nodes' in names && isNames(names.nodes);
 }
 
 /** Writes the bytes so that `path` holds either the old ones or all the new ones. Makes its folder. */

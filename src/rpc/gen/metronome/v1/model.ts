@@ -11,7 +11,11 @@ import {
   type ChannelCredentials,
   Client,
   type ClientOptions,
+  type ClientReadableStream,
   type ClientUnaryCall,
+  type ClientWritableStream,
+  type handleClientStreamingCall,
+  type handleServerStreamingCall,
   type handleUnaryCall,
   makeGenericClientConstructor,
   type Metadata,
@@ -22,9 +26,9 @@ import { StartState, startStateFromJSON, startStateToJSON } from "./common.ts";
 
 /** One situation: a function on a node at a moment. */
 export interface Situation {
-  /** Function name. */
+  /** Function name. One that is not deployed has a history of its own all the same. */
   function: string;
-  /** Node name; may be empty. */
+  /** Node name; may be empty. One that the scheduler does not know has a history of its own all the same. */
   node: string;
   /** What a sandbox would start from. */
   startState: StartState;
@@ -34,7 +38,10 @@ export interface Situation {
   missingBytes: number;
   /** Bandwidth for a fetch, bytes per second; 0: not known. */
   fetchBytesPerS: number;
-  /** Further named features (docs/reference/features.md); unknown names are refused. */
+  /**
+   * Further named features (docs/reference/features.md); unknown names are refused. What is absent counts as not known: nothing is
+   * filled in from what the scheduler sees.
+   */
   features: { [key: string]: number };
 }
 
@@ -61,8 +68,16 @@ export interface Prediction {
   meanMs: number;
   /** Mean absolute deviation to be expected, milliseconds. */
   spreadMs: number;
-  /** Observations that it rests on; 0: a prior. */
+  /** Observations of the function that it rests on; 0: a prior. */
   observations: number;
+  /** What 95 of 100 such executions stay below, milliseconds. */
+  p95Ms: number;
+  /** What 99 of 100 stay below, milliseconds. */
+  p99Ms: number;
+  /** Version of the forest that answered; 0: none did. */
+  modelVersion: number;
+  /** Who answered: "forest" or "moving-average". */
+  source: string;
 }
 
 /** One measured execution. */
@@ -105,6 +120,48 @@ export interface GetModelStatusResponse {
   functions: FunctionAccuracy[];
   /** State of the model's machine (machines/model.ts): cold while moving averages answer alone. */
   state: string;
+  /** Version of the forest in force; 0: none. */
+  version: number;
+  /** When it was published, milliseconds since 1970-01-01 UTC; 0: never. */
+  publishedAtUnixMs: number;
+  /** When the last snapshot was written, milliseconds since 1970-01-01 UTC; 0: never since the start. */
+  snapshotAtUnixMs: number;
+  /** Who grows the trees. */
+  trainer: string;
+  /** Trees. */
+  trees: number;
+  /** Nodes of all trees. */
+  treeNodes: number;
+  /** Observations that the model keeps. */
+  windowSize: number;
+  /** Room for them. */
+  windowRoom: number;
+  /** Memory of the model, bytes. */
+  bytes: number;
+  /** Updates since it was made. */
+  updates: number;
+  /** Changes of functions that were noticed. */
+  driftEvents: number;
+  /** Nodes whose speed changed suddenly. */
+  nodeDriftEvents: number;
+  /** What became of questions and observations since the start, by name. */
+  counters: { [key: string]: number };
+  /** Runs that taught nothing, by reason. */
+  excluded: { [key: string]: number };
+  /** Milliseconds from question to answer in the scheduler, median of the last 1024. */
+  answerP50Ms: number;
+  /** 99th percentile of the same. */
+  answerP99Ms: number;
+}
+
+export interface GetModelStatusResponse_CountersEntry {
+  key: string;
+  value: number;
+}
+
+export interface GetModelStatusResponse_ExcludedEntry {
+  key: string;
+  value: number;
 }
 
 /** How good the model was for one function lately. */
@@ -113,10 +170,48 @@ export interface FunctionAccuracy {
   function: string;
   /** Observations so far. */
   observations: number;
-  /** Median of |predicted - measured| / measured over the last 256 predictions, 0 to infinity. */
+  /** Median of |predicted - measured| / measured over the last 256 predictions that decisions rested on, 0 to infinity. */
   medianError: number;
   /** 95th percentile of the same. */
   p95Error: number;
+  /** The forest's own errors, of predictions made before the measurement was seen: median over the last 256. */
+  forestMedianError: number;
+  /** 95th percentile of the same. */
+  forestP95Error: number;
+  /** Share of executions that did not take longer than the P95 that the forest predicted, over the last 256. */
+  coverageP95: number;
+  /** The same for the P99. */
+  coverageP99: number;
+  /** Changes of this function that were noticed. */
+  driftEvents: number;
+  /** Observations that the forest has of it. */
+  forestObservations: number;
+}
+
+/** Asks for the model. */
+export interface ExportModelRequest {
+}
+
+/** A part of the snapshot. */
+export interface ExportModelResponse {
+  /** Bytes, in order; at most 1 MiB. */
+  chunk: Buffer;
+  /** Version of the model. */
+  version: number;
+}
+
+/** A part of a snapshot. */
+export interface ImportModelRequest {
+  /** Bytes, in order; at most 256 MiB in all. */
+  chunk: Buffer;
+}
+
+/** The model is in force. */
+export interface ImportModelResponse {
+  /** Its version. */
+  version: number;
+  /** Observations that it has seen. */
+  observations: number;
 }
 
 function createBaseSituation(): Situation {
@@ -558,7 +653,7 @@ export const PredictResponse: MessageFns<PredictResponse> = {
 };
 
 function createBasePrediction(): Prediction {
-  return { meanMs: 0, spreadMs: 0, observations: 0 };
+  return { meanMs: 0, spreadMs: 0, observations: 0, p95Ms: 0, p99Ms: 0, modelVersion: 0, source: "" };
 }
 
 export const Prediction: MessageFns<Prediction> = {
@@ -571,6 +666,18 @@ export const Prediction: MessageFns<Prediction> = {
     }
     if (message.observations !== 0) {
       writer.uint32(24).uint64(message.observations);
+    }
+    if (message.p95Ms !== 0) {
+      writer.uint32(33).double(message.p95Ms);
+    }
+    if (message.p99Ms !== 0) {
+      writer.uint32(41).double(message.p99Ms);
+    }
+    if (message.modelVersion !== 0) {
+      writer.uint32(48).uint64(message.modelVersion);
+    }
+    if (message.source !== "") {
+      writer.uint32(58).string(message.source);
     }
     return writer;
   },
@@ -612,6 +719,38 @@ export const Prediction: MessageFns<Prediction> = {
             message.observations = longToNumber(reader.uint64());
             continue;
           }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.p95Ms = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.p99Ms = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.modelVersion = longToNumber(reader.uint64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.source = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -637,6 +776,22 @@ export const Prediction: MessageFns<Prediction> = {
         ? globalThis.Number(object.spread_ms)
         : 0,
       observations: isSet(object.observations) ? globalThis.Number(object.observations) : 0,
+      p95Ms: isSet(object.p95Ms)
+        ? globalThis.Number(object.p95Ms)
+        : isSet(object.p95_ms)
+        ? globalThis.Number(object.p95_ms)
+        : 0,
+      p99Ms: isSet(object.p99Ms)
+        ? globalThis.Number(object.p99Ms)
+        : isSet(object.p99_ms)
+        ? globalThis.Number(object.p99_ms)
+        : 0,
+      modelVersion: isSet(object.modelVersion)
+        ? globalThis.Number(object.modelVersion)
+        : isSet(object.model_version)
+        ? globalThis.Number(object.model_version)
+        : 0,
+      source: isSet(object.source) ? globalThis.String(object.source) : "",
     };
   },
 
@@ -651,6 +806,18 @@ export const Prediction: MessageFns<Prediction> = {
     if (message.observations !== 0) {
       obj.observations = Math.round(message.observations);
     }
+    if (message.p95Ms !== 0) {
+      obj.p95Ms = floatToJson(message.p95Ms);
+    }
+    if (message.p99Ms !== 0) {
+      obj.p99Ms = floatToJson(message.p99Ms);
+    }
+    if (message.modelVersion !== 0) {
+      obj.modelVersion = Math.round(message.modelVersion);
+    }
+    if (message.source !== "") {
+      obj.source = message.source;
+    }
     return obj;
   },
 
@@ -662,6 +829,10 @@ export const Prediction: MessageFns<Prediction> = {
     message.meanMs = object.meanMs ?? 0;
     message.spreadMs = object.spreadMs ?? 0;
     message.observations = object.observations ?? 0;
+    message.p95Ms = object.p95Ms ?? 0;
+    message.p99Ms = object.p99Ms ?? 0;
+    message.modelVersion = object.modelVersion ?? 0;
+    message.source = object.source ?? "";
     return message;
   },
 };
@@ -988,7 +1159,28 @@ export const GetModelStatusRequest: MessageFns<GetModelStatusRequest> = {
 };
 
 function createBaseGetModelStatusResponse(): GetModelStatusResponse {
-  return { predictor: "", observations: 0, functions: [], state: "" };
+  return {
+    predictor: "",
+    observations: 0,
+    functions: [],
+    state: "",
+    version: 0,
+    publishedAtUnixMs: 0,
+    snapshotAtUnixMs: 0,
+    trainer: "",
+    trees: 0,
+    treeNodes: 0,
+    windowSize: 0,
+    windowRoom: 0,
+    bytes: 0,
+    updates: 0,
+    driftEvents: 0,
+    nodeDriftEvents: 0,
+    counters: {},
+    excluded: {},
+    answerP50Ms: 0,
+    answerP99Ms: 0,
+  };
 }
 
 export const GetModelStatusResponse: MessageFns<GetModelStatusResponse> = {
@@ -1004,6 +1196,54 @@ export const GetModelStatusResponse: MessageFns<GetModelStatusResponse> = {
     }
     if (message.state !== "") {
       writer.uint32(34).string(message.state);
+    }
+    if (message.version !== 0) {
+      writer.uint32(40).uint64(message.version);
+    }
+    if (message.publishedAtUnixMs !== 0) {
+      writer.uint32(49).double(message.publishedAtUnixMs);
+    }
+    if (message.snapshotAtUnixMs !== 0) {
+      writer.uint32(57).double(message.snapshotAtUnixMs);
+    }
+    if (message.trainer !== "") {
+      writer.uint32(66).string(message.trainer);
+    }
+    if (message.trees !== 0) {
+      writer.uint32(72).uint32(message.trees);
+    }
+    if (message.treeNodes !== 0) {
+      writer.uint32(80).uint64(message.treeNodes);
+    }
+    if (message.windowSize !== 0) {
+      writer.uint32(88).uint32(message.windowSize);
+    }
+    if (message.windowRoom !== 0) {
+      writer.uint32(96).uint32(message.windowRoom);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(104).uint64(message.bytes);
+    }
+    if (message.updates !== 0) {
+      writer.uint32(112).uint64(message.updates);
+    }
+    if (message.driftEvents !== 0) {
+      writer.uint32(120).uint64(message.driftEvents);
+    }
+    if (message.nodeDriftEvents !== 0) {
+      writer.uint32(128).uint64(message.nodeDriftEvents);
+    }
+    globalThis.Object.entries(message.counters).forEach(([key, value]: [string, number]) => {
+      GetModelStatusResponse_CountersEntry.encode({ key: key as any, value }, writer.uint32(138).fork()).join();
+    });
+    globalThis.Object.entries(message.excluded).forEach(([key, value]: [string, number]) => {
+      GetModelStatusResponse_ExcludedEntry.encode({ key: key as any, value }, writer.uint32(146).fork()).join();
+    });
+    if (message.answerP50Ms !== 0) {
+      writer.uint32(153).double(message.answerP50Ms);
+    }
+    if (message.answerP99Ms !== 0) {
+      writer.uint32(161).double(message.answerP99Ms);
     }
     return writer;
   },
@@ -1053,6 +1293,140 @@ export const GetModelStatusResponse: MessageFns<GetModelStatusResponse> = {
             message.state = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.version = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.publishedAtUnixMs = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.snapshotAtUnixMs = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.trainer = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.trees = reader.uint32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.treeNodes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.windowSize = reader.uint32();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.windowRoom = reader.uint32();
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.updates = longToNumber(reader.uint64());
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.driftEvents = longToNumber(reader.uint64());
+            continue;
+          }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.nodeDriftEvents = longToNumber(reader.uint64());
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            const entry17 = GetModelStatusResponse_CountersEntry.decode(reader, reader.uint32());
+            if (entry17.value !== undefined) {
+              message.counters[entry17.key] = entry17.value;
+            }
+            continue;
+          }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            const entry18 = GetModelStatusResponse_ExcludedEntry.decode(reader, reader.uint32());
+            if (entry18.value !== undefined) {
+              message.excluded[entry18.key] = entry18.value;
+            }
+            continue;
+          }
+          case 19: {
+            if (tag !== 153) {
+              break;
+            }
+
+            message.answerP50Ms = reader.double();
+            continue;
+          }
+          case 20: {
+            if (tag !== 161) {
+              break;
+            }
+
+            message.answerP99Ms = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1073,6 +1447,84 @@ export const GetModelStatusResponse: MessageFns<GetModelStatusResponse> = {
         ? object.functions.map((e: any) => FunctionAccuracy.fromJSON(e))
         : [],
       state: isSet(object.state) ? globalThis.String(object.state) : "",
+      version: isSet(object.version) ? globalThis.Number(object.version) : 0,
+      publishedAtUnixMs: isSet(object.publishedAtUnixMs)
+        ? globalThis.Number(object.publishedAtUnixMs)
+        : isSet(object.published_at_unix_ms)
+        ? globalThis.Number(object.published_at_unix_ms)
+        : 0,
+      snapshotAtUnixMs: isSet(object.snapshotAtUnixMs)
+        ? globalThis.Number(object.snapshotAtUnixMs)
+        : isSet(object.snapshot_at_unix_ms)
+        ? globalThis.Number(object.snapshot_at_unix_ms)
+        : 0,
+      trainer: isSet(object.trainer) ? globalThis.String(object.trainer) : "",
+      trees: isSet(object.trees) ? globalThis.Number(object.trees) : 0,
+      treeNodes: isSet(object.treeNodes)
+        ? globalThis.Number(object.treeNodes)
+        : isSet(object.tree_nodes)
+        ? globalThis.Number(object.tree_nodes)
+        : 0,
+      windowSize: isSet(object.windowSize)
+        ? globalThis.Number(object.windowSize)
+        : isSet(object.window_size)
+        ? globalThis.Number(object.window_size)
+        : 0,
+      windowRoom: isSet(object.windowRoom)
+        ? globalThis.Number(object.windowRoom)
+        : isSet(object.window_room)
+        ? globalThis.Number(object.window_room)
+        : 0,
+      bytes: isSet(object.bytes) ? globalThis.Number(object.bytes) : 0,
+      updates: isSet(object.updates) ? globalThis.Number(object.updates) : 0,
+      driftEvents: isSet(object.driftEvents)
+        ? globalThis.Number(object.driftEvents)
+        : isSet(object.drift_events)
+        ? globalThis.Number(object.drift_events)
+        : 0,
+      nodeDriftEvents: isSet(object.nodeDriftEvents)
+        ? globalThis.Number(object.nodeDriftEvents)
+        : isSet(object.node_drift_events)
+        ? globalThis.Number(object.node_drift_events)
+        : 0,
+      counters: isObject(object.counters)
+        ? (globalThis.Object.entries(object.counters) as [string, any][]).reduce(
+          (acc: { [key: string]: number }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.Number(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      excluded: isObject(object.excluded)
+        ? (globalThis.Object.entries(object.excluded) as [string, any][]).reduce(
+          (acc: { [key: string]: number }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.Number(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      answerP50Ms: isSet(object.answerP50Ms)
+        ? globalThis.Number(object.answerP50Ms)
+        : isSet(object.answer_p50_ms)
+        ? globalThis.Number(object.answer_p50_ms)
+        : 0,
+      answerP99Ms: isSet(object.answerP99Ms)
+        ? globalThis.Number(object.answerP99Ms)
+        : isSet(object.answer_p99_ms)
+        ? globalThis.Number(object.answer_p99_ms)
+        : 0,
     };
   },
 
@@ -1090,6 +1542,66 @@ export const GetModelStatusResponse: MessageFns<GetModelStatusResponse> = {
     if (message.state !== "") {
       obj.state = message.state;
     }
+    if (message.version !== 0) {
+      obj.version = Math.round(message.version);
+    }
+    if (message.publishedAtUnixMs !== 0) {
+      obj.publishedAtUnixMs = floatToJson(message.publishedAtUnixMs);
+    }
+    if (message.snapshotAtUnixMs !== 0) {
+      obj.snapshotAtUnixMs = floatToJson(message.snapshotAtUnixMs);
+    }
+    if (message.trainer !== "") {
+      obj.trainer = message.trainer;
+    }
+    if (message.trees !== 0) {
+      obj.trees = Math.round(message.trees);
+    }
+    if (message.treeNodes !== 0) {
+      obj.treeNodes = Math.round(message.treeNodes);
+    }
+    if (message.windowSize !== 0) {
+      obj.windowSize = Math.round(message.windowSize);
+    }
+    if (message.windowRoom !== 0) {
+      obj.windowRoom = Math.round(message.windowRoom);
+    }
+    if (message.bytes !== 0) {
+      obj.bytes = Math.round(message.bytes);
+    }
+    if (message.updates !== 0) {
+      obj.updates = Math.round(message.updates);
+    }
+    if (message.driftEvents !== 0) {
+      obj.driftEvents = Math.round(message.driftEvents);
+    }
+    if (message.nodeDriftEvents !== 0) {
+      obj.nodeDriftEvents = Math.round(message.nodeDriftEvents);
+    }
+    if (message.counters) {
+      const entries = globalThis.Object.entries(message.counters) as [string, number][];
+      if (entries.length > 0) {
+        obj.counters = {};
+        entries.forEach(([k, v]) => {
+          obj.counters[k] = floatToJson(v);
+        });
+      }
+    }
+    if (message.excluded) {
+      const entries = globalThis.Object.entries(message.excluded) as [string, number][];
+      if (entries.length > 0) {
+        obj.excluded = {};
+        entries.forEach(([k, v]) => {
+          obj.excluded[k] = Math.round(v);
+        });
+      }
+    }
+    if (message.answerP50Ms !== 0) {
+      obj.answerP50Ms = floatToJson(message.answerP50Ms);
+    }
+    if (message.answerP99Ms !== 0) {
+      obj.answerP99Ms = floatToJson(message.answerP99Ms);
+    }
     return obj;
   },
 
@@ -1102,12 +1614,233 @@ export const GetModelStatusResponse: MessageFns<GetModelStatusResponse> = {
     message.observations = object.observations ?? 0;
     message.functions = object.functions?.map((e) => FunctionAccuracy.fromPartial(e)) || [];
     message.state = object.state ?? "";
+    message.version = object.version ?? 0;
+    message.publishedAtUnixMs = object.publishedAtUnixMs ?? 0;
+    message.snapshotAtUnixMs = object.snapshotAtUnixMs ?? 0;
+    message.trainer = object.trainer ?? "";
+    message.trees = object.trees ?? 0;
+    message.treeNodes = object.treeNodes ?? 0;
+    message.windowSize = object.windowSize ?? 0;
+    message.windowRoom = object.windowRoom ?? 0;
+    message.bytes = object.bytes ?? 0;
+    message.updates = object.updates ?? 0;
+    message.driftEvents = object.driftEvents ?? 0;
+    message.nodeDriftEvents = object.nodeDriftEvents ?? 0;
+    message.counters = (globalThis.Object.entries(object.counters ?? {}) as [string, number][]).reduce(
+      (acc: { [key: string]: number }, [key, value]: [string, number]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.Number(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.excluded = (globalThis.Object.entries(object.excluded ?? {}) as [string, number][]).reduce(
+      (acc: { [key: string]: number }, [key, value]: [string, number]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.Number(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.answerP50Ms = object.answerP50Ms ?? 0;
+    message.answerP99Ms = object.answerP99Ms ?? 0;
+    return message;
+  },
+};
+
+function createBaseGetModelStatusResponse_CountersEntry(): GetModelStatusResponse_CountersEntry {
+  return { key: "", value: 0 };
+}
+
+export const GetModelStatusResponse_CountersEntry: MessageFns<GetModelStatusResponse_CountersEntry> = {
+  encode(message: GetModelStatusResponse_CountersEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== 0) {
+      writer.uint32(17).double(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetModelStatusResponse_CountersEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetModelStatusResponse_CountersEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.value = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetModelStatusResponse_CountersEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.Number(object.value) : 0,
+    };
+  },
+
+  toJSON(message: GetModelStatusResponse_CountersEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== 0) {
+      obj.value = floatToJson(message.value);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetModelStatusResponse_CountersEntry>, I>>(
+    base?: I,
+  ): GetModelStatusResponse_CountersEntry {
+    return GetModelStatusResponse_CountersEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetModelStatusResponse_CountersEntry>, I>>(
+    object: I,
+  ): GetModelStatusResponse_CountersEntry {
+    const message = createBaseGetModelStatusResponse_CountersEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? 0;
+    return message;
+  },
+};
+
+function createBaseGetModelStatusResponse_ExcludedEntry(): GetModelStatusResponse_ExcludedEntry {
+  return { key: "", value: 0 };
+}
+
+export const GetModelStatusResponse_ExcludedEntry: MessageFns<GetModelStatusResponse_ExcludedEntry> = {
+  encode(message: GetModelStatusResponse_ExcludedEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== 0) {
+      writer.uint32(16).uint64(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetModelStatusResponse_ExcludedEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetModelStatusResponse_ExcludedEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.value = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetModelStatusResponse_ExcludedEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.Number(object.value) : 0,
+    };
+  },
+
+  toJSON(message: GetModelStatusResponse_ExcludedEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== 0) {
+      obj.value = Math.round(message.value);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetModelStatusResponse_ExcludedEntry>, I>>(
+    base?: I,
+  ): GetModelStatusResponse_ExcludedEntry {
+    return GetModelStatusResponse_ExcludedEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetModelStatusResponse_ExcludedEntry>, I>>(
+    object: I,
+  ): GetModelStatusResponse_ExcludedEntry {
+    const message = createBaseGetModelStatusResponse_ExcludedEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? 0;
     return message;
   },
 };
 
 function createBaseFunctionAccuracy(): FunctionAccuracy {
-  return { function: "", observations: 0, medianError: 0, p95Error: 0 };
+  return {
+    function: "",
+    observations: 0,
+    medianError: 0,
+    p95Error: 0,
+    forestMedianError: 0,
+    forestP95Error: 0,
+    coverageP95: 0,
+    coverageP99: 0,
+    driftEvents: 0,
+    forestObservations: 0,
+  };
 }
 
 export const FunctionAccuracy: MessageFns<FunctionAccuracy> = {
@@ -1123,6 +1856,24 @@ export const FunctionAccuracy: MessageFns<FunctionAccuracy> = {
     }
     if (message.p95Error !== 0) {
       writer.uint32(33).double(message.p95Error);
+    }
+    if (message.forestMedianError !== 0) {
+      writer.uint32(41).double(message.forestMedianError);
+    }
+    if (message.forestP95Error !== 0) {
+      writer.uint32(49).double(message.forestP95Error);
+    }
+    if (message.coverageP95 !== 0) {
+      writer.uint32(57).double(message.coverageP95);
+    }
+    if (message.coverageP99 !== 0) {
+      writer.uint32(65).double(message.coverageP99);
+    }
+    if (message.driftEvents !== 0) {
+      writer.uint32(72).uint64(message.driftEvents);
+    }
+    if (message.forestObservations !== 0) {
+      writer.uint32(80).uint64(message.forestObservations);
     }
     return writer;
   },
@@ -1172,6 +1923,54 @@ export const FunctionAccuracy: MessageFns<FunctionAccuracy> = {
             message.p95Error = reader.double();
             continue;
           }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.forestMedianError = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.forestP95Error = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.coverageP95 = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.coverageP99 = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.driftEvents = longToNumber(reader.uint64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.forestObservations = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1198,6 +1997,36 @@ export const FunctionAccuracy: MessageFns<FunctionAccuracy> = {
         : isSet(object.p95_error)
         ? globalThis.Number(object.p95_error)
         : 0,
+      forestMedianError: isSet(object.forestMedianError)
+        ? globalThis.Number(object.forestMedianError)
+        : isSet(object.forest_median_error)
+        ? globalThis.Number(object.forest_median_error)
+        : 0,
+      forestP95Error: isSet(object.forestP95Error)
+        ? globalThis.Number(object.forestP95Error)
+        : isSet(object.forest_p95_error)
+        ? globalThis.Number(object.forest_p95_error)
+        : 0,
+      coverageP95: isSet(object.coverageP95)
+        ? globalThis.Number(object.coverageP95)
+        : isSet(object.coverage_p95)
+        ? globalThis.Number(object.coverage_p95)
+        : 0,
+      coverageP99: isSet(object.coverageP99)
+        ? globalThis.Number(object.coverageP99)
+        : isSet(object.coverage_p99)
+        ? globalThis.Number(object.coverage_p99)
+        : 0,
+      driftEvents: isSet(object.driftEvents)
+        ? globalThis.Number(object.driftEvents)
+        : isSet(object.drift_events)
+        ? globalThis.Number(object.drift_events)
+        : 0,
+      forestObservations: isSet(object.forestObservations)
+        ? globalThis.Number(object.forestObservations)
+        : isSet(object.forest_observations)
+        ? globalThis.Number(object.forest_observations)
+        : 0,
     };
   },
 
@@ -1215,6 +2044,24 @@ export const FunctionAccuracy: MessageFns<FunctionAccuracy> = {
     if (message.p95Error !== 0) {
       obj.p95Error = floatToJson(message.p95Error);
     }
+    if (message.forestMedianError !== 0) {
+      obj.forestMedianError = floatToJson(message.forestMedianError);
+    }
+    if (message.forestP95Error !== 0) {
+      obj.forestP95Error = floatToJson(message.forestP95Error);
+    }
+    if (message.coverageP95 !== 0) {
+      obj.coverageP95 = floatToJson(message.coverageP95);
+    }
+    if (message.coverageP99 !== 0) {
+      obj.coverageP99 = floatToJson(message.coverageP99);
+    }
+    if (message.driftEvents !== 0) {
+      obj.driftEvents = Math.round(message.driftEvents);
+    }
+    if (message.forestObservations !== 0) {
+      obj.forestObservations = Math.round(message.forestObservations);
+    }
     return obj;
   },
 
@@ -1227,6 +2074,301 @@ export const FunctionAccuracy: MessageFns<FunctionAccuracy> = {
     message.observations = object.observations ?? 0;
     message.medianError = object.medianError ?? 0;
     message.p95Error = object.p95Error ?? 0;
+    message.forestMedianError = object.forestMedianError ?? 0;
+    message.forestP95Error = object.forestP95Error ?? 0;
+    message.coverageP95 = object.coverageP95 ?? 0;
+    message.coverageP99 = object.coverageP99 ?? 0;
+    message.driftEvents = object.driftEvents ?? 0;
+    message.forestObservations = object.forestObservations ?? 0;
+    return message;
+  },
+};
+
+function createBaseExportModelRequest(): ExportModelRequest {
+  return {};
+}
+
+export const ExportModelRequest: MessageFns<ExportModelRequest> = {
+  encode(_: ExportModelRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportModelRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportModelRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ExportModelRequest {
+    return {};
+  },
+
+  toJSON(_: ExportModelRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ExportModelRequest>, I>>(base?: I): ExportModelRequest {
+    return ExportModelRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ExportModelRequest>, I>>(_: I): ExportModelRequest {
+    const message = createBaseExportModelRequest();
+    return message;
+  },
+};
+
+function createBaseExportModelResponse(): ExportModelResponse {
+  return { chunk: Buffer.alloc(0), version: 0 };
+}
+
+export const ExportModelResponse: MessageFns<ExportModelResponse> = {
+  encode(message: ExportModelResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.chunk.length !== 0) {
+      writer.uint32(10).bytes(message.chunk);
+    }
+    if (message.version !== 0) {
+      writer.uint32(16).uint64(message.version);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportModelResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportModelResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.chunk = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.version = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ExportModelResponse {
+    return {
+      chunk: isSet(object.chunk) ? Buffer.from(bytesFromBase64(object.chunk)) : Buffer.alloc(0),
+      version: isSet(object.version) ? globalThis.Number(object.version) : 0,
+    };
+  },
+
+  toJSON(message: ExportModelResponse): unknown {
+    const obj: any = {};
+    if (message.chunk.length !== 0) {
+      obj.chunk = base64FromBytes(message.chunk);
+    }
+    if (message.version !== 0) {
+      obj.version = Math.round(message.version);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ExportModelResponse>, I>>(base?: I): ExportModelResponse {
+    return ExportModelResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ExportModelResponse>, I>>(object: I): ExportModelResponse {
+    const message = createBaseExportModelResponse();
+    message.chunk = object.chunk ?? Buffer.alloc(0);
+    message.version = object.version ?? 0;
+    return message;
+  },
+};
+
+function createBaseImportModelRequest(): ImportModelRequest {
+  return { chunk: Buffer.alloc(0) };
+}
+
+export const ImportModelRequest: MessageFns<ImportModelRequest> = {
+  encode(message: ImportModelRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.chunk.length !== 0) {
+      writer.uint32(10).bytes(message.chunk);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImportModelRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImportModelRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.chunk = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ImportModelRequest {
+    return { chunk: isSet(object.chunk) ? Buffer.from(bytesFromBase64(object.chunk)) : Buffer.alloc(0) };
+  },
+
+  toJSON(message: ImportModelRequest): unknown {
+    const obj: any = {};
+    if (message.chunk.length !== 0) {
+      obj.chunk = base64FromBytes(message.chunk);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ImportModelRequest>, I>>(base?: I): ImportModelRequest {
+    return ImportModelRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImportModelRequest>, I>>(object: I): ImportModelRequest {
+    const message = createBaseImportModelRequest();
+    message.chunk = object.chunk ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseImportModelResponse(): ImportModelResponse {
+  return { version: 0, observations: 0 };
+}
+
+export const ImportModelResponse: MessageFns<ImportModelResponse> = {
+  encode(message: ImportModelResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.version !== 0) {
+      writer.uint32(8).uint64(message.version);
+    }
+    if (message.observations !== 0) {
+      writer.uint32(16).uint64(message.observations);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImportModelResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImportModelResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.version = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.observations = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ImportModelResponse {
+    return {
+      version: isSet(object.version) ? globalThis.Number(object.version) : 0,
+      observations: isSet(object.observations) ? globalThis.Number(object.observations) : 0,
+    };
+  },
+
+  toJSON(message: ImportModelResponse): unknown {
+    const obj: any = {};
+    if (message.version !== 0) {
+      obj.version = Math.round(message.version);
+    }
+    if (message.observations !== 0) {
+      obj.observations = Math.round(message.observations);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ImportModelResponse>, I>>(base?: I): ImportModelResponse {
+    return ImportModelResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ImportModelResponse>, I>>(object: I): ImportModelResponse {
+    const message = createBaseImportModelResponse();
+    message.version = object.version ?? 0;
+    message.observations = object.observations ?? 0;
     return message;
   },
 };
@@ -1266,6 +2408,26 @@ export const ModelServiceService = {
       Buffer.from(GetModelStatusResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetModelStatusResponse => GetModelStatusResponse.decode(value),
   },
+  /** The whole model as a snapshot, in chunks. FAILED_PRECONDITION without a forest. */
+  exportModel: {
+    path: "/metronome.v1.ModelService/ExportModel" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: ExportModelRequest): Buffer => Buffer.from(ExportModelRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ExportModelRequest => ExportModelRequest.decode(value),
+    responseSerialize: (value: ExportModelResponse): Buffer => Buffer.from(ExportModelResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ExportModelResponse => ExportModelResponse.decode(value),
+  },
+  /** Another model takes this one's place; DATA_LOSS when it is no snapshot, and then nothing changed. */
+  importModel: {
+    path: "/metronome.v1.ModelService/ImportModel" as const,
+    requestStream: true as const,
+    responseStream: false as const,
+    requestSerialize: (value: ImportModelRequest): Buffer => Buffer.from(ImportModelRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ImportModelRequest => ImportModelRequest.decode(value),
+    responseSerialize: (value: ImportModelResponse): Buffer => Buffer.from(ImportModelResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ImportModelResponse => ImportModelResponse.decode(value),
+  },
 } as const;
 
 export interface ModelServiceServer extends UntypedServiceImplementation {
@@ -1275,6 +2437,10 @@ export interface ModelServiceServer extends UntypedServiceImplementation {
   observe: handleUnaryCall<ObserveRequest, ObserveResponse>;
   /** What the model is and how good it was lately. */
   getModelStatus: handleUnaryCall<GetModelStatusRequest, GetModelStatusResponse>;
+  /** The whole model as a snapshot, in chunks. FAILED_PRECONDITION without a forest. */
+  exportModel: handleServerStreamingCall<ExportModelRequest, ExportModelResponse>;
+  /** Another model takes this one's place; DATA_LOSS when it is no snapshot, and then nothing changed. */
+  importModel: handleClientStreamingCall<ImportModelRequest, ImportModelResponse>;
 }
 
 export interface ModelServiceClient extends Client {
@@ -1326,6 +2492,30 @@ export interface ModelServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetModelStatusResponse) => void,
   ): ClientUnaryCall;
+  /** The whole model as a snapshot, in chunks. FAILED_PRECONDITION without a forest. */
+  exportModel(request: ExportModelRequest, options?: Partial<CallOptions>): ClientReadableStream<ExportModelResponse>;
+  exportModel(
+    request: ExportModelRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<ExportModelResponse>;
+  /** Another model takes this one's place; DATA_LOSS when it is no snapshot, and then nothing changed. */
+  importModel(
+    callback: (error: ServiceError | null, response: ImportModelResponse) => void,
+  ): ClientWritableStream<ImportModelRequest>;
+  importModel(
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ImportModelResponse) => void,
+  ): ClientWritableStream<ImportModelRequest>;
+  importModel(
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ImportModelResponse) => void,
+  ): ClientWritableStream<ImportModelRequest>;
+  importModel(
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ImportModelResponse) => void,
+  ): ClientWritableStream<ImportModelRequest>;
 }
 
 export const ModelServiceClient = makeGenericClientConstructor(
@@ -1336,6 +2526,14 @@ export const ModelServiceClient = makeGenericClientConstructor(
   service: typeof ModelServiceService;
   serviceName: string;
 };
+
+function bytesFromBase64(b64: string): Uint8Array {
+  return Uint8Array.from(globalThis.Buffer.from(b64, "base64"));
+}
+
+function base64FromBytes(arr: Uint8Array): string {
+  return globalThis.Buffer.from(arr).toString("base64");
+}
 
 function floatToJson(value: number | null | undefined): number | string | null | undefined {
   return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;

@@ -1,0 +1,148 @@
+/** What the training thread does with its tasks: it owns the model, learns, publishes, and reads and writes snapshots. One per thread. */
+import { MetronomeError } from '../../core/errors.ts';
+import { createOnlineModel, restoreOnlineModel, type FunctionProfile, type OnlineModel, type OnlineModelOptions } from '../model/online-model.ts';
+import { fitsKeys, type KeyNames } from '../model-keys.ts';
+import { ModelWriter, createPublishedModel, grownCapacity } from '../model/published-model.ts';
+import { ObservationRecorder } from './observation-recorder.ts';
+import { decodeSnapshot, encodeSnapshot, moveAside, readSnapshotFile, writeSnapshotFile, type NamedSnapshot } from './snapshot-file.ts';
+import type { FunctionChange, Published, TrainAnswers, TrainKind, TrainTask } from './training-protocol.ts';
+
+/** Functions and nodes that fit into the first memory; it grows by doubling. */
+const FIRST_CAPACITY = { functions: 256, nodes: 256 };
+
+export class TrainingDesk {
+  #model: OnlineModel | undefined;
+  #writer: ModelWriter | undefined;
+  #options: OnlineModelOptions | undefined;
+  #recorder: ObservationRecorder | undefined;
+  /** Of the model; 0: it has no forest yet. */
+  #version = 0;
+  #observations = 0;
+  readonly #functions = new Map<number, FunctionProfile>();
+  readonly #nodes = new Map<number, string>();
+  readonly #spentMs: () => number;
+
+  /** `spentMs`: what this thread has computed so far, ms. */
+  constructor(spentMs: () => number) {
+    this.#spentMs = spentMs;
+  }
+
+  /** Does one task. */
+  async handle<K extends TrainKind>(task: Extract<TrainTask, { kind: K }>): Promise<TrainAnswers[K]> {
+    // The kind decides on both types; TypeScript does not follow.
+    return (await this.#do(task)) as TrainAnswers[K];
+  }
+
+  async #do(task: TrainTask): Promise<TrainAnswers[TrainKind]> {
+    if (task.kind === 'open') return this.#open(task);
+    const model = this.#model;
+    if (model === undefined) throw new MetronomeError('INTERNAL', 'The training thread has no model: the first task must open one.');
+    switch (task.kind) {
+      case 'learn': {
+        this.#functionsChanged(model, task.functions);
+        for (const [index, name] of task.nodes) this.#nodes.set(index, name);
+        const taken = model.observe(task.batch, task.count);
+        for (const { functionIndex, why, count } of task.excluded) for (let i = 0; i < count; i++) model.exclude(functionIndex, why);
+        const notRecorded = this.#record(task.batch, task.count);
+        this.#observations += taken;
+        return { ...this.#publish(model), taken, due: model.updateDue, observations: this.#observations, ...(notRecorded === undefined ? {} : { notRecorded }) };
+      }
+      case 'update': {
+        const begin = this.#spentMs();
+        const { reason, version } = model.update();
+        this.#version = version;
+        const computedMs = this.#spentMs() - begin;
+        return { ...this.#publish(model), reason, computedMs };
+      }
+      case 'status':
+        return model.status();
+      case 'save': {
+        const bytes = encodeSnapshot({ names: task.names, model: model.toSnapshot() });
+        await writeSnapshotFile(task.path, bytes);
+        return { bytes: bytes.length, version: this.#version };
+      }
+      case 'export':
+        return { bytes: encodeSnapshot({ names: task.names, model: model.toSnapshot() }), version: this.#version };
+      case 'import': {
+        const snapshot = decodeSnapshot(task.bytes, 'The imported file');
+        const imported = this.#restore(snapshot);
+        // Into memory of its own: readers go over to it together with its keys.
+        this.#writer = undefined;
+        return { ...this.#publish(imported), observations: this.#observations, names: snapshot.names };
+      }
+    }
+  }
+
+  async #open(task: Extract<TrainTask, { kind: 'open' }>): Promise<TrainAnswers['open']> {
+    this.#options = task.options;
+    if (task.recording !== undefined) this.#recorder = new ObservationRecorder(task.recording, { functionName: (index) => this.#functions.get(index), nodeName: (index) => this.#nodes.get(index) });
+    let refused: MetronomeError | undefined;
+    let names: KeyNames | undefined;
+    try {
+      const bytes = task.snapshotPath === '' ? undefined : await readSnapshotFile(task.snapshotPath);
+      const snapshot = bytes === undefined ? undefined : decodeSnapshot(bytes, task.snapshotPath);
+      if (snapshot !== undefined && (task.names === undefined || fitsKeys(snapshot.names, task.names))) {
+        this.#restore(snapshot);
+        ({ names } = snapshot);
+      }
+    } catch (error) {
+      const aside = await moveAside(task.snapshotPath).catch(() => undefined); // then it is written over by the next one
+      const cause = MetronomeError.from(error);
+      refused = new MetronomeError(cause.code, `${cause.message} The model starts cold${aside === undefined ? '' : `; the file was moved to ${aside}`}.`, { cause: error });
+    }
+    const model = (this.#model ??= createOnlineModel(task.options));
+    // A thread that follows another one leaves readers the old memory until it has something to show.
+    const published = task.names !== undefined && this.#version === 0 ? { version: 0 } : this.#publish(model);
+    return { ...published, restored: names !== undefined, names, observations: this.#observations, ...(refused === undefined ? {} : { refused: refused.toRecord() }) };
+  }
+
+  #restore(snapshot: NamedSnapshot): OnlineModel {
+    if (this.#options === undefined) throw new MetronomeError('INTERNAL', 'The training thread was not opened.');
+    // The size of the forest and of its window are those of the snapshot.
+    const { trainer, updateEvery, replace, forgetting, bootstrapAfter } = this.#options;
+    const changed = Object.fromEntries(Object.entries({ trainer, updateEvery, replace, forgetting, bootstrapAfter }).filter(([, value]) => value !== undefined));
+    const model = restoreOnlineModel(snapshot.model, changed);
+    this.#model = model;
+    ({ version: this.#version, observations: this.#observations } = model.status());
+    return model;
+  }
+
+  #functionsChanged(model: OnlineModel, changes: readonly FunctionChange[]): void {
+    for (const change of changes) {
+      if ('gone' in change) {
+        this.#functions.delete(change.gone);
+        model.forgetFunction(change.gone);
+      } else {
+        this.#functions.set(change.index, change);
+        model.setFunction(change);
+      }
+    }
+  }
+
+  /** A full disk must not keep the model from learning: recording ends, and the reason is told. */
+  #record(batch: Float64Array, count: number): string | undefined {
+    try {
+      this.#recorder?.record(batch, count);
+      return undefined;
+    } catch (error) {
+      this.#recorder = undefined;
+      return error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  /** Publishes what the model would predict with. A reader that is still in the other copy puts it off to the next task. */
+  #publish(model: OnlineModel): Published {
+    const first = this.#writer === undefined;
+    const { functions, nodes, ...trees } = model.capacity;
+    const fitting = (least: { readonly functions: number; readonly nodes: number }): ModelWriter => new ModelWriter(createPublishedModel({ ...trees, ...grownCapacity({ ...trees, ...least }, functions, nodes) }));
+    let writer = (this.#writer ??= fitting(FIRST_CAPACITY));
+    let memory = first ? writer.buffer : undefined;
+    if (this.#version === 0) return { version: 0, ...(memory === undefined ? {} : { memory }) };
+    if (model.publishTo(writer) === 'tooSmall') {
+      writer = this.#writer = fitting(writer.capacity);
+      memory = writer.buffer;
+      if (model.publishTo(writer) !== 'published') throw new MetronomeError('INTERNAL', 'The model does not fit into memory that was made for it.');
+    }
+    return { version: writer.version, ...(memory === undefined ? {} : { memory }) };
+  }
+}

@@ -1,0 +1,266 @@
+/** The whole prediction model with its threads, fed with synthetic executions: its life, and what happens when threads die or drown. */
+import { appendFile, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { afterEach, describe, expect, it } from 'vitest';
+import { createSystemClock } from '../../../src/core/clock.ts';
+import { ALONE } from '../../../src/core/invocation.ts';
+import { OBSERVATION_WIDTH, encodeObservation } from '../../../src/predictor/model/observation.ts';
+import { parseLogHeader, parseObservation } from '../../../src/predictor/observation-log.ts';
+import { startForest, SNAPSHOT_FILE, type Forest, type ForestOptions } from '../../../src/predictor/pool/forest.ts';
+import { MAX_WAITING_OBSERVATIONS } from '../../../src/predictor/pool/training-pool.ts';
+import { BY_FOREST, BY_MOVING_AVERAGE, COLD, NO_TICKET, WARM, createPredictionRows, type PredictionRows, type Subject } from '../../../src/predictor/predictor.ts';
+import { createSyntheticExecutions } from '../../../src/workload/synthetic-executions.ts';
+
+const NODES = 10;
+const cleanUp: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const step of cleanUp.splice(0).reverse()) await step();
+});
+
+async function folder(): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), 'metronome-model-'));
+  cleanUp.push(() => rm(path, { recursive: true, force: true }));
+  return path;
+}
+
+/** Polls until it is so; events of threads have no other end that a test could wait for. */
+async function until(isSo: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  const deadline = performance.now() + 25_000;
+  while (!(await isSo())) {
+    if (performance.now() > deadline) throw new Error(`Within 25 s it did not happen: ${what}.`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+interface World {
+  readonly forest: Forest;
+  readonly events: string[];
+  /** Lets the model see `count` synthetic executions, and waits until it has. */
+  feed(count: number): Promise<void>;
+  ask(subject: Partial<Subject>): Promise<PredictionRows>;
+}
+
+function start(more: Partial<ForestOptions> = {}): World {
+  const clock = createSystemClock();
+  const source = createSyntheticExecutions(7);
+  const events: string[] = [];
+  const note = (fields: object, event: string): void => void events.push(`${event} ${'state' in fields ? String(fields.state) : 'code' in fields ? `${String(fields.code)} ${'message' in fields ? String(fields.message) : ''}` : ''}`.trim());
+  const forest = startForest({
+    clock, engine: 'table', model: { seed: 1, trees: 20, bootstrapAfter: 100 }, threads: 1, lateAfterMs: 1_000, maxRows: 64, dir: '', snapshotEveryMs: 0, recording: undefined, profileOf: (index) => source.functions[index], nodeName: (node) => `node-${node}`,
+    log: { info: note, warn: note }, ...more,
+  });
+  cleanUp.push(() => forest.stop());
+  const functions = source.functions.map((profile) => ({ settings: { name: profile.name, profile }, idle: new Int16Array(NODES), busy: new Int16Array(NODES), running: 0 }));
+  forest.predictor.attach({ host: { get nowMs() { return clock.nowMs(); } }, nodes: { table: new Float64Array(NODES), used: new Int32Array(NODES), slots: new Int32Array(NODES).fill(4) }, metrics: [], rowLength: 1, receivedAt: 0, functions });
+  const waiting = new Map<number, () => void>();
+  forest.predictor.listen((ticket) => {
+    waiting.get(ticket)?.();
+    waiting.delete(ticket);
+  });
+  let tickets = 0;
+  const row = new Float64Array(OBSERVATION_WIDTH);
+  source.functions.forEach((_, index) => forest.predictor.functionPut(index));
+  return {
+    forest, events,
+    async feed(count) {
+      await forest.opened;
+      const before = forest.training.counters.learned;
+      for (let i = 0; i < count; i++) {
+        const { situation, phases } = source.next();
+        encodeObservation({ ...situation, functionIndex: forest.keys.functionKey(situation.functionIndex), nodeIndex: forest.keys.nodeKey(situation.nodeIndex) }, phases, row);
+        forest.training.observe(row, 0);
+      }
+      await until(() => forest.training.counters.learned >= before + count, 'everything is learned');
+    },
+    async ask(given) {
+      const subject: Subject = { functionIndex: 0, inputBytes: 1e6, inputs: [1], payloadBytes: 0, ...ALONE, ...given };
+      const rows = createPredictionRows(4);
+      rows.count = 4;
+      rows.node.set([0, 1, 2, 3]);
+      rows.startState.fill(WARM);
+      const ticket = tickets++;
+      if (forest.predictor.predict(subject, rows, ticket)) return rows;
+      await new Promise<void>((resolve) => waiting.set(ticket, resolve));
+      forest.predictor.predict(subject, rows, NO_TICKET);
+      return rows;
+    },
+  };
+}
+
+const sourcesOf = (rows: PredictionRows): number[] => [...new Set(rows.source.subarray(0, rows.count))];
+
+describe('the forest', () => {
+  it('is cold, makes its first forest from what it sees, serves, and goes on learning', async () => {
+    const { forest, events, feed, ask } = start();
+    await forest.opened;
+    await until(() => forest.predictor.isPoolGood, 'the pool is ready');
+    expect(forest.state).toBe('cold');
+    expect(sourcesOf(await ask({}))).toEqual([BY_MOVING_AVERAGE]);
+    await feed(150);
+    await until(() => forest.state === 'serving', 'it serves');
+    expect(events).toEqual(['model.opened', 'model.changed bootstrapping', 'model.changed serving']);
+    const rows = await ask({});
+    expect(sourcesOf(rows)).toEqual([BY_FOREST]);
+    for (let row = 0; row < rows.count; row++) {
+      expect(rows.meanMs[row]).toBeGreaterThan(0);
+      expect(rows.p95Ms[row]).toBeGreaterThanOrEqual(rows.meanMs[row]!);
+      expect(rows.p99Ms[row]).toBeGreaterThanOrEqual(rows.p95Ms[row]!);
+    }
+    for (let i = 0; i < 5; i++) await feed(60);
+    await until(() => forest.training.counters.updates > 3, 'trees are replaced');
+    const status = await forest.status();
+    expect(status).toMatchObject({ state: expect.stringMatching(/serving|updating/), counters: { dropped: 0, threadsLost: 0, learned: 450 }, model: { observations: 450, trees: 20, trainer: 'extra-trees' } });
+    expect(status.version).toBeGreaterThan(3);
+    expect(status.model?.functions.map(({ name }) => name)).toContain('video-transcode');
+  });
+
+  it('is degraded while its inference thread is dead, lets averages answer, and recovers by itself', async () => {
+    const { forest, events, feed, ask } = start();
+    await feed(150);
+    await until(() => forest.state === 'serving' && forest.predictor.isPoolGood, 'it serves');
+    const asked = Array.from({ length: 20 }, (_, i) => ask({ payloadBytes: 10_000 + i }));
+    await forest.inference.workers[0]!.terminate();
+    await Promise.all(asked); // by whom ever, but all of them
+    await until(() => events.includes('model.changed degraded'), 'it is degraded');
+    expect(sourcesOf(await ask({ payloadBytes: 77_777 }))).toEqual([BY_MOVING_AVERAGE]);
+    await until(() => forest.state === 'serving', 'it serves again');
+    expect(sourcesOf(await ask({ payloadBytes: 88_888 }))).toEqual([BY_FOREST]);
+    expect(forest.predictor.counters.threadsLost).toBe(1);
+  });
+
+  it('serves on while its training thread is dead, and learns again with the next one', async () => {
+    const { forest, events, feed, ask } = start();
+    await feed(150);
+    await until(() => forest.state === 'serving' && forest.predictor.isPoolGood, 'it serves');
+    await forest.training.workers[0]!.terminate();
+    expect(sourcesOf(await ask({ payloadBytes: 1 }))).toEqual([BY_FOREST]);
+    await until(() => events.filter((event) => event === 'model.opened').length === 2, 'the next thread opened a model');
+    expect(events).toContain('model.training.lost');
+    await feed(150);
+    await until(() => forest.training.counters.updates >= 2, 'it made a forest again');
+    await until(async () => sourcesOf(await ask({ payloadBytes: Math.random() * 1e6 }))[0] === BY_FOREST, 'that forest answers');
+    expect(forest.training.counters.threadsLost).toBe(1);
+  });
+
+  it('answers everybody when it is flooded, counts who found no room, and is itself again afterwards', async () => {
+    const { forest, feed, ask } = start({ maxRows: 4, lateAfterMs: 2 });
+    await feed(150);
+    await until(() => forest.state === 'serving' && forest.predictor.isPoolGood, 'it serves');
+    const answers = await Promise.all(Array.from({ length: 5_000 }, (_, i) => ask({ payloadBytes: i })));
+    expect(answers).toHaveLength(5_000);
+    for (const rows of answers) expect(rows.meanMs[3]).toBeGreaterThan(0);
+    const { flooded, late, degraded } = forest.predictor.counters;
+    expect(flooded + late + degraded).toBeGreaterThan(100);
+    await until(() => forest.state === 'serving' && forest.predictor.isPoolGood, 'it serves again');
+    await until(async () => sourcesOf(await ask({ payloadBytes: 99_999 }))[0] === BY_FOREST, 'the forest answers again');
+  });
+
+  it('drops and counts observations that its thread cannot take in', async () => {
+    const { forest } = start();
+    await forest.opened;
+    const row = new Float64Array(OBSERVATION_WIDTH);
+    const { situation, phases } = createSyntheticExecutions(1).next();
+    encodeObservation(situation, phases, row);
+    for (let i = 0; i < MAX_WAITING_OBSERVATIONS + 50; i++) forest.training.observe(row, 0);
+    expect(forest.training.waiting).toBe(MAX_WAITING_OBSERVATIONS);
+    expect(forest.training.counters.dropped).toBe(50);
+    await until(() => forest.training.waiting === 0, 'they are learned');
+  });
+
+  it('grows into larger memory when functions and nodes become many', async () => {
+    const { forest, feed, ask } = start({ profileOf: (index) => ({ index, name: `f${index}`, application: '', runtime: 'node', dependencies: 0, packageBytes: 0, memoryMb: 128 }) });
+    await feed(150);
+    await until(() => forest.state === 'serving' && forest.predictor.isPoolGood, 'it serves');
+    for (let index = 10; index < 400; index++) forest.predictor.functionPut(index);
+    await feed(20);
+    await until(async () => sourcesOf(await ask({ functionIndex: 399, payloadBytes: Math.random() }))[0] === BY_FOREST, 'the new memory is read');
+    expect(forest.predictor.counters.threadsLost).toBe(0);
+  });
+
+  it('begins with the model of its former life, and says so', async () => {
+    const dir = await folder();
+    const first = start({ dir });
+    await first.feed(200);
+    await until(() => first.forest.state === 'serving' && first.forest.predictor.isPoolGood, 'it serves');
+    const before = await first.ask({ functionIndex: 3, payloadBytes: 5 });
+    await first.forest.stop();
+    expect(await readdir(dir)).toEqual([SNAPSHOT_FILE]);
+    const second = start({ dir });
+    await second.forest.opened;
+    await until(() => second.forest.state === 'serving' && second.forest.predictor.isPoolGood, 'it serves');
+    const after = await second.ask({ functionIndex: 3, payloadBytes: 5 });
+    expect([...after.meanMs]).toEqual([...before.meanMs]);
+    expect([...after.p99Ms]).toEqual([...before.p99Ms]);
+    expect((await second.forest.status()).model).toMatchObject({ observations: 200 });
+    expect(second.forest.training.counters.learned).toBe(0);
+  });
+
+  it('refuses a snapshot that was changed, moves it aside, and starts cold', async () => {
+    const dir = await folder();
+    const first = start({ dir });
+    await first.feed(150);
+    await until(() => first.forest.state === 'serving', 'it serves');
+    await first.forest.stop();
+    const path = join(dir, SNAPSHOT_FILE);
+    const bytes = await readFile(path);
+    bytes[bytes.length - 100]! ^= 1;
+    await writeFile(path, bytes);
+    const second = start({ dir });
+    await second.forest.opened;
+    expect(second.forest.state).toBe('cold');
+    expect(second.events[0]).toBe(`model.snapshot.refused STATE_CORRUPT ${path} is no usable snapshot of a model: its checksum does not fit its content. The model starts cold; the file was moved to ${path}.refused.`);
+    expect(await readdir(dir)).toEqual([`${SNAPSHOT_FILE}.refused`]);
+    await second.feed(150);
+    await until(() => second.forest.state === 'serving', 'it serves');
+    await second.forest.stop();
+    expect((await readdir(dir)).sort()).toEqual([SNAPSHOT_FILE, `${SNAPSHOT_FILE}.refused`]);
+  });
+
+  it('exports a model that another one imports, and refuses what is none without a change', async () => {
+    const first = start(), second = start();
+    await first.feed(150);
+    await until(() => first.forest.state === 'serving' && first.forest.predictor.isPoolGood, 'it serves');
+    const { bytes, version } = await first.forest.exportSnapshot();
+    expect(version).toBeGreaterThan(0);
+    await second.forest.opened;
+    await expect(second.forest.importSnapshot(bytes.slice(0, 1_000))).rejects.toMatchObject({ code: 'STATE_CORRUPT', message: expect.stringMatching(/^The imported file is no usable snapshot of a model: it should go on for \d+ bytes/) });
+    await expect(second.forest.importSnapshot(Buffer.from('hello'))).rejects.toMatchObject({ code: 'STATE_CORRUPT' });
+    expect(second.forest.state).toBe('cold');
+    expect(await second.forest.importSnapshot(bytes)).toMatchObject({ version, observations: 150 });
+    await until(() => second.forest.state === 'serving' && second.forest.predictor.isPoolGood, 'it serves');
+    const [a, b] = await Promise.all([first.ask({ functionIndex: 5 }), second.ask({ functionIndex: 5 })]);
+    expect([...b.meanMs]).toEqual([...a.meanMs]);
+  });
+
+  it('records observations in files that are rotated, kept to a number, and readable', async () => {
+    const dir = await folder();
+    const { forest, feed } = start({ recording: { folder: dir, maxBytes: 20_000, files: 3 } });
+    for (let i = 0; i < 5; i++) await feed(80);
+    await forest.stop();
+    const names = (await readdir(dir)).sort();
+    expect(names).toHaveLength(3);
+    expect(names.at(-1)).toBe('observations.jsonl');
+    let recorded = 0;
+    for (const name of names) {
+      const content = await readFile(join(dir, name));
+      const [header, ...lines] = (name.endsWith('.gz') ? gunzipSync(content) : content).toString().trimEnd().split('\n');
+      expect(parseLogHeader(header!, name).source).toBe('recorded');
+      for (const line of lines) {
+        const { function: called, node, situation, phases } = parseObservation(line, name);
+        expect(called).toMatch(/^(video|log|any2md|ml)-/);
+        expect(node).toMatch(/^node-\d$/);
+        expect(situation.startState ?? COLD).toBeGreaterThan(0); // cold is what stands for not known
+        expect(phases?.ranMs).toBeGreaterThan(0);
+        recorded++;
+      }
+    }
+    expect(recorded).toBeGreaterThan(20);
+    // It goes on in the same file after a restart.
+    await appendFile(join(dir, 'observations.jsonl'), '');
+    const again = start({ recording: { folder: dir, maxBytes: 1e6, files: 3 } });
+    await again.feed(10);
+    expect((await readFile(join(dir, 'observations.jsonl'), 'utf8')).match(/"metronome"/g)).toHaveLength(1);
+  });
+});
