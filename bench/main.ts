@@ -7,12 +7,28 @@ import { decisionBench } from './decision.ts';
 import { emulationBench } from './emulation.ts';
 import { gatewayBench } from './gateway.ts';
 import { toReport, type Bench } from './harness.ts';
-import { simSpeedBench } from './sim-speed.ts';
+import { inferenceBench } from './inference.ts';
 import { metricsLagBench } from './metrics-lag.ts';
 import { modelAccuracyBench } from './model-accuracy.ts';
 import { modelRecoveryBench } from './model-recovery.ts';
+import { simSpeedBench } from './sim-speed.ts';
+import { trainingBench } from './training.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = { 'agent-overhead': agentOverheadBench, applications: applicationsBench, 'cold-start': coldStartBench, dataplane: dataplaneBench, decision: decisionBench, emulation: emulationBench, gateway: gatewayBench, 'metrics-lag': metricsLagBench, 'model-accuracy': modelAccuracyBench, 'model-recovery': modelRecoveryBench, 'sim-speed': simSpeedBench };
+const BENCHES: Readonly<Record<string, Bench>> = {
+  'agent-overhead': agentOverheadBench,
+  applications: applicationsBench,
+  'cold-start': coldStartBench,
+  dataplane: dataplaneBench,
+  decision: decisionBench,
+  emulation: emulationBench,
+  gateway: gatewayBench,
+  inference: inferenceBench,
+  'metrics-lag': metricsLagBench,
+  'model-accuracy': modelAccuracyBench,
+  'model-recovery': modelRecoveryBench,
+  'sim-speed': simSpeedBench,
+  training: trainingBench,
+};
 
 const args = process.argv.slice(2);
 const flag = (name: string): boolean => args.includes(name);

@@ -1,0 +1,59 @@
+/** A forest that has seen enough synthetic executions to serve, with its threads; and a stream of further ones that keeps its training busy. */
+import { createSystemClock } from '../src/core/clock.ts';
+import { OBSERVATION_WIDTH, encodeObservation } from '../src/predictor/model/observation.ts';
+import { startForest, type Forest } from '../src/predictor/pool/forest.ts';
+import { createSyntheticExecutions, type SyntheticExecutions } from '../src/workload/synthetic-executions.ts';
+
+/** Observations in the model when the measuring begins: the default window. */
+export const WINDOW = 2_000;
+/** How often, and how many, ms: about a thousand a second, which makes an update due every 20 ms, so training never rests. */
+const FEED_EVERY_MS = 10, FEED = 10;
+
+export interface TrainedForest {
+  readonly forest: Forest;
+  readonly source: SyntheticExecutions;
+  /** Begins to feed the training thread without a pause; the returned function ends it and waits until the thread rests. */
+  train(): () => Promise<void>;
+}
+
+/** Makes it. `lateAfterMs` is so long that every answer is waited for: the bench wants to know how long it takes. */
+export async function createTrainedForest(seed: number): Promise<TrainedForest> {
+  const source = createSyntheticExecutions(seed);
+  const forest = startForest({
+    clock: createSystemClock(), engine: 'table', model: { seed, window: WINDOW }, threads: 1, lateAfterMs: 5_000, maxRows: 1_024, dir: '', snapshotEveryMs: 0, recording: undefined,
+    profileOf: (index) => source.functions[index], nodeName: (node) => `n${node}`, log: { info() {}, warn: (fields, event) => process.stderr.write(`${event} ${JSON.stringify(fields)}\n`) },
+  });
+  await forest.opened;
+  source.functions.forEach((_, index) => forest.predictor.functionPut(index));
+  const row = new Float64Array(OBSERVATION_WIDTH);
+  const feed = (count: number): void => {
+    for (let i = 0; i < count; i++) {
+      const { situation, phases } = source.next();
+      encodeObservation({ ...situation, functionIndex: forest.keys.functionKey(situation.functionIndex), nodeIndex: forest.keys.nodeKey(situation.nodeIndex) }, phases, row);
+      forest.training.observe(row, 0);
+    }
+  };
+  const rests = async (): Promise<void> => {
+    for (let quiet = 0, last = -1; quiet < 10; ) {
+      const { learned, updates } = forest.training.counters;
+      quiet = forest.training.waiting === 0 && learned + updates === last ? quiet + 1 : 0;
+      last = learned + updates;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  };
+  for (let seen = 0; seen < WINDOW; seen += 500) {
+    feed(500);
+    await rests();
+  }
+  while (forest.state !== 'serving' || !forest.predictor.isPoolGood) await new Promise((resolve) => setTimeout(resolve, 20));
+  return {
+    forest, source,
+    train() {
+      const timer = setInterval(() => forest.training.waiting < 500 && feed(FEED), FEED_EVERY_MS);
+      return async () => {
+        clearInterval(timer);
+        await rests();
+      };
+    },
+  };
+}

@@ -1,0 +1,92 @@
+/**
+ * Bench `training`: what one update of the model costs its thread, and what training does to decisions: the time from arrival to dispatch,
+ * prediction in the pool included, with training that never rests and without it, in turns of one run.
+ */
+import type { Invocation, RunResult } from '../src/core/invocation.ts';
+import { createSystemClock } from '../src/core/clock.ts';
+import { NO_SITUATION, type Predictor } from '../src/predictor/predictor.ts';
+import { createNodeTable } from '../src/scheduler/cluster-view.ts';
+import { Scheduler } from '../src/scheduler/scheduler.ts';
+import { overRounds, quantile, type Bench, type BenchContext, type BenchResult } from './harness.ts';
+import { WINDOW, createTrainedForest } from './trained-forest.ts';
+
+const NODES = 10;
+const SLOTS = 4;
+const FUNCTIONS = 10;
+const HOUR_MS = 3_600_000;
+const EMPTY = new Uint8Array();
+
+/** The forest's predictor, but what runs in this bench teaches nothing: only the feed trains. */
+function untaught(predictor: Predictor): Predictor {
+  return Object.create(predictor, {
+    observe: { value: ({ situation }: { readonly situation: number }) => situation !== NO_SITUATION && predictor.exclude(situation, 'refused') },
+  }) as Predictor; // an heir of a Predictor is one
+}
+
+/** The training bench. */
+export const trainingBench: Bench = {
+  description: 'what one update of the model costs its thread, and by how much decisions slow down while training runs',
+  async run({ seed, quick, progress }: BenchContext): Promise<BenchResult> {
+    progress('training: a forest of 2 000 observations');
+    const world = await createTrainedForest(seed);
+    const { forest } = world;
+    const waiting = new Map<string, (node: number) => void>();
+    const scheduler = new Scheduler({
+      clock: createSystemClock(), seed, engine: 'table', policy: 'metronome', localityGain: 0.85, safetyMargin: 0.1, strict: false, localityThreshold: 0.1, monitorIntervalMs: HOUR_MS, staleAfterMs: HOUR_MS, lostAfterMs: 2 * HOUR_MS,
+      maxLive: 100_000, maxNodes: 64, maxObjects: 1_000, maxWaitMs: HOUR_MS, rememberDecisions: 1_024, idPrefix: 'inv-bench-', nodeTable: createNodeTable(64), predictor: untaught(forest.predictor),
+      transport: { execute: (invocation: Invocation, node: number) => waiting.get(invocation.id)?.(node), cancel() {} },
+      observer: { transitioned() {}, settled() {} },
+    });
+    for (let f = 0; f < FUNCTIONS; f++) {
+      scheduler.putFunction({ name: `f${f}`, version: 'v1', packageSet: `p${f}`, slaMs: HOUR_MS, timeoutMs: 60_000, concurrency: 0, idempotent: true, retries: 1, policy: '', localityKey: '', reuse: true, memoryMb: 128, critical: false });
+    }
+    for (let n = 0; n < NODES; n++) scheduler.nodeSnapshot(scheduler.nodeRegistered({ name: `n${n}`, address: '', dataUrl: '', epoch: 1, slots: SLOTS, memoryMb: 4_096 }), SLOTS, [], 0);
+    let asked = 0;
+    /** Microseconds from arrival to dispatch, sorted. */
+    const decide = async (count: number): Promise<Float64Array> => {
+      const times = new Float64Array(count);
+      for (let i = 0; i < count; i++) {
+        const { promise, resolve } = Promise.withResolvers<number>();
+        const begin = performance.now();
+        const { id } = scheduler.submit({ functionName: `f${i % FUNCTIONS}`, slaMs: 0, expiresAtMs: Infinity, inputs: [], localityKey: '', policyName: '', payloadBytes: asked++, cargo: undefined });
+        waiting.set(id, resolve);
+        const node = await promise;
+        times[i] = (performance.now() - begin) * 1_000;
+        waiting.delete(id);
+        const done: RunResult = { payload: EMPTY, contentType: '', outputs: [], fetchedMs: 0, installedMs: 0, initialisedMs: 1, ranMs: 10, startState: 4, fetchedBytes: 0, acceptedAtMs: 0, releasedAtMs: 0 };
+        scheduler.result(id, node, done);
+        await new Promise((next) => setTimeout(next, 1));
+      }
+      return times.sort();
+    };
+    const rounds = quick ? 5 : 12, arrivals = quick ? 500 : 1_500;
+    await decide(arrivals);
+    const quietP95: number[] = [], busyP95: number[] = [], growth: number[] = [], updateMs: number[] = [];
+    let updates = 0;
+    for (let round = 0; round < rounds; round++) {
+      progress(`training: round ${round + 1} of ${rounds}, ${arrivals} decisions without training and as many with`);
+      const quiet = quantile(await decide(arrivals), 0.95);
+      const before = { ...forest.training.counters };
+      const stopTraining = world.train();
+      const busy = quantile(await decide(arrivals), 0.95);
+      const after = { ...forest.training.counters };
+      await stopTraining();
+      quietP95.push(quiet);
+      busyP95.push(busy);
+      growth.push(busy / quiet);
+      updates += after.updates - before.updates;
+      if (after.updates > before.updates) updateMs.push((after.updateComputedMs - before.updateComputedMs) / (after.updates - before.updates));
+    }
+    scheduler.stop();
+    await forest.stop();
+    return {
+      mode: 'micro',
+      figures: [
+        overRounds('update_ms', 'ms', updateMs, updates),
+        overRounds('decision_p95_quiet', 'µs', quietP95, rounds * arrivals), overRounds('decision_p95_training', 'µs', busyP95, rounds * arrivals),
+        overRounds('decision_p95_growth', '×', growth, rounds),
+      ],
+      params: { window: WINDOW, nodes: NODES, rounds, arrivals, updates, source: 'synthetic' },
+    };
+  },
+};
