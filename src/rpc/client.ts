@@ -187,6 +187,11 @@ async function callUpload<Request, Response>(channel: Client, address: string, m
     }
     call.end();
     return await promise;
+  } catch (error) {
+    // What was to be sent could not be made: the call ends with it, and what becomes of it nobody asks any more.
+    promise.catch(() => {});
+    if (!isOver) call.cancel();
+    throw error;
   } finally {
     signal?.removeEventListener('abort', onAbort);
   }

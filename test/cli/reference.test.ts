@@ -30,7 +30,7 @@ describe('docs/reference', () => {
   it('is written where it is told, corrects what was edited and removes what nothing makes any more', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'metronome-reference-'));
     try {
-      expect((await writeReference({ check: false, dir })).sort()).toEqual(['api.md', 'cli.md', 'config.md', 'errors.md', 'reasons.md']);
+      expect((await writeReference({ check: false, dir })).sort()).toEqual(['api.md', 'cli.md', 'config.md', 'errors.md', 'features.md', 'reasons.md']);
       expect(await writeReference({ check: true, dir })).toEqual([]);
       await writeFile(join(dir, 'errors.md'), 'edited');
       await writeFile(join(dir, 'old.md'), 'old');

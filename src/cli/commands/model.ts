@@ -100,8 +100,9 @@ function fine(share: number): string {
 const FUNCTION_COLUMNS: readonly Column<FunctionAccuracy>[] = [
   { header: 'FUNCTION', cell: ({ function: name }) => name },
   { header: 'SEEN', align: 'right', cell: ({ observations }) => String(observations) },
-  { header: 'ERROR p50', align: 'right', cell: ({ medianError }) => fine(medianError) },
-  { header: 'p95', align: 'right', cell: ({ p95Error }) => fine(p95Error) },
+  { header: 'ERROR p50', align: 'right', cell: ({ medianError, observations }) => (observations === 0 ? '' : fine(medianError)) },
+  { header: 'p95', align: 'right', cell: ({ p95Error, observations }) => (observations === 0 ? '' : fine(p95Error)) },
+  { header: 'LEARNED', align: 'right', cell: ({ forestObservations }) => String(forestObservations) },
   { header: 'FOREST p50', align: 'right', cell: ({ forestMedianError, forestObservations }) => (forestObservations === 0 ? '' : fine(forestMedianError)) },
   { header: 'p95', align: 'right', cell: ({ forestP95Error, forestObservations }) => (forestObservations === 0 ? '' : fine(forestP95Error)) },
   { header: 'P95 COVERS', align: 'right', cell: ({ coverageP95, forestObservations }) => (forestObservations === 0 ? '' : fine(coverageP95)) },
