@@ -91,6 +91,15 @@ function start(more: Partial<ForestOptions> = {}): World {
 
 const sourcesOf = (rows: PredictionRows): number[] => [...new Set(rows.source.subarray(0, rows.count))];
 
+/** Asks until the forest itself answers: its threads may just be going over to another memory. */
+async function askForest(world: World, subject: Partial<Subject>): Promise<PredictionRows> {
+  for (;;) {
+    const rows = await world.ask(subject);
+    if (sourcesOf(rows)[0] === BY_FOREST) return rows;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
 describe('the forest', () => {
   it('is cold, makes its first forest from what it sees, serves, and goes on learning', async () => {
     const { forest, events, feed, ask } = start();
@@ -101,8 +110,7 @@ describe('the forest', () => {
     await feed(150);
     await until(() => forest.state === 'serving', 'it serves');
     expect(events).toEqual(['model.opened', 'model.changed bootstrapping', 'model.changed serving']);
-    const rows = await ask({});
-    expect(sourcesOf(rows)).toEqual([BY_FOREST]);
+    const rows = await askForest({ forest, events, feed, ask }, {});
     for (let row = 0; row < rows.count; row++) {
       expect(rows.meanMs[row]).toBeGreaterThan(0);
       expect(rows.p95Ms[row]).toBeGreaterThanOrEqual(rows.meanMs[row]!);
@@ -184,13 +192,13 @@ describe('the forest', () => {
     const first = start({ dir });
     await first.feed(200);
     await until(() => first.forest.state === 'serving' && first.forest.predictor.isPoolGood, 'it serves');
-    const before = await first.ask({ functionIndex: 3, payloadBytes: 5 });
+    const before = await askForest(first, { functionIndex: 3, payloadBytes: 5 });
     await first.forest.stop();
     expect(await readdir(dir)).toEqual([SNAPSHOT_FILE]);
     const second = start({ dir });
     await second.forest.opened;
     await until(() => second.forest.state === 'serving' && second.forest.predictor.isPoolGood, 'it serves');
-    const after = await second.ask({ functionIndex: 3, payloadBytes: 5 });
+    const after = await askForest(second, { functionIndex: 3, payloadBytes: 5 });
     expect([...after.meanMs]).toEqual([...before.meanMs]);
     expect([...after.p99Ms]).toEqual([...before.p99Ms]);
     expect((await second.forest.status()).model).toMatchObject({ observations: 200 });
@@ -230,7 +238,7 @@ describe('the forest', () => {
     expect(second.forest.state).toBe('cold');
     expect(await second.forest.importSnapshot(bytes)).toMatchObject({ version, observations: 150 });
     await until(() => second.forest.state === 'serving' && second.forest.predictor.isPoolGood, 'it serves');
-    const [a, b] = await Promise.all([first.ask({ functionIndex: 5 }), second.ask({ functionIndex: 5 })]);
+    const [a, b] = await Promise.all([askForest(first, { functionIndex: 5 }), askForest(second, { functionIndex: 5 })]);
     expect([...b.meanMs]).toEqual([...a.meanMs]);
   });
 
