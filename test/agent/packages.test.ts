@@ -266,13 +266,38 @@ describe('the room for packages', () => {
       const { programs, warnings } = opened;
       const held = await programs.acquire({ bundleDigest: code.digest, lock: lockOf([locked(a!), locked(b!)]) });
       const third = { bundleDigest: code.digest, lock: lockOf([locked(c!)]) };
-      await expect(programs.acquire(third)).rejects.toMatchObject({ code: 'STORE_FULL', message: expect.stringMatching(/c@1\.0\.0 .*no space on the disk.*agent\.packageQuota/) });
+      await expect(programs.acquire(third)).rejects.toMatchObject({ code: 'STORE_FULL', message: expect.stringMatching(/c@1\.0\.0 finds no space on the disk.*agent\.packageQuota/) });
       expect(filesIn(disk).filter((name) => name.startsWith('c@') || name.startsWith('tmp-'))).toEqual([]);
       expect(await evaluate(held.dir, "import a from 'a'; console.log(a);")).toBe('a');
       held.release();
       expect((await programs.acquire(third)).wasHere).toBe(false);
       expect(warnings).toMatchObject([{ package: 'c@1.0.0' }]);
       expect(leftovers(disk)).toEqual([]);
+    } finally {
+      await run('umount', [disk]);
+    }
+  });
+});
+
+describe('a layer or the code', () => {
+  it('that finds no space on the disk says so and leaves nothing', async (context) => {
+    await using registry = await fakeRegistry();
+    await using dir = await tempDir();
+    const disk = join(dir.path, 'disk');
+    await mkdir(disk);
+    // Room for the folders of one copy of the tree, not of two; links need no further files.
+    const mounted = await run('mount', ['-t', 'tmpfs', '-o', 'size=6m,nr_inodes=115', 'tmpfs', disk]).then(() => true, () => false);
+    if (!mounted) return context.skip('a small tmpfs cannot be mounted: run as root');
+    try {
+      const code = await bundle({ 'handler.mjs': '' });
+      const large = await bundle(Object.fromEntries(Array.from({ length: 60 }, (_, i) => [`d${i}/f`, 'x'])));
+      const deep = await registry.publish('deep', '1.0.0', Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`d${i}/index.js`, ''])));
+      await using opened = await open(disk, registry, [code, large]);
+      await expect(opened.programs.acquire({ bundleDigest: large.digest, lock: undefined })).rejects.toMatchObject({ code: 'STORE_FULL', message: expect.stringContaining('The code of the function finds no space') });
+      await expect(opened.programs.acquire({ bundleDigest: code.digest, lock: lockOf([locked(deep)]) })).rejects.toMatchObject({ code: 'STORE_FULL', message: expect.stringContaining('The layer with the packages of the function finds no space') });
+      expect(readdirSync(join(disk, 'layers'))).toEqual([]);
+      expect(leftovers(disk)).toEqual([]);
+      expect((await opened.programs.acquire({ bundleDigest: code.digest, lock: undefined })).wasHere).toBe(false);
     } finally {
       await run('umount', [disk]);
     }
@@ -481,7 +506,7 @@ describe('damage', () => {
     const input = { dataDir: dir.path, registry: registry.url, bundle: Buffer.from(code.bytes).toString('base64'), source };
     const child = spawn(process.execPath, [fileURLToPath(new URL('./fixtures/installing.ts', import.meta.url))], { stdio: ['pipe', 'inherit', 'inherit'] });
     child.stdin.end(JSON.stringify(input));
-    const half = (): string[] => filesIn(dir.path).filter((name) => name.startsWith('tmp-') && existsSync(join(dir.path, 'packages', name, 'files')) && readdirSync(join(dir.path, 'packages', name, 'files')).length > 20);
+    const half = (): string[] => filesIn(dir.path).filter((name) => name.startsWith('tmp-') && readdirSync(join(dir.path, 'packages', name), { recursive: true }).length > 20);
     await vi.waitFor(() => {
       expect(half()).toHaveLength(1);
       expect(filesIn(dir.path).filter((name) => name.startsWith('small@'))).toHaveLength(3);

@@ -11,6 +11,7 @@ import { extract, list, type ReadEntry } from 'tar';
 import { MetronomeError } from '../../core/errors.ts';
 import { formatBytes } from '../../core/units.ts';
 import type { ProgramLease } from '../program.ts';
+import { isDiskFull, orDiskFull } from './disk-full.ts';
 
 /** Options of the cache. */
 export interface BundleCacheOptions {
@@ -138,8 +139,9 @@ export class BundleCache {
       if (isAlone(name)) this.#options.onAdded(name);
       return entry;
     } catch (error) {
-      await rm(temporary, { recursive: true, force: true });
-      throw error;
+      // tar may still write for a moment.
+      await rm(temporary, { recursive: true, force: true, maxRetries: 10 });
+      throw orDiskFull(error, 'The code of the function');
     }
   }
 
@@ -191,7 +193,7 @@ export async function unpackBundle(bytes: Uint8Array, dir: string): Promise<numb
     if (entries === 0) throw fail('it is empty or no gzipped tar');
     await feed(extract({ cwd: dir, strict: true, preserveOwner: false, noMtime: true }), bytes, () => false);
   } catch (error) {
-    throw error instanceof MetronomeError ? error : fail(error instanceof Error ? error.message : String(error), error);
+    throw error instanceof MetronomeError || isDiskFull(error) ? error : fail(error instanceof Error ? error.message : String(error), error);
   }
   return sizeBytes;
 }

@@ -3,15 +3,15 @@
  * no script of the package. Every way out that is not a whole package leaves nothing.
  */
 import { execFile } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Unpack, type ReadEntry } from 'tar';
 import { tarballPath } from '../../config/lockfile.ts';
 import { MetronomeError } from '../../core/errors.ts';
 import { formatBytes } from '../../core/units.ts';
+import { isDiskFull, orDiskFull } from './disk-full.ts';
 import type { FileEntry, Installed, InstallOrder, PackageRecord } from './install-protocol.ts';
 import { registryOf, type NpmSettings } from './npm-settings.ts';
 import { digestOf, listFiles, MAX_PACKAGE_FILES } from './package-files.ts';
@@ -21,27 +21,27 @@ import { unpackWheel } from './wheel.ts';
 const RETRY_MS = [200, 800, 3_000] as const;
 /** Silence after which a registry is given up, ms. */
 const SILENCE_MS = 30_000;
+/** Longest time that one archive may take, ms. */
+const FETCH_MS = 15 * 60_000;
 const PIP_TIMEOUT_MS = 300_000;
 const COMPILE_TIMEOUT_MS = 120_000;
 
 /** Installs. UNAVAILABLE: not reachable; OBJECT_CORRUPT: other bytes than were locked; STORE_FULL: no space; PACKAGES_FAILED: it cannot be had. */
 export async function installPackage(order: InstallOrder): Promise<Installed> {
-  const { store, key } = order;
-  const work = join(store, `tmp-${randomBytes(6).toString('hex')}`);
+  const { work } = order;
   try {
     await mkdir(work);
-    const files = join(work, 'files');
-    if (order.runtime === 'python3') await bringWheel(order, work, files);
-    else await bringArchive(order, files);
+    const files = order.runtime === 'python3' ? await bringWheel(order) : await bringArchive(order);
     const list = listFiles(files);
     const bytes = list.reduce((sum, [, size]) => sum + size, 0);
     const record: PackageRecord = { id: order.id, name: order.name, version: order.version, integrity: order.integrity, bytes, boot: bootId() };
-    await commit(store, key, work, list, record);
+    await commit(order, files, list, record);
     return { bytes };
   } catch (error) {
     throw explain(error, order);
   } finally {
-    await rm(work, { recursive: true, force: true });
+    // What was broken off may still write for a moment.
+    await rm(work, { recursive: true, force: true, maxRetries: 10 });
   }
 }
 
@@ -55,13 +55,13 @@ export function bootId(): string {
 }
 
 /** The record comes last: with it the package is there. */
-async function commit(store: string, key: string, work: string, list: readonly FileEntry[], record: PackageRecord): Promise<void> {
+async function commit({ store, key, work }: InstallOrder, files: string, list: readonly FileEntry[], record: PackageRecord): Promise<void> {
   const home = join(store, key);
   await writeFile(join(work, 'list'), JSON.stringify(list));
   await writeFile(join(work, 'record'), JSON.stringify(record));
   await rm(`${home}.json`, { force: true });
   await rm(home, { recursive: true, force: true });
-  await rename(join(work, 'files'), home);
+  await rename(files, home);
   await rename(join(work, 'list'), `${home}.files`);
   await rename(join(work, 'record'), `${home}.json`);
 }
@@ -81,20 +81,20 @@ interface Pacote {
   manifest(spec: string, options: object): Promise<{ readonly _resolved: string }>;
 }
 
-async function bringArchive(order: InstallOrder, target: string): Promise<void> {
+async function bringArchive(order: InstallOrder): Promise<string> {
   // Loaded at the first use: it takes longer than many a package.
   const pacote = (await import('pacote')).default as unknown as Pacote;
   const { name, version, npm = {} } = order;
-  const fetchSpec = (spec: string): Promise<void> => attempt(() => fetchArchive(pacote, spec, order, target));
+  const fetchSpec = (spec: string): Promise<string> => attempt(() => fetchArchive(pacote, spec, order));
   if (order.file !== undefined) return fetchSpec(`file:${order.file}`);
   if (order.url !== undefined) return fetchSpec(order.url);
   try {
     // The usual address first: that saves the metadata of all versions, which can be megabytes.
-    await fetchSpec(`${registryOf(npm, name)}${tarballPath(name, version)}`);
+    return await fetchSpec(`${registryOf(npm, name)}${tarballPath(name, version)}`);
   } catch (error) {
     if (codeOf(error) !== 'E404') throw error;
     const { _resolved } = await attempt(() => pacote.manifest(`${name}@${version}`, { ...requestOptions(npm), integrity: order.integrity }));
-    await fetchSpec(_resolved);
+    return fetchSpec(_resolved);
   }
 }
 
@@ -103,26 +103,31 @@ function requestOptions(npm: NpmSettings): object {
   return { ...npm, retry: { retries: 0 }, timeout: SILENCE_MS, preferOnline: true };
 }
 
-async function fetchArchive(pacote: Pacote, spec: string, order: InstallOrder, target: string): Promise<void> {
+async function fetchArchive(pacote: Pacote, spec: string, order: InstallOrder): Promise<string> {
   const silence = new AbortController();
-  const timer = setTimeout(() => silence.abort(Object.assign(new Error(`nothing came for ${SILENCE_MS / 1000} s`), { code: 'ETIMEDOUT' })), SILENCE_MS);
+  const giveUp = (why: string): void => silence.abort(Object.assign(new Error(why), { code: 'ETIMEDOUT' }));
+  const timer = setTimeout(giveUp, SILENCE_MS, `nothing came for ${SILENCE_MS / 1_000} s`);
+  const whole = setTimeout(giveUp, FETCH_MS, `it took longer than ${FETCH_MS / 60_000} min`);
   try {
-    await pacote.tarball.stream(
+    return await pacote.tarball.stream(
       spec,
       async (stream) => {
         // An error may come before it is piped; whoever listens later is told it again.
         stream.on('error', () => {});
-        await rm(target, { recursive: true, force: true });
-        await mkdir(target);
+        // Never into the folder of an attempt that was broken off: it may still write for a moment.
+        const target = await mkdtemp(join(order.work, 'files-'));
+        await chmod(target, 0o755);
         const unpacked = unpackArchive(stream, target, order.maxBytes, silence.signal);
         // After it was piped: the stream flows from its first listener on, whoever that is.
         stream.on('data', () => timer.refresh());
         await unpacked;
+        return target;
       },
       { ...requestOptions(order.npm ?? {}), integrity: order.integrity, signal: silence.signal },
     );
   } finally {
     clearTimeout(timer);
+    clearTimeout(whole);
   }
 }
 
@@ -178,18 +183,21 @@ async function attempt<T>(work: () => Promise<T>): Promise<T> {
 
 // ── Python ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-async function bringWheel(order: InstallOrder, work: string, target: string): Promise<void> {
-  const wheel = order.file ?? (await downloadWheel(order, work));
+async function bringWheel(order: InstallOrder): Promise<string> {
+  const wheel = order.file ?? (await downloadWheel(order));
+  const target = join(order.work, 'files');
   const actual = `sha256-${digestOf(wheel, 'base64')}`;
   if (actual !== order.integrity) throw Object.assign(new Error(`it has the digest ${actual} instead of ${order.integrity}`), { code: 'EINTEGRITY' });
   await mkdir(target);
   unpackWheel(wheel, target, order.maxBytes);
   // Nobody may write to it later, and without byte code every cold start would compile it anew. Code that does not compile is the package's own affair.
   if (order.python !== undefined) await run(order.python, ['-I', '-m', 'compileall', '-q', '--invalidation-mode', 'unchecked-hash', target], COMPILE_TIMEOUT_MS).catch(() => {});
+  return target;
 }
 
 /** pip fetches it: it knows the user's index, proxy and passwords. What comes must have the locked digest. */
-async function downloadWheel(order: InstallOrder, work: string): Promise<string> {
+async function downloadWheel(order: InstallOrder): Promise<string> {
+  const { work } = order;
   if (order.python === undefined) throw new Error('this node has no Python 3');
   const folder = join(work, 'download');
   await mkdir(folder);
@@ -222,7 +230,6 @@ function firstLines(text: string): string {
 
 const CORRUPT = /^(?:EINTEGRITY|Z_DATA_ERROR|Z_BUF_ERROR|TAR_BAD_ARCHIVE)$/;
 const NETWORK = /^(?:E5\d\d|E429|ECONN\w+|ETIMEDOUT|ESOCKET\w*|ENOTFOUND|EAI_AGAIN|EPIPE|EHOSTUNREACH|ENETUNREACH|ERR_SOCKET_TIMEOUT|ERR_STREAM_PREMATURE_CLOSE|FETCH_ERROR|ABORT_ERR|ERR_\w*ABORTED\w*|EIDLETIMEOUT|ERESPONSETIMEOUT|EBADSIZE)$/;
-const NO_SPACE = /^(?:ENOSPC|EDQUOT)$/;
 
 function codeOf(error: unknown): string {
   const { code, type, errno } = (typeof error === 'object' && error !== null ? error : {}) as { readonly code?: unknown; readonly type?: unknown; readonly errno?: unknown };
@@ -238,13 +245,13 @@ function isPassing(error: unknown): boolean {
 
 /** In our words: what, from where, whose fault, what to do. Addresses without passwords. */
 function explain(error: unknown, order: InstallOrder): MetronomeError {
-  if (error instanceof MetronomeError) return error;
+  const own = isDiskFull(error) ? orDiskFull(error, `The package ${order.id}`) : error;
+  if (own instanceof MetronomeError) return own;
   const code = codeOf(error);
   const said = (error instanceof Error ? error.message : String(error)).replaceAll(/\/\/[^/@\s]+@/g, '//').replace(/\.$/, '').slice(0, 400);
   const where = order.file !== undefined ? 'the bundle of the function' : order.url !== undefined ? hostOf(order.url) : order.runtime === 'python3' ? "pip's index" : hostOf(registryOf(order.npm ?? {}, order.name));
   const what = `The package ${order.id} from ${where}`;
   const made = (kind: MetronomeError['code'], text: string): MetronomeError => new MetronomeError(kind, text, { component: 'agent', cause: error });
-  if (NO_SPACE.test(code)) return made('STORE_FULL', `${what} finds no space on the disk of the agent's packages. Free some there, or lower agent.packageQuota so that unused packages go earlier.`);
   if (code === 'TOO_LARGE') return made('STORE_FULL', `${what} does not fit: ${said}. Raise agent.packageQuota.`);
   if (CORRUPT.test(code)) return made('OBJECT_CORRUPT', `${what} came with other bytes than were locked when the function was applied (${said}). If that stays, make the lock again and apply the function.`);
   if (code === 'E404' || code === 'ETARGET') return made('PACKAGES_FAILED', `${what} does not exist there (${said}). Does the node use the registry that the lock was made with?`);

@@ -13,6 +13,8 @@ export interface InstallOrder {
   /** Folder of the store. */
   readonly store: string;
   readonly key: string;
+  /** Folder to work in; it does not exist yet and is gone afterwards, unless the thread dies. */
+  readonly work: string;
   readonly runtime: 'node' | 'python3';
   readonly id: string;
   readonly name: string;

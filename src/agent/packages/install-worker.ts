@@ -1,6 +1,7 @@
 /** The thread that installs packages: answers the requests of install-protocol.ts. It holds no state but what lies on disk. */
 import { parentPort } from 'node:worker_threads';
 import { MetronomeError } from '../../core/errors.ts';
+import { orDiskFull } from './disk-full.ts';
 import { installPackage } from './install-package.ts';
 import type { InstallReport, InstallRequest } from './install-protocol.ts';
 import { linkTree } from './link-tree.ts';
@@ -22,7 +23,11 @@ async function answer(request: InstallRequest): Promise<InstallReport> {
     case 'install':
       return { call, installed: await installPackage(request.order) };
     case 'link':
-      return { call, linked: linkTree(request.order) };
+      try {
+        return { call, linked: linkTree(request.order) };
+      } catch (error) {
+        throw orDiskFull(error, 'The layer with the packages of the function');
+      }
     case 'verify':
       return { call, damaged: request.keys.flatMap((key) => damageOf(request.store, key, request.digests) ?? []) };
   }

@@ -15,6 +15,7 @@ import { formatBytes } from '../../core/units.ts';
 import type { LockedPackage, PackageLock } from '../../rpc/gen/metronome/v1/function.ts';
 import type { AgentLog } from '../agent-options.ts';
 import type { LayerPackage, PackageLayer } from '../program.ts';
+import { orDiskFull } from './disk-full.ts';
 import type { Installer } from './installer.ts';
 import type { NpmSettings } from './npm-settings.ts';
 import { subtreeDigests } from './package-graph.ts';
@@ -199,9 +200,6 @@ export class LayerCache {
     try {
       for (let repairs = 0; ; repairs++) {
         pins = await this.#pinAll(lock, packages, bundleDir);
-        // What came just now may push out others, but must itself fit.
-        this.#makeRoom();
-        if (this.usedBytes > this.#options.quotaBytes) throw new MetronomeError('STORE_FULL', `The packages of the function need more room than the ${formatBytes(this.#options.quotaBytes)} of agent.packageQuota leave beside the packages of running sandboxes. Raise it.`, { component: 'agent' });
         // Sizes and times are compared while it is linked; what another boot of the machine left is read once.
         const damaged = [...(await store.findDamaged(store.ofFormerBoots(pins.map(({ key }) => key)), false))];
         if (damaged.length === 0) {
@@ -218,7 +216,7 @@ export class LayerCache {
       for (const pin of pins) pin.release();
       for (const path of [temporary, join(dir, name)]) await rm(path, { recursive: true, force: true });
       this.#makeRoom();
-      throw error;
+      throw orDiskFull(error, 'The layer with the packages of the function');
     }
   }
 
@@ -256,6 +254,7 @@ export class LayerCache {
         for (let one = missing[next++]; one !== undefined && failure === undefined; one = missing[next++]) {
           try {
             pins.push(await this.#pinOne(lock.runtime, one, context));
+            this.#requireRoom();
           } catch (error) {
             failure ??= { error };
           }
@@ -333,6 +332,13 @@ export class LayerCache {
     const home = join(this.#options.dir, entry.name);
     // The record first: a folder without one is no layer.
     this.#removals = this.#removals.then(() => rm(`${home}.json`, { force: true })).then(() => rm(home, { recursive: true, force: true })).catch(() => {}); // removed at the next start
+  }
+
+  /** What came just now may push out others, but must itself fit. */
+  #requireRoom(): void {
+    this.#makeRoom();
+    const { quotaBytes } = this.#options;
+    if (this.usedBytes > quotaBytes) throw new MetronomeError('STORE_FULL', `The packages of the function need more room than the ${formatBytes(quotaBytes)} of agent.packageQuota leave beside the packages of running sandboxes. Raise it.`, { component: 'agent' });
   }
 
   #makeRoom(): void {

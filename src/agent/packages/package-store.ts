@@ -4,7 +4,7 @@
  *
  * On disk as install-protocol.ts says. What a crash left half is removed at the start.
  */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MetronomeError } from '../../core/errors.ts';
@@ -195,10 +195,14 @@ export class PackageStore {
     const isFile = one.resolved.startsWith('file:');
     if (isFile && bundleDir === undefined) throw new MetronomeError('INTERNAL', `The bundle with ${id} was not brought before its packages.`, { component: 'agent' });
     const order: InstallOrder = {
-      store: this.dir, key, runtime: runtime === 'python3' ? 'python3' : 'node', id, name: one.name, version: one.version, integrity: one.integrity, ...context,
+      store: this.dir, key, work: join(this.dir, `tmp-${randomBytes(6).toString('hex')}`), runtime: runtime === 'python3' ? 'python3' : 'node', id, name: one.name, version: one.version, integrity: one.integrity, ...context,
       ...(isFile ? { file: join(bundleDir ?? '', one.resolved.slice('file:'.length)) } : one.resolved === '' ? {} : { url: one.resolved }),
     };
-    const { bytes } = await this.#options.installer.install(order);
+    const { bytes } = await this.#options.installer.install(order).catch(async (error: unknown) => {
+      // The thread does it itself unless it died.
+      await rm(order.work, { recursive: true, force: true, maxRetries: 10 });
+      throw error;
+    });
     this.#packages.set(key, { record: { id, name: one.name, version: one.version, integrity: one.integrity, bytes, boot: this.#boot }, pins: 0, usedAt: ++this.#uses });
     this.#bytes += bytes;
     this.#options.onAdded(id, bytes);

@@ -4,6 +4,7 @@
  */
 import { readlinkSync } from 'node:fs';
 import { lstat, mkdir, rename, symlink } from 'node:fs/promises';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { MetronomeError } from '../../core/errors.ts';
 import type { FunctionMessage } from '../../rpc/gen/metronome/v1/function.ts';
@@ -176,12 +177,13 @@ async function linkPackages(codeDir: string, layer: PackageLayer): Promise<void>
   await rename(temporary, place);
 }
 
-function rememberSettings({ npmRegistry, dataDir }: ProgramCacheOptions): () => Promise<NpmSettings> {
+function rememberSettings({ npmRegistry }: ProgramCacheOptions): () => Promise<NpmSettings> {
   let settings: Promise<NpmSettings> | undefined;
   let untilMs = 0;
   return () => {
     if (settings === undefined || performance.now() > untilMs) {
-      settings = readNpmSettings({ registry: npmRegistry, cwd: dataDir });
+      // The user's home is no project whose settings would count.
+      settings = readNpmSettings({ registry: npmRegistry, cwd: homedir() });
       untilMs = performance.now() + SETTINGS_MS;
     }
     return settings;
