@@ -8,7 +8,7 @@ export const NO_ZYGOTE = 1;
 
 /**
  * Distance of a zygote that has imported nothing from a function with packages: it saves the start of the process, which is a
- * twentieth to a tenth of a cold start with many packages (record 012).
+ * twentieth to a tenth of a cold start with many packages (record 016).
  */
 export const BARE_DISTANCE = 0.95;
 

@@ -1,7 +1,7 @@
 /**
  * Which kinds of zygotes are worth their memory: greedily, the one that saves the most initialisation per MiB beyond what those
  * chosen before save already, until nothing is worth keeping or fits. Greedy is good here: what a further zygote saves only shrinks
- * as others are there (record 012).
+ * as others are there (record 016).
  */
 import { NO_ZYGOTE } from '../../core/zygote-distance.ts';
 
