@@ -11,6 +11,7 @@ import { putFile } from '../src/cli/objects.ts';
 import { PROJECT_ROOT } from '../src/cli/project.ts';
 import { runApplication } from '../src/cli/run-application.ts';
 import { loadManifest, type Manifest } from '../src/config/manifest.ts';
+import { MetronomeError } from '../src/core/errors.ts';
 import { createRandom } from '../src/core/random.ts';
 import type { SchedulerClient } from '../src/rpc/client.ts';
 import { StartState, type ObjectRef, type Phases } from '../src/rpc/gen/metronome/v1/common.ts';
@@ -61,10 +62,10 @@ export const applicationsBench: Bench = {
         deployed.push(await prepare(client, cluster.httpUrl, cluster.nodeNames, name, { dir, seed, ...plan }));
       }
       const figures: Figure[] = [];
-      const wrong: string[] = [];
+      const wrong: string[] = [], failed: string[] = [];
       const runs = deployed.length * plan.runs;
-      const recorded = await record(client, deployed, { dir, seed, runs: plan.runs, progress, wrong });
-      figures.push(count('runs', runs, runs), count('wrong', wrong.length, runs), ...phaseFigures(recorded));
+      const recorded = await record(client, deployed, { dir, seed, runs: plan.runs, progress, wrong, failed });
+      figures.push(count('runs', runs, runs), count('wrong', wrong.length, runs), count('failed', failed.length, runs), ...phaseFigures(recorded));
       for (const { application, manifest, inputs } of deployed) {
         progress(`applications: repeating the functions of ${application.name}`);
         // The input in the middle of all sizes.
@@ -72,6 +73,7 @@ export const applicationsBench: Bench = {
         for (const call of await callsOf(client, manifest, middle)) figures.push(...noiseFigures(call.function, await repeat(client, call, plan.repetitions)));
       }
       for (const line of wrong) progress(`applications: wrong: ${line}`);
+      for (const line of failed) progress(`applications: failed: ${line}`);
       return { mode: 'real', figures, params: { nodes: NODES, slots: SLOTS, clients: CLIENTS, keepAliveMs: KEEP_ALIVE_MS, ...plan } };
     } finally {
       await bench.close();
@@ -102,7 +104,7 @@ interface Recorded {
 }
 
 /** The same number of runs of every application, in seeded order. */
-async function record(client: SchedulerClient, deployed: readonly Deployed[], options: { readonly dir: string; readonly seed: number; readonly runs: number; readonly wrong: string[]; progress(text: string): void }): Promise<Recorded[]> {
+async function record(client: SchedulerClient, deployed: readonly Deployed[], options: { readonly dir: string; readonly seed: number; readonly runs: number; readonly wrong: string[]; readonly failed: string[]; progress(text: string): void }): Promise<Recorded[]> {
   const random = createRandom(options.seed, 1);
   const order = deployed.flatMap((each) => Array.from({ length: options.runs }, (_, i) => ({ each, i })));
   for (let i = order.length - 1; i > 0; i--) {
@@ -115,9 +117,14 @@ async function record(client: SchedulerClient, deployed: readonly Deployed[], op
     for (let work = order[next++]; work !== undefined; work = order[next++]) {
       const { each: { application, inputs }, i } = work;
       const { input, reference } = inputs[i % inputs.length] as Stored; // there is at least one
-      const { response, problems } = await runApplication({ client, application, input, reference, dir: options.dir });
-      if (problems.length > 0) options.wrong.push(`${application.name} ${reference.name}: ${problems.join('; ')}`);
-      for (const { function: name, phases } of response.steps) if (phases !== undefined) recorded.push({ function: name, phases });
+      try {
+        const { response, problems } = await runApplication({ client, application, input, reference, dir: options.dir });
+        if (problems.length > 0) options.wrong.push(`${application.name} ${reference.name}: ${problems.join('; ')}`);
+        for (const { function: name, phases } of response.steps) if (phases !== undefined) recorded.push({ function: name, phases });
+      } catch (error) {
+        if (!(error instanceof MetronomeError)) throw error;
+        options.failed.push(`${application.name} ${reference.name}: ${error.code}: ${error.message}`);
+      }
       if (next % 10 === 0) options.progress(`applications: ${Math.min(next, order.length)} of ${order.length} runs`);
     }
   }));

@@ -30,7 +30,7 @@ export async function putFile(door: ObjectDoor, path: string, cwd: string, name 
 }
 
 async function putStream(door: ObjectDoor, open: () => Readable, sizeBytes: number, name: string): Promise<ObjectRef> {
-  const node = door.gatewayUrl === undefined ? chooseNode(await readyNodes(door), door.node) : undefined;
+  const node = door.gatewayUrl === undefined ? chooseNode(await nodesWithData(door, [NodeStatus.READY]), door.node) : undefined;
   const base = door.gatewayUrl ?? node?.dataUrl ?? '';
   const url = new URL('objects', base.endsWith('/') ? base : `${base}/`);
   url.searchParams.set('name', name);
@@ -43,19 +43,25 @@ async function putStream(door: ObjectDoor, open: () => Readable, sizeBytes: numb
   return reference;
 }
 
-/** The bytes of an object from whoever holds it. OBJECT_NOT_FOUND when nobody does. */
+/** The bytes of an object from whoever holds it, also from nodes that get no work at the moment. OBJECT_NOT_FOUND when nobody does, UNAVAILABLE when one that might cannot be reached. */
 export async function openObject(door: ObjectDoor, wanted: ObjectRef): Promise<{ readonly body: Readable; readonly node: string }> {
-  const nodes = await readyNodes(door);
+  const nodes = await nodesWithData(door, [NodeStatus.READY, NodeStatus.STALE, NodeStatus.DRAINING]);
   // The holders first; they are advisory, so the others are asked as well.
-  const order = [...nodes].sort((a, b) => Number(wanted.holders.includes(b.name)) - Number(wanted.holders.includes(a.name)));
+  const rank = (node: Node): number => (wanted.holders.includes(node.name) ? 2 : 0) + (node.status === NodeStatus.READY ? 1 : 0);
+  const order = [...nodes].sort((a, b) => rank(b) - rank(a));
+  let unreachable: MetronomeError | undefined;
   for (const node of order) {
     const url = new URL(`objects/${encodeURIComponent(wanted.id)}`, node.dataUrl.endsWith('/') ? node.dataUrl : `${node.dataUrl}/`);
-    const answer = await send(url, { method: 'GET', ...signalOf(door) });
+    const answer = await send(url, { method: 'GET', ...signalOf(door) }).catch((error: unknown) => {
+      if (!(error instanceof MetronomeError) || error.code !== 'UNAVAILABLE') throw error;
+      unreachable ??= error;
+    });
+    if (answer === undefined) continue;
     if (answer.statusCode === 200) return { body: answer.body, node: node.name };
     const body: unknown = await answer.body.json().catch(() => undefined);
     if (answer.statusCode !== 404) throw errorOf(url, answer.statusCode, body);
   }
-  throw new MetronomeError('OBJECT_NOT_FOUND', `No ready node holds the object "${wanted.id}" (asked: ${order.map((node) => node.name).join(', ') || 'none'}).`);
+  throw unreachable ?? new MetronomeError('OBJECT_NOT_FOUND', `No node holds the object "${wanted.id}" (asked: ${order.map((node) => node.name).join(', ') || 'none'}).`);
 }
 
 /** A reference as JSON, or a bare id. INVALID_REQUEST for anything else. */
@@ -73,9 +79,9 @@ export function parseReference(text: string): ObjectRef {
   }
 }
 
-async function readyNodes(door: ObjectDoor): Promise<Node[]> {
+async function nodesWithData(door: ObjectDoor, statuses: readonly NodeStatus[]): Promise<Node[]> {
   const { nodes } = await door.client.listNodes({}, signalOf(door));
-  return nodes.filter((node) => node.status === NodeStatus.READY && node.dataUrl !== '');
+  return nodes.filter((node) => statuses.includes(node.status) && node.dataUrl !== '');
 }
 
 function chooseNode(nodes: readonly Node[], wanted: string | undefined): Node {

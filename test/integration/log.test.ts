@@ -104,6 +104,10 @@ describe('log-analysis', () => {
     // Read on another node, both become holders.
     const away = Object.keys(nodes).find((name) => name !== outputs[0]?.holders[0]) ?? '';
     for (const name of Object.keys(nodes)) if (name !== away) await cluster.client.drainNode({ name, drain: true });
+    // Its holder gets no work now, but still gives out what it has.
+    const drained = await openObject({ client: cluster.client }, outputs[0] as ObjectRef); // there are two
+    expect(drained.node).toBe(outputs[0]?.holders[0]);
+    drained.body.destroy();
     const moved = await cluster.client.invoke({ function: 'log-analyze', inputs: outputs.slice(0, 1) });
     expect(moved).toMatchObject({ node: away, phases: { fetchedBytes: outputs[0]?.sizeBytes } });
     expect(moved.phases?.fetchedMs).toBeGreaterThan(0);
