@@ -4,7 +4,7 @@
  * call again and again, warm, with its input on the node and nothing else running; how much its run time differs is what no model can predict.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { deploy } from '../src/cli/deploy.ts';
 import { putFile } from '../src/cli/objects.ts';
@@ -51,6 +51,7 @@ interface Call {
 export const applicationsBench: Bench = {
   description: 'the four applications on real nodes: phases by function and start state, and the noise of identical warm runs',
   async run({ seed, quick, progress }) {
+    const [loadBefore] = loadavg(); // neighbours make most of the noise
     const plan = quick ? { factor: 0.1, inputs: 2, runs: 4, repetitions: 6 } : { factor: 0.5, inputs: 6, runs: 24, repetitions: 25 };
     const bench = await openBenchCluster(NODES, SLOTS, progress);
     const dir = await mkdtemp(join(tmpdir(), 'metronome-bench-inputs-'));
@@ -74,7 +75,7 @@ export const applicationsBench: Bench = {
       }
       for (const line of wrong) progress(`applications: wrong: ${line}`);
       for (const line of failed) progress(`applications: failed: ${line}`);
-      return { mode: 'real', figures, params: { nodes: NODES, slots: SLOTS, clients: CLIENTS, keepAliveMs: KEEP_ALIVE_MS, ...plan } };
+      return { mode: 'real', figures, params: { nodes: NODES, slots: SLOTS, clients: CLIENTS, keepAliveMs: KEEP_ALIVE_MS, ...plan, loadAverage: [loadBefore, loadavg()[0]] } };
     } finally {
       await bench.close();
       await rm(dir, { recursive: true, force: true });

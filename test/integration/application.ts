@@ -29,9 +29,14 @@ export async function openApplication(name: string): Promise<DeployedApplication
   const cluster = await openCluster({ nodes: 3, slots: 2, processes: true });
   const { client, daemon } = cluster;
   const application = await loadApplication(name, `${PROJECT_ROOT}/apps`);
-  await deploy({ client, manifest: await loadManifest(application.folder), progress: () => {} });
   const dir = cluster.scratch();
-  await mkdir(dir);
+  try {
+    await mkdir(dir);
+    await deploy({ client, manifest: await loadManifest(application.folder), progress: () => {} });
+  } catch (error) {
+    await cluster.close();
+    throw error;
+  }
   return {
     cluster,
     async put({ seed, sizeBytes, node }) {

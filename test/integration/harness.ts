@@ -29,6 +29,8 @@ const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {
 const MIB = 1024 ** 2;
 /** Long enough for a machine under load; what is waited for normally comes within milliseconds. */
 export const PATIENCE = { timeout: 15_000, interval: 10 } as const;
+/** Processes that start one beside the other take much longer there. */
+const START_PATIENCE = { timeout: 90_000, interval: 20 } as const;
 
 /** A client with the helpers that every test needs. */
 export interface Access {
@@ -69,7 +71,7 @@ export interface TestCluster extends Access {
   spawnAgent(name: string, dataDir?: string): RunningProcess;
   /** SIGKILL for the process of an agent. */
   killAgent(name: string): Promise<void>;
-  untilStatus(name: string, status: NodeStatus): Promise<void>;
+  untilStatus(name: string, status: NodeStatus, patience?: { readonly timeout: number; readonly interval: number }): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -121,8 +123,8 @@ export async function openCluster(options: ClusterOptions = {}): Promise<TestClu
       running?.child.kill('SIGKILL');
       await running?.ended;
     },
-    async untilStatus(name, status) {
-      await vi.waitFor(async () => expect((await access.nodes())[name]?.status ?? 0).toBe(status), PATIENCE);
+    async untilStatus(name, status, patience = PATIENCE) {
+      await vi.waitFor(async () => expect((await access.nodes())[name]?.status ?? 0).toBe(status), patience);
     },
     async close() {
       client.close();
@@ -138,7 +140,7 @@ export async function openCluster(options: ClusterOptions = {}): Promise<TestClu
   const names = Array.from({ length: nodes }, (_, i) => `node-${i + 1}`);
   if (options.processes === true) for (const name of names) cluster.spawnAgent(name);
   else await Promise.all(names.map((name) => cluster.startAgent(name)));
-  for (const name of names) await cluster.untilStatus(name, NodeStatus.READY);
+  for (const name of names) await cluster.untilStatus(name, NodeStatus.READY, START_PATIENCE);
   return cluster;
 }
 
