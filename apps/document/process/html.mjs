@@ -1,7 +1,7 @@
 /** HTML → Markdown, by turndown with GitHub's extensions. Tables are ours: also those without a head, with joined cells, with bars in cells. */
 import TurndownService from 'turndown';
 import gfm from 'turndown-plugin-gfm';
-import { decode } from './csv.mjs';
+import { decode } from './encoding.mjs';
 
 /** Turndown builds a whole document in memory and takes about a second per 200 KB of tables. */
 const MAX_CHARACTERS = 8 * 1024 * 1024;

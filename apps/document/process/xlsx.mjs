@@ -7,6 +7,8 @@ const WORKBOOK = 'xl/workbook.xml';
 const MAX_CELLS = 2_000_000;
 /** Builtin formats of numbers that show days and times. */
 const isBuiltinDate = (id) => (id >= 14 && id <= 22) || (id >= 45 && id <= 47);
+/** About so much of a sheet is parsed at once. */
+const PIECE_CHARACTERS = 500_000;
 const DAY_MS = 86_400_000;
 /** Day 0 of Excel's calendar, which believes that 1900 was a leap year. */
 const EPOCH_1900 = Date.UTC(1899, 11, 30);
@@ -26,9 +28,9 @@ export function xlsxToMarkdown(bytes, { name }) {
   const blocks = sheets.flatMap((sheet) => {
     const { attributes } = sheet;
     const part = targetOf(WORKBOOK, targets.get(relationId(sheet)) ?? '');
-    const root = rootOf(part);
-    if (root === undefined) throw new TypeError(`"${name}" is damaged: the workbook names the sheet "${attributes.name}", but there is no ${part}`);
-    return [heading(2, attributes.name ?? 'Sheet'), table(rowsOf(root, context))];
+    const text = partText(parts, part, name);
+    if (text === undefined) throw new TypeError(`"${name}" is damaged: the workbook names the sheet "${attributes.name}", but there is no ${part}`);
+    return [heading(2, attributes.name ?? 'Sheet'), table(rowsOf(text, part, context))];
   });
   return { markdown: blocks.filter((block) => block !== '').join('\n\n'), sheets: sheets.length, cells: context.cells };
 }
@@ -52,10 +54,10 @@ function dateStyles(styles) {
 }
 
 /** The rows as text; what lies before the first used row and column is left out, empty rows too. */
-function rowsOf(sheet, context) {
+function rowsOf(text, part, context) {
   const rows = [];
   let first = Infinity;
-  for (const row of children(child(sheet, 'sheetData') ?? { nodes: [] }, 'row')) {
+  for (const row of rowElements(text, part, context.name)) {
     const cells = [];
     let column = 0;
     for (const each of children(row, 'c')) {
@@ -72,6 +74,24 @@ function rowsOf(sheet, context) {
     if (cells.length > 0) rows.push(cells);
   }
   return rows.map((cells) => cells.slice(first));
+}
+
+/** The rows of a sheet, a piece of it at a time: a tree of all cells would be twenty times as large as the text. */
+function* rowElements(text, part, name) {
+  const [opening, prefix, isEmpty] = /<((?:[\w.-]+:)?)sheetData\s*(\/?)>/.exec(text) ?? [];
+  if (opening === undefined) parseXml(text, part, name); // says what is wrong with it; without anything wrong it is a sheet of another kind, such as a chart
+  if (opening === undefined || isEmpty !== '') return;
+  const start = text.indexOf(opening) + opening.length;
+  const end = text.indexOf(`</${prefix}sheetData>`, start);
+  if (end < 0) throw new TypeError(`"${name}" is damaged: the rows of ${part} have no end`);
+  const rowEnd = `</${prefix}row>`;
+  for (let at = start; at < end; ) {
+    let cut = text.lastIndexOf(rowEnd, at + PIECE_CHARACTERS);
+    if (cut < at) cut = text.indexOf(rowEnd, at);
+    cut = cut < at ? end : Math.min(cut + rowEnd.length, end);
+    yield* children(parseXml(`<rows>${text.slice(at, cut)}</rows>`, part, name), 'row');
+    at = cut;
+  }
 }
 
 /** "BC12" → 54; undefined without a reference. */
