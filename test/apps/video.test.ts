@@ -4,6 +4,7 @@ import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ffmpeg, ffmpegMissing } from './ffmpeg.ts';
 import { APPS, inputOf, unpackApp, type Input, type Ran, type UnpackedApp } from './unpacked.ts';
 
 interface Truth {
@@ -21,19 +22,10 @@ interface Encoded {
   readonly width: number;
 }
 
-// Plain JavaScript, all three.
+// Plain JavaScript, both.
 const appModule = async (path: string): Promise<unknown> => import(pathToFileURL(join(APPS, 'video', path)).href);
 const { makeInput } = (await appModule('make-input.mjs')) as { makeInput: (options: { path: string; bytes: number; seed?: number; resolution?: string }) => Promise<Truth> };
 const { checkOutput, frameNumbers } = (await appModule('check-output.mjs')) as { checkOutput: (run: { truth: Truth; result: unknown; outputs: readonly Input[] }) => Promise<readonly string[]>; frameNumbers: (path: string) => Promise<number[]> };
-const { ffmpeg, findFfmpeg } = (await appModule('ffmpeg-of-project.mjs')) as { ffmpeg: (args: readonly string[]) => Promise<unknown>; findFfmpeg: () => string };
-
-let missing = '';
-try {
-  findFfmpeg();
-} catch (error) {
-  missing = (error as Error).message;
-  process.stderr.write(`skipped: ${missing}\n`);
-}
 
 let folder = '';
 let call: UnpackedApp['call'];
@@ -41,7 +33,7 @@ let given: UnpackedApp['given'];
 let video: Input;
 let truth: Truth;
 beforeAll(async () => {
-  if (missing !== '') return;
+  if (ffmpegMissing !== undefined) return;
   ({ folder, call, given } = await unpackApp('video'));
   const path = join(folder, 'made.mp4');
   truth = await makeInput({ path, bytes: 500_000, seed: 4 });
@@ -71,7 +63,7 @@ it('has the same runner of ffmpeg in both of its bundles', async () => {
   expect(a).toBe(b);
 });
 
-describe.skipIf(missing !== '')('the maker', () => {
+describe.skipIf(ffmpegMissing !== undefined)('the maker', () => {
   it('makes the same video for the same seed, of about the size that is asked for, with numbered frames', async () => {
     const digest = async (seed: number): Promise<string> => {
       await makeInput({ path: join(folder, 'd.mp4'), bytes: 150_000, seed });
@@ -88,7 +80,7 @@ describe.skipIf(missing !== '')('the maker', () => {
   });
 });
 
-describe.skipIf(missing !== '')('the workflow video-transcoding', () => {
+describe.skipIf(ffmpegMissing !== undefined)('the workflow video-transcoding', () => {
   it('gives back every frame, in order, half as wide, with its sound', async () => {
     const { split, parts, merged } = await transcode({ segment: '2s' }, video);
     const segments = Math.ceil(truth.seconds / 2);
@@ -124,7 +116,7 @@ describe.skipIf(missing !== '')('the workflow video-transcoding', () => {
   }, 60_000);
 });
 
-describe.skipIf(missing !== '')('video-split', () => {
+describe.skipIf(ffmpegMissing !== undefined)('video-split', () => {
   const split = (event: unknown, input: Input): Promise<Ran> => call('video-split', event, [input]);
 
   it.each(['x', '0.1s', 0, -1, '3h', {}, '9'.repeat(30)])('refuses segments of %j', async (segment) => {
@@ -157,7 +149,7 @@ describe.skipIf(missing !== '')('video-split', () => {
   });
 });
 
-describe.skipIf(missing !== '')('video-transcode', () => {
+describe.skipIf(ffmpegMissing !== undefined)('video-transcode', () => {
   it.each([15, 17, 5000, '320', 1.5])('refuses the width %j', async (width) => {
     await expect(call('video-transcode', { target: { width } }, [video])).rejects.toThrow(/the width must be an even number from 16 to 4096/);
   });
@@ -168,7 +160,7 @@ describe.skipIf(missing !== '')('video-transcode', () => {
   });
 });
 
-describe.skipIf(missing !== '')('video-merge', () => {
+describe.skipIf(ffmpegMissing !== undefined)('video-merge', () => {
   it('refuses parts that do not belong together', async () => {
     const encoded = async (width: number): Promise<Ran> => call('video-transcode', { target: { width } }, [video]);
     const [small, large] = [await encoded(32), await encoded(64)];

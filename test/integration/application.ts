@@ -6,7 +6,8 @@ import { PROJECT_ROOT } from '../../src/cli/project.ts';
 import { runApplication, type ApplicationRun } from '../../src/cli/run-application.ts';
 import { loadManifest } from '../../src/config/manifest.ts';
 import type { ObjectRef } from '../../src/rpc/gen/metronome/v1/common.ts';
-import { loadApplication, type ApplicationInput } from '../../src/workload/applications.ts';
+import type { FunctionSpec } from '../../src/rpc/gen/metronome/v1/function.ts';
+import { loadApplication, type ApplicationInput, type ApplicationName } from '../../src/workload/applications.ts';
 import { openCluster, type TestCluster } from './harness.ts';
 
 /** An input that lies on a node. */
@@ -25,18 +26,24 @@ export interface DeployedApplication {
 }
 
 /** Starts three nodes with two slots each and deploys an application. */
-export async function openApplication(name: string): Promise<DeployedApplication> {
+export async function openApplication(name: ApplicationName): Promise<DeployedApplication> {
   const cluster = await openCluster({ nodes: 3, slots: 2, processes: true });
-  const { client, daemon } = cluster;
-  const application = await loadApplication(name, `${PROJECT_ROOT}/apps`);
-  const dir = cluster.scratch();
   try {
-    await mkdir(dir);
-    await deploy({ client, manifest: await loadManifest(application.folder), progress: () => {} });
+    return await deployApplication(cluster, name);
   } catch (error) {
     await cluster.close();
     throw error;
   }
+}
+
+/** Deploys an application to a system that runs. */
+export async function deployApplication(cluster: TestCluster, name: ApplicationName, more: Partial<FunctionSpec> = {}): Promise<DeployedApplication> {
+  const { client, daemon } = cluster;
+  const application = await loadApplication(name, `${PROJECT_ROOT}/apps`);
+  const manifest = await loadManifest(application.folder);
+  const dir = cluster.scratch();
+  await mkdir(dir);
+  await deploy({ client, manifest: { ...manifest, functions: manifest.functions.map((each) => ({ ...each, spec: { ...each.spec, ...more } })) }, progress: () => {} });
   return {
     cluster,
     async put({ seed, sizeBytes, node }) {
