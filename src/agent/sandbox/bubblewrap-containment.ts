@@ -178,13 +178,12 @@ class BubblewrapContainment implements Containment {
     return staged;
   }
 
-  limit(places: Places, pid: number, { memoryMb, cpu }: { readonly memoryMb: number; readonly cpu: number }): void {
+  limit(places: Places, pid: number, { memoryMb, cpu }: { readonly memoryMb: number; readonly cpu: number }): Promise<void> | undefined {
     const cell = this.#cellOf(places);
-    if (cell.cgroup === undefined && cell.isForked) {
-      cell.cgroup = this.#options.cgroups?.create(basename(places.dir));
-      cell.cgroup?.add(pid);
-    }
+    const isNew = cell.cgroup === undefined && cell.isForked;
+    if (isNew) cell.cgroup = this.#options.cgroups?.create(basename(places.dir));
     cell.cgroup?.limit(limitsOf(memoryMb, cpu));
+    return isNew ? cell.cgroup?.add(pid) : undefined;
   }
 
   endOf({ code, signal }: ProcessEnd): ProcessEnd {

@@ -4,6 +4,7 @@
  * (one for all) behind one interface.
  */
 import { mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ownCgroups, type OwnCgroups } from '../own-cgroups.ts';
 import { killNow } from './proc.ts';
@@ -24,8 +25,8 @@ export interface Cgroup {
   /** Files to which a process writes its id to join; best before its first instruction. */
   readonly joinFiles: readonly string[];
   limit(limits: CgroupLimits): void;
-  /** Moves a process in. */
-  add(pid: number): void;
+  /** Moves a process in. The kernel takes some milliseconds for each hierarchy, so not in the agent's thread. */
+  add(pid: number): Promise<void>;
   /** Processes that the kernel ended for want of memory. */
   oomKills(): number;
   /** Ends all processes in it. */
@@ -147,8 +148,8 @@ class FirstCgroup implements Cgroup {
     if (pidsDir !== undefined) writeTo(join(pidsDir, 'pids.max'), pids > 0 ? String(pids) : 'max');
   }
 
-  add(pid: number): void {
-    for (const file of this.joinFiles) writeTo(file, String(pid));
+  add(pid: number): Promise<void> {
+    return addTo(this.joinFiles, pid);
   }
 
   oomKills(): number {
@@ -182,8 +183,8 @@ class SecondCgroup implements Cgroup {
     writeTo(join(this.#dir, 'pids.max'), pids > 0 ? String(pids) : 'max');
   }
 
-  add(pid: number): void {
-    for (const file of this.joinFiles) writeTo(file, String(pid));
+  add(pid: number): Promise<void> {
+    return addTo(this.joinFiles, pid);
   }
 
   oomKills(): number {
@@ -201,6 +202,11 @@ class SecondCgroup implements Cgroup {
 
 function quotaUs(cpu: number): number {
   return Math.max(LEAST_CPU_QUOTA_US, Math.round(cpu * CPU_PERIOD_US));
+}
+
+async function addTo(joinFiles: readonly string[], pid: number): Promise<void> {
+  // A process that has ended meanwhile needs no limits; its end is told otherwise.
+  await Promise.all(joinFiles.map((file) => writeFile(file, String(pid), { flag: 'r+' }).catch(() => {})));
 }
 
 /** A process may fork while it is being looked for; a few rounds find its children too. */

@@ -62,7 +62,7 @@ export interface Containment {
   /** Brings the code to where the process can see it; returns the path there. */
   stageCode(places: Places, bundleDir: string): string | Promise<string>;
   /** Sets the limits of a process that was a zygote until now. */
-  limit(places: Places, pid: number, limits: { readonly memoryMb: number; readonly cpu: number }): void;
+  limit(places: Places, pid: number, limits: { readonly memoryMb: number; readonly cpu: number }): Promise<void> | undefined;
   /** What the end of the started process says about the end of the runtime in it. */
   endOf(end: ProcessEnd): ProcessEnd;
   /** The pid, outside, of a process that a fork server started by `launch` knows as `pid`. Undefined if there is none. */

@@ -13,7 +13,7 @@ import { pythonZygoteArguments } from './runtimes.ts';
 import type { Sandbox, SandboxSpec, Zygote, ZygoteSpec } from './sandbox-driver.ts';
 import { readPreloadReport } from './sandbox-frames.ts';
 import { SandboxProcess, writeRecord, type ProcessOwner } from './sandbox-process.ts';
-import { ZygoteLife, type ZygoteHost } from './zygote-life.ts';
+import { ZygoteFace, ZygoteLife, type ZygoteHost } from './zygote-life.ts';
 
 /** Its driver. */
 interface ServerHost extends ZygoteHost {
@@ -49,35 +49,25 @@ const FORK_TIMEOUT_MS = 10_000;
 /** How often the children of a dead server are looked at, ms. */
 const LOOK_MS = 10;
 
-export class ForkServer implements Zygote {
+export class ForkServer extends ZygoteFace implements Zygote {
   readonly #host: ServerHost;
-  readonly #life: ZygoteLife;
   readonly #forks = new Map<number, Fork>();
   #nextFork = 0;
   #child: (ChildProcess & { readonly pid: number }) | undefined;
   #interpreter = '';
 
   constructor(host: ServerHost, spec: ZygoteSpec) {
+    super(new ZygoteLife(host, spec, (reason) => void this.kill(reason)));
     this.#host = host;
-    this.#life = new ZygoteLife(host, spec, (reason) => void this.kill(reason));
     void this.#begin();
   }
 
-  get id(): string { return this.#life.id; }
-  get spec(): ZygoteSpec { return this.#life.spec; }
-  get traits(): ZygoteLife['traits'] { return this.#life.traits; }
-  get ready(): Promise<void> { return this.#life.ready; }
-  get gone(): Promise<void> { return this.#life.gone; }
-  get isAlive(): boolean { return this.#life.isAlive; }
-  get rssBytes(): number { return this.#life.rssBytes; }
-  get importMs(): ReadonlyMap<string, number> { return this.#life.importMs; }
-
   async #begin(): Promise<void> {
-    const { places, spec, packages } = this.#life;
+    const { places, spec, packages } = this.life;
     try {
       const interpreter = await this.#host.python();
       this.#interpreter = interpreter;
-      if (!this.isAlive) return this.#over(this.#life.reason as MetronomeError); // it was told to stop, with a reason
+      if (!this.isAlive) return this.#over(this.life.reason as MetronomeError); // it was told to stop, with a reason
       this.#host.containment.prepare(places, undefined);
       const launched = this.#host.launch({
         places, interpreter, args: pythonZygoteArguments(), env: { ...this.#host.environment({ functionName: spec.functionName ?? '', env: {} }, places, interpreter), ...ONE_THREAD }, channel: 'handles',
@@ -85,10 +75,10 @@ export class ForkServer implements Zygote {
       });
       const child = launched instanceof Promise ? await launched : launched;
       this.#child = child;
-      this.#life.born(child.pid);
+      this.life.born(child.pid);
       writeRecord(places.dir, child.pid);
-      child.stdout?.on('data', (chunk: Buffer) => this.#life.output('stdout', chunk));
-      child.stderr?.on('data', (chunk: Buffer) => this.#life.output('stderr', chunk));
+      child.stdout?.on('data', (chunk: Buffer) => this.life.output('stdout', chunk));
+      child.stderr?.on('data', (chunk: Buffer) => this.life.output('stderr', chunk));
       child.on('message', (message, handle) => this.#onMessage(message as ServerMessage, handle)); // written by our own program; every field is looked at before it is used
       child.on('exit', (code, signal) => void this.#onEnd(this.#host.containment.endOf({ code, signal })));
       child.channel?.unref();
@@ -98,14 +88,10 @@ export class ForkServer implements Zygote {
     }
   }
 
-  canServe(spec: SandboxSpec): boolean {
-    return this.#life.canServe(spec);
-  }
-
   specialise(spec: SandboxSpec): Sandbox {
     if (!this.canServe(spec)) throw new MetronomeError('SANDBOX_FAILED', `The zygote ${this.id} cannot serve "${spec.functionName}".`, { component: 'agent' });
     const { containment } = this.#host;
-    const parent = this.#life.places;
+    const parent = this.life.places;
     const id = newSandboxId();
     const places = containment.places(this.#host.dir, id, parent);
     const sandbox = new LiveSandbox(this.#host, spec, {
@@ -144,8 +130,8 @@ export class ForkServer implements Zygote {
   #onMessage(message: ServerMessage, handle: unknown): void {
     if (message.preloaded !== undefined) {
       const child = this.#child as ChildProcess & { readonly pid: number }; // it has just spoken
-      this.#life.born(child.pid, this.#outerPid(message.pid) ?? child.pid);
-      this.#life.preloaded(readPreloadReport(message.preloaded));
+      this.life.born(child.pid, this.#outerPid(message.pid) ?? child.pid);
+      this.life.preloaded(readPreloadReport(message.preloaded));
       return;
     }
     const id = message.fork ?? message.ended;
@@ -196,39 +182,34 @@ export class ForkServer implements Zygote {
     if (fork === undefined) return;
     this.#forks.delete(id);
     if (fork.process === undefined) for (const socket of fork.sockets.values()) socket.destroy();
-    if (this.#forks.size === 0 && this.#life.state === 'stopping') this.#killServer();
+    if (this.#forks.size === 0 && this.life.state === 'stopping') this.#killServer();
   }
 
   /** Its children go with it; what they were running ends as if killed. */
   async #onEnd(end: ProcessEnd): Promise<void> {
-    const error = this.#life.endError(end);
-    this.#life.stopping(error);
+    const error = this.life.endError(end);
+    this.life.stopping(error);
     for (const [id, fork] of [...this.#forks]) {
       const { process, startTime } = fork;
       if (process !== undefined) {
-        this.#host.containment.kill(process.pid, this.#life.places);
+        this.#host.containment.kill(process.pid, this.life.places);
         while (isRunning(process.pid) && startTimeOf(process.pid) === startTime && this.#forks.has(id)) await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
       }
       this.#childEnded(id, fork, { code: null, signal: 'SIGKILL' });
     }
-    if (this.#child !== undefined) this.#host.containment.killRemains(this.#child.pid, this.#life.places, true);
+    if (this.#child !== undefined) this.#host.containment.killRemains(this.#child.pid, this.life.places, true);
     this.#over(error);
-  }
-
-  look(): void {
-    const excess = this.#life.look();
-    if (excess !== undefined) void this.kill(excess);
   }
 
   kill(reason: MetronomeError): Promise<void> {
     // Its children need it: it tells how they end, and they end with it. Whoever ends last closes the door.
-    if (this.#life.stopping(reason) && this.#forks.size === 0) this.#killServer();
+    if (this.life.stopping(reason) && this.#forks.size === 0) this.#killServer();
     return this.gone;
   }
 
   #killServer(): void {
     // Without a process yet, #begin finds it stopping.
-    if (this.#child !== undefined) this.#life.killProcess(() => this.#over(this.#life.reason as MetronomeError)); // it is stopping
+    if (this.#child !== undefined) this.life.killProcess(() => this.#over(this.life.reason as MetronomeError)); // it is stopping
   }
 
   #send(message: object): void {
@@ -237,7 +218,7 @@ export class ForkServer implements Zygote {
   }
 
   #over(error: MetronomeError): void {
-    if (this.#life.state === 'gone') return;
+    if (this.life.state === 'gone') return;
     for (const [id, fork] of [...this.#forks]) {
       fork.reject(error);
       this.#forks.delete(id);
@@ -247,7 +228,7 @@ export class ForkServer implements Zygote {
     child?.stdout?.destroy();
     child?.stderr?.destroy();
     child?.unref();
-    this.#host.forgetZygote(this, this.#life.places);
-    this.#life.over(error);
+    this.#host.forgetZygote(this, this.life.places);
+    this.life.over(error);
   }
 }

@@ -158,9 +158,10 @@ export class LiveSandbox implements Sandbox, ProcessOwner {
       if (this.#isDead) return this.#end(process); // killed while it was being born
       writeRecord(this.places.dir, process.pid);
       this.#probe = new RssProbe(process.pid);
-      if (birth.isOfZygote) this.#host.containment.limit(this.places, process.pid, this.#spec);
+      const limited = birth.isOfZygote ? this.#host.containment.limit(this.places, process.pid, this.#spec) : undefined;
       const staged = this.#host.containment.stageCode(this.places, this.#spec.bundleDir);
       const bundleDir = staged instanceof Promise ? await staged : staged;
+      if (limited !== undefined) await limited;
       if (this.#isDead) return;
       const { functionName, handler, memoryMb, maxResultBytes, layer } = this.#spec;
       const [file, exportName] = handler.split('#');

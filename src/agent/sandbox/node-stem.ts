@@ -10,7 +10,7 @@ import type { Sandbox, SandboxSpec, Zygote, ZygoteSpec } from './sandbox-driver.
 import { FrameReader, FRAME_OVERHEAD_BYTES, decodeFrame } from './sandbox-frames.ts';
 import { nodeArguments } from './runtimes.ts';
 import { SandboxProcess, writeRecord, type ProcessOwner } from './sandbox-process.ts';
-import { ZygoteLife, type ZygoteHost } from './zygote-life.ts';
+import { ZygoteFace, ZygoteLife, type ZygoteHost } from './zygote-life.ts';
 
 /** Its driver. */
 interface StemHost extends ZygoteHost {
@@ -18,29 +18,19 @@ interface StemHost extends ZygoteHost {
   forgetZygote(zygote: NodeStem, places: Places | undefined): void;
 }
 
-export class NodeStem implements Zygote, ProcessOwner {
+export class NodeStem extends ZygoteFace implements Zygote, ProcessOwner {
   readonly #host: StemHost;
-  readonly #life: ZygoteLife;
   readonly #reader = new FrameReader(FRAME_OVERHEAD_BYTES);
   #process: SandboxProcess | undefined;
 
   constructor(host: StemHost, spec: ZygoteSpec) {
+    super(new ZygoteLife(host, spec, (reason) => void this.kill(reason)));
     this.#host = host;
-    this.#life = new ZygoteLife(host, spec, (reason) => void this.kill(reason));
     void this.#begin();
   }
 
-  get id(): string { return this.#life.id; }
-  get spec(): ZygoteSpec { return this.#life.spec; }
-  get traits(): ZygoteLife['traits'] { return this.#life.traits; }
-  get ready(): Promise<void> { return this.#life.ready; }
-  get gone(): Promise<void> { return this.#life.gone; }
-  get isAlive(): boolean { return this.#life.isAlive; }
-  get rssBytes(): number { return this.#life.rssBytes; }
-  get importMs(): ReadonlyMap<string, number> { return this.#life.importMs; }
-
   async #begin(): Promise<void> {
-    const { places, spec, packages } = this.#life;
+    const { places, spec, packages } = this.life;
     try {
       this.#host.containment.prepare(places, undefined);
       const launched = this.#host.launch({
@@ -49,7 +39,7 @@ export class NodeStem implements Zygote, ProcessOwner {
       });
       const child = launched instanceof Promise ? await launched : launched;
       this.#process = SandboxProcess.spawned(child, this.#host.containment, this);
-      this.#life.born(child.pid);
+      this.life.born(child.pid);
       writeRecord(places.dir, child.pid);
       this.#process.send({ kind: 'preload', layerDir: spec.layer?.dir ?? places.dir, packages });
     } catch (error) {
@@ -57,12 +47,8 @@ export class NodeStem implements Zygote, ProcessOwner {
     }
   }
 
-  canServe(spec: SandboxSpec): boolean {
-    return this.#life.canServe(spec);
-  }
-
   specialise(spec: SandboxSpec): Sandbox {
-    const { id, places } = this.#life;
+    const { id, places } = this.life;
     const process_ = this.#process;
     if (!this.canServe(spec) || process_ === undefined) throw new MetronomeError('SANDBOX_FAILED', `The zygote ${id} cannot serve "${spec.functionName}".`, { component: 'agent' });
     const { layer } = this.spec;
@@ -80,16 +66,16 @@ export class NodeStem implements Zygote, ProcessOwner {
       },
     });
     this.#process = undefined;
-    this.#life.stopping(new MetronomeError('CANCELLED', 'The zygote became a sandbox.', { component: 'agent' }));
+    this.life.stopping(new MetronomeError('CANCELLED', 'The zygote became a sandbox.', { component: 'agent' }));
     this.#host.forgetZygote(this, undefined);
-    this.#life.over(new MetronomeError('CANCELLED', 'The zygote became a sandbox.', { component: 'agent' }));
+    this.life.over(new MetronomeError('CANCELLED', 'The zygote became a sandbox.', { component: 'agent' }));
     return this.#host.keep(sandbox);
   }
 
   onControl(chunk: Buffer): void {
     const fits = this.#reader.feed(chunk, (body) => {
       const frame = decodeFrame(body);
-      if (frame?.kind === 'preloaded') this.#life.preloaded(frame.report);
+      if (frame?.kind === 'preloaded') this.life.preloaded(frame.report);
       else void this.kill(new MetronomeError('SANDBOX_FAILED', 'A package of a zygote wrote to file descriptor 3 while it was imported.', { component: 'function' }));
     });
     if (!fits) void this.kill(new MetronomeError('SANDBOX_FAILED', 'A package of a zygote wrote to file descriptor 3 while it was imported.', { component: 'function' }));
@@ -101,31 +87,26 @@ export class NodeStem implements Zygote, ProcessOwner {
   }
 
   onOutput(stream: 'stdout' | 'stderr', chunk: Buffer): void {
-    this.#life.output(stream, chunk);
+    this.life.output(stream, chunk);
   }
 
   onEnd(end: ProcessEnd): void {
-    if (this.#process !== undefined) this.#host.containment.killRemains(this.#process.pid, this.#life.places, true);
-    this.#over(this.#life.endError(end));
+    if (this.#process !== undefined) this.#host.containment.killRemains(this.#process.pid, this.life.places, true);
+    this.#over(this.life.endError(end));
   }
 
   onDrained(): void {}
 
-  look(): void {
-    const excess = this.#life.look();
-    if (excess !== undefined) void this.kill(excess);
-  }
-
   kill(reason: MetronomeError): Promise<void> {
-    if (this.#life.stopping(reason)) this.#life.killProcess(() => this.#over(reason));
+    if (this.life.stopping(reason)) this.life.killProcess(() => this.#over(reason));
     return this.gone;
   }
 
   #over(error: MetronomeError): void {
-    if (this.#life.state === 'gone') return;
+    if (this.life.state === 'gone') return;
     this.#process?.release();
-    this.#host.forgetZygote(this, this.#life.places);
-    this.#life.over(error);
+    this.#host.forgetZygote(this, this.life.places);
+    this.life.over(error);
   }
 }
 

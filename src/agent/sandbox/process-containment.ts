@@ -35,7 +35,7 @@ export function createProcessContainment(maxFileBytes: number): Containment {
       return spawn('/bin/sh', ['-c', script, 'sh', ...bound, interpreter, ...args], { cwd: places.homeDir, env, detached: true, stdio: stdioOf(channel) });
     },
     stageCode: (_places, bundleDir) => bundleDir,
-    limit: () => {},
+    limit: () => undefined,
     endOf: (end: ProcessEnd) => end,
     outerPid: (_serverPid, pid) => pid,
     memoryPid: (pid) => pid,

@@ -164,3 +164,56 @@ export class ZygoteLife {
     return this.packages.map(({ id }) => id).join(', ') || `bare ${this.spec.runtime}`;
   }
 }
+
+/** What shows of a zygote is its life's. */
+export abstract class ZygoteFace {
+  protected readonly life: ZygoteLife;
+
+  constructor(life: ZygoteLife) {
+    this.life = life;
+  }
+
+  get id(): string {
+    return this.life.id;
+  }
+
+  get spec(): ZygoteSpec {
+    return this.life.spec;
+  }
+
+  get traits(): ZygoteTraits {
+    return this.life.traits;
+  }
+
+  get ready(): Promise<void> {
+    return this.life.ready;
+  }
+
+  get gone(): Promise<void> {
+    return this.life.gone;
+  }
+
+  get isAlive(): boolean {
+    return this.life.isAlive;
+  }
+
+  get rssBytes(): number {
+    return this.life.rssBytes;
+  }
+
+  get importMs(): ReadonlyMap<string, number> {
+    return this.life.importMs;
+  }
+
+  canServe(spec: SandboxSpec): boolean {
+    return this.life.canServe(spec);
+  }
+
+  /** Looks at its memory; ends it when it is over its limit. */
+  look(): void {
+    const excess = this.life.look();
+    if (excess !== undefined) void this.kill(excess);
+  }
+
+  abstract kill(reason: MetronomeError): Promise<void>;
+}
