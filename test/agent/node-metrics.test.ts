@@ -1,6 +1,7 @@
 /** Node metrics: from /proc, from control groups of both versions, and when they are worth a message. */
 import { EventEmitter } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
 import { createCgroupSource, findNodeGroup } from '../../src/agent/metrics/cgroup-source.ts';
@@ -48,6 +49,19 @@ describe('metrics of the host', () => {
     nowMs += 1;
     expect(reader.sample()).toBe(sample);
     expect(sample.ioPressure).toBe(0);
+    reader.close();
+  });
+
+  it('take CPU time from the root of the unified hierarchy where there is one', async () => {
+    await using root = await tempDir();
+    const write = (usageUs: number): Promise<void> => writeFiles(root.path, { ...procOf(0, 0, 0, 0), 'group/cpu.stat': `usage_usec ${usageUs}\nuser_usec 1\n` });
+    await write(5_000);
+    let nowMs = 1_000;
+    const reader = createNodeMetricsReader(createHostSource(root.path, join(root.path, 'group')), () => nowMs);
+    reader.sample();
+    nowMs += 50;
+    await write(5_000 + 25_000 * availableParallelism());
+    expect(reader.sample().cpuUtilisation).toBeCloseTo(0.5, 9);
     reader.close();
   });
 

@@ -2,7 +2,9 @@
  * What a node says about itself every 50 ms: counters of a source (the machine, or the node's control group) made into shares
  * and rates. It reports what it costs itself; `npm run -s bench -- agent-overhead` measures that from outside.
  */
-import { ownCgroups } from '../own-cgroups.ts';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { ownCgroups, type OwnCgroups } from '../own-cgroups.ts';
 import { createCgroupSource, findNodeGroup } from './cgroup-source.ts';
 import { createHostSource } from './host-source.ts';
 import type { MachineCounters, MachineSource } from './machine-counters.ts';
@@ -47,11 +49,17 @@ const LOAD_WINDOW_MS = 60_000;
 
 /** Opens the source. CONFIG_INVALID when "cgroup" is wanted and no group with a CPU quota holds this process. */
 export function openNodeMetrics(wanted: MetricsSource): NodeMetricsReader {
-  const group = wanted === 'host' ? undefined : findNodeGroup(ownCgroups());
+  const groups = ownCgroups();
+  const group = wanted === 'host' ? undefined : findNodeGroup(groups);
   if (wanted === 'cgroup' && group === undefined) {
     throw new MetronomeError('CONFIG_INVALID', 'agent.metricsSource is "cgroup", but this process is in no control group with a CPU quota. Use "auto" or "host", or start the agent in such a group (metronome up --cpus does).');
   }
-  return createNodeMetricsReader(group === undefined ? createHostSource() : createCgroupSource(group));
+  return createNodeMetricsReader(group === undefined ? createHostSource('/proc', machineGroup(groups)) : createCgroupSource(group));
+}
+
+/** The root of the unified hierarchy, if it is the machine's: that of a container has events, as all groups but the first. */
+function machineGroup({ roots: { unified } }: OwnCgroups): string | undefined {
+  return unified !== undefined && existsSync(join(unified, 'cpu.stat')) && !existsSync(join(unified, 'cgroup.events')) ? unified : undefined;
 }
 
 /** Makes rates of counters. Tests give another time. */
