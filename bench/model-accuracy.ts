@@ -9,7 +9,8 @@ import type { FunctionProfile } from '../src/predictor/model/online-model.ts';
 import { cumulative, drawLines, writePlot } from '../src/report/plot.ts';
 import { readRecording, type Execution } from '../src/workload/observation-file.ts';
 import { createSyntheticExecutions } from '../src/workload/synthetic-executions.ts';
-import { BASELINE_ONLY, libraryContestant, measuredMs, modelContestant, movingAverageContestant, type Contestant } from './contestants.ts';
+import { measuredMs, modelContestant, movingAverageContestant, type Contestant } from '../src/workload/test-then-train.ts';
+import { BASELINE_ONLY, libraryContestant } from './contestants.ts';
 import { overRounds, quantile, type Bench, type BenchContext, type BenchResult, type Figure } from './harness.ts';
 
 /** The recording that is committed, if it is. */
@@ -68,11 +69,13 @@ function repetitionSpread(executions: readonly Execution[]): number[] {
 const errorFigures = (prefix: string, rounds: readonly (readonly number[])[]): Figure[] =>
   SHARES.map(([name, share]) => overRounds(`${prefix}_${name}`, '%', rounds.map((errors) => quantile([...errors].sort((a, b) => a - b), share)), rounds.reduce((sum, errors) => sum + errors.length, 0)));
 
+const now = (): number => performance.now();
+
 function contestantsFor(functions: readonly FunctionProfile[], seed: number, quick: boolean): readonly [ReturnType<typeof modelContestant>, ...Contestant[]] {
   return [
-    modelContestant('ours', functions, { seed }),
-    modelContestant('ours_library_trainer', functions, { seed, trainer: 'ml-random-forest', ...(quick ? { trees: 10, replace: 1, updateEvery: 200 } : { trees: 50, replace: 1, updateEvery: 20 }) }),
-    modelContestant('baseline', functions, { seed, ...BASELINE_ONLY }),
+    modelContestant('ours', functions, { seed }, now),
+    modelContestant('ours_library_trainer', functions, { seed, trainer: 'ml-random-forest', ...(quick ? { trees: 10, replace: 1, updateEvery: 200 } : { trees: 50, replace: 1, updateEvery: 20 }) }, now),
+    modelContestant('baseline', functions, { seed, ...BASELINE_ONLY }, now),
     movingAverageContestant(),
     libraryContestant(quick ? 150 : 300, quick ? 900 : 250, quick ? 8 : 25, seed),
   ];

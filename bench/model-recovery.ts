@@ -7,7 +7,7 @@
 import { createOnlineModel } from '../src/predictor/model/online-model.ts';
 import { drawLines, writePlot } from '../src/report/plot.ts';
 import { createSyntheticExecutions, type SyntheticExecution, type SyntheticExecutions } from '../src/workload/synthetic-executions.ts';
-import { modelContestant } from './contestants.ts';
+import { modelContestant } from '../src/workload/test-then-train.ts';
 import { overRounds, quantile, type Bench, type BenchContext, type BenchResult, type Figure } from './harness.ts';
 
 const APPLICATIONS = ['video', 'log', 'document', 'ml'] as const;

@@ -2,12 +2,15 @@
 import { open, rename, rm } from 'node:fs/promises';
 import { createReadStream } from 'node:fs';
 import { resolve } from 'node:path';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { MetronomeError } from '../../core/errors.ts';
 import { formatBytes, formatMs } from '../../core/units.ts';
 import { GetModelStatusResponse, type FunctionAccuracy } from '../../rpc/gen/metronome/v1/model.ts';
-import { withExamples } from '../arguments.ts';
-import { withSession } from '../context.ts';
+import { TRAINERS, type TrainerName } from '../../predictor/model/trainer.ts';
+import { readRecording } from '../../workload/observation-file.ts';
+import { modelContestant, movingAverageContestant, score, type Score } from '../../workload/test-then-train.ts';
+import { wholeNumber, withExamples } from '../arguments.ts';
+import { loadCliConfig, printerOf, withSession } from '../context.ts';
 import type { Column } from '../output/table.ts';
 import { ageText } from '../output/words.ts';
 import type { CliApp } from '../app.ts';
@@ -26,6 +29,33 @@ export function modelCommand(app: CliApp): Command {
         printer.table(status.functions, FUNCTION_COLUMNS);
       }
     }))), 'metronome model status', 'metronome model status -o wide'));
+  group.addCommand(withExamples(new Command('evaluate').argument('<recording>', 'file of recorded observations (model.observationLog), .jsonl or .jsonl.gz').description('let the model and moving averages predict each recorded execution before they learn from it')
+    .option('--warm-up <n>', 'executions at the beginning that do not count', wholeNumber(0, 1_000_000), 200)
+    .option('--seed <n>', 'seed of the model', wholeNumber(0, 2 ** 31), 1)
+    .addOption(new Option('--trainer <name>', 'who grows the trees').choices(TRAINERS))
+    .option('--trees <n>', 'trees of the forest', wholeNumber(1, 500))
+    .option('--window <n>', 'observations that the model keeps', wholeNumber(100, 20_000))
+    .action(app.action(async (file: string, options: EvaluateOptions, command: Command) => {
+      const printer = printerOf(app, command);
+      const { model } = loadCliConfig(app, command).config;
+      const recording = await readRecording(resolve(app.io.cwd, file));
+      const { functions, executions, header } = recording;
+      if (executions.length <= options.warmUp) throw new MetronomeError('INVALID_REQUEST', `${file} holds ${executions.length} executions; with --warm-up ${options.warmUp} none is left to count.`);
+      printer.progress(`${file}: ${executions.length} ${header.source} executions of ${functions.length} functions on ${recording.nodes.length} nodes, ${recording.excluded} excluded`);
+      const { trainer = model.trainer, trees = model.trees, window = model.window } = options;
+      const { bootstrapAfter, updateEvery, replace, forgetting } = model;
+      const forest = score(modelContestant('forest', functions, { seed: options.seed, trainer, trees, window, bootstrapAfter, updateEvery, replace, forgetting }), executions, options.warmUp);
+      const average = score(movingAverageContestant(), executions, options.warmUp);
+      const rows: Evaluated[] = [];
+      for (const [predictor, { all, functions: scores }] of [['forest', forest], ['moving-average', average]] as const) {
+        rows.push({ predictor, function: '(all)', ...all });
+        for (const { index, name } of functions) {
+          const own = scores.get(index);
+          if (own !== undefined) rows.push({ predictor, function: name, ...own });
+        }
+      }
+      printer.list(rows, EVALUATED_COLUMNS, (row) => row, 'Nothing to count.');
+    })), 'metronome model evaluate observations.jsonl', 'metronome model evaluate observations-1.jsonl.gz --trainer ml-random-forest --trees 20'));
   group.addCommand(withExamples(new Command('export').argument('<file>', 'file to write').description('write the model as a snapshot to a file')
     .action(app.action(async (file: string, _options: object, command: Command) =>
       withSession(app, command, async ({ client, printer, signal }) => {
@@ -59,6 +89,19 @@ export function modelCommand(app: CliApp): Command {
         if (printer.isStructured) printer.structured({ version, observations });
       }))), 'metronome model import model.snapshot'));
   return group;
+}
+
+interface EvaluateOptions {
+  readonly warmUp: number;
+  readonly seed: number;
+  readonly trainer?: TrainerName;
+  readonly trees?: number;
+  readonly window?: number;
+}
+
+interface Evaluated extends Score {
+  readonly predictor: string;
+  readonly function: string;
 }
 
 async function* chunksOf(cwd: string, file: string): AsyncGenerator<{ chunk: Buffer }> {
@@ -108,4 +151,16 @@ const FUNCTION_COLUMNS: readonly Column<FunctionAccuracy>[] = [
   { header: 'P95 COVERS', align: 'right', cell: ({ coverageP95, forestObservations }) => (forestObservations === 0 ? '' : fine(coverageP95)) },
   { header: 'P99 COVERS', align: 'right', wide: true, cell: ({ coverageP99, forestObservations }) => (forestObservations === 0 ? '' : fine(coverageP99)) },
   { header: 'DRIFT', align: 'right', cell: ({ driftEvents }) => String(driftEvents) },
+];
+
+const EVALUATED_COLUMNS: readonly Column<Evaluated>[] = [
+  { header: 'PREDICTOR', cell: ({ predictor }) => predictor },
+  { header: 'FUNCTION', cell: ({ function: name }) => name },
+  { header: 'COUNT', align: 'right', cell: ({ count }) => String(count) },
+  { header: 'ERROR p50', align: 'right', cell: ({ medianError }) => fine(medianError) },
+  { header: 'p90', align: 'right', cell: ({ p90Error }) => fine(p90Error) },
+  { header: 'p95', align: 'right', cell: ({ p95Error }) => fine(p95Error) },
+  { header: 'p99', align: 'right', cell: ({ p99Error }) => fine(p99Error) },
+  { header: 'P95 COVERS', align: 'right', cell: ({ coverageP95 }) => fine(coverageP95) },
+  { header: 'P99 COVERS', align: 'right', cell: ({ coverageP99 }) => fine(coverageP99) },
 ];
