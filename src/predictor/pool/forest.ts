@@ -71,7 +71,7 @@ export interface Forest {
 }
 
 /** File name of the snapshot in its folder. */
-export const SNAPSHOT_FILE = 'model.snapshot';
+export const SNAPSHOT_FILE = 'forest.snapshot';
 /** Rows in the ring of one thread beyond one whole cluster: what may be asked in one turn. */
 const RING_ROWS = 4_096;
 const RING_REQUESTS = 1_024;
