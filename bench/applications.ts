@@ -172,6 +172,7 @@ function phaseFigures(recorded: readonly Recorded[]): Figure[] {
 
 /** Median run time; deviation from it in percent: median, 90th percentile and mean (the best that any prediction can do on average); relative standard deviation. */
 function noiseFigures(name: string, ran: readonly number[]): Figure[] {
+  if (ran.length === 0) return [count(`${nameOf(name)}_repeats`, 0, 0)]; // none was warm with its input on the node: nothing to say
   const sorted = [...ran].sort((a, b) => a - b);
   const median = quantile(sorted, 0.5);
   const deviations = ran.map((value) => (Math.abs(value - median) / median) * 100).sort((a, b) => a - b);
