@@ -269,7 +269,7 @@ describe('an invocation', () => {
 
 describe('idle sandboxes', () => {
   it('go after their keep-alive', async () => {
-    await using node = await testAgent({ keepAliveMs: 100 });
+    await using node = await testAgent({ keepAliveMs: 100, zygotes: false });
     const { pid } = json((await node.client.run(await defineFunction('hello.mjs'))).result) as { pid: number };
     await vi.waitFor(() => expect(lives(pid)).toBe(false), 5_000);
     await vi.waitFor(() => expect(readdirSync(join(node.dir, 'sandboxes'))).toEqual([]), 5_000);

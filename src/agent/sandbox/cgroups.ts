@@ -76,7 +76,10 @@ function openFirst(name: string, { v1 }: OwnCgroups): Cgroups | undefined {
     const own = v1.get(controller);
     if (own === undefined) continue;
     const dir = join(own, name);
-    if (makeDir(dir)) parents.set(controller, dir);
+    if (!makeDir(dir)) continue;
+    parents.set(controller, dir);
+    // That was the trial; it is made again with the first sandbox, so that an agent without isolated functions leaves nothing behind, however it ends.
+    removeIfEmpty(dir);
   }
   if (parents.size === 0) return undefined;
   return {
@@ -215,6 +218,14 @@ function killAll(procsFile: string): void {
     const pids = readOr(procsFile, '').split('\n').filter((pid) => pid !== '');
     if (pids.length === 0) return;
     for (const pid of pids) killNow(Number(pid));
+  }
+}
+
+function removeIfEmpty(dir: string): void {
+  try {
+    rmdirSync(dir);
+  } catch {
+    // A former agent's groups are in it: the sweep comes to them.
   }
 }
 
