@@ -3,6 +3,7 @@
  * docs/decisions/010-emulated-cluster.md. Everything is gone after `close`, and after any death of this process.
  */
 import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Socket } from 'node:net';
@@ -88,8 +89,8 @@ export async function openEmulation(options: EmulationOptions): Promise<Emulatio
     if (left !== undefined) return left;
     door?.close();
     left = reap(claim, 0).left;
-    // Last: should we be killed meanwhile, it goes on.
-    watcher.kill();
+    // Last: should we be killed meanwhile, it goes on; and what is left it tries again when we have ended.
+    if (left.length === 0) watcher.kill();
     return left;
   };
   try {
@@ -128,8 +129,10 @@ function claimId(plan: EmulationPlan, groups: GroupPlan | undefined, options: Em
     const hasNetwork = plan.network === 'namespaces';
     const { routes, links } = hasNetwork ? networksInUse() : { routes: [], links: [] };
     for (const id of allIds()) {
-      if (taken.has(id) || (hasNetwork && !isFree(id, routes, links))) continue;
-      const claim: Claim = { id, owner: self(), nodes: options.nodes, hasNetwork, groups: groups?.bases.map((base) => join(base, groupName(id))) ?? [], dataDir: options.dataDir };
+      const folders = groups?.bases.map((base) => join(base, groupName(id))) ?? [];
+      // What is there without a claim is not ours, and is not to become ours.
+      if (taken.has(id) || folders.some((folder) => existsSync(folder)) || (hasNetwork && !isFree(id, routes, links))) continue;
+      const claim: Claim = { id, owner: self(), nodes: options.nodes, hasNetwork, groups: folders, dataDir: options.dataDir };
       if (take(claim)) return claim;
     }
     throw new MetronomeError('UNAVAILABLE', 'There is no free private network for an emulated cluster: every one of them overlaps with a route of this machine or belongs to another cluster. Use --emulation data-plane, or remove what was left behind: metronome up --clean');
