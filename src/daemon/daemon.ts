@@ -78,7 +78,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     const { promise: failed, resolve: fail } = Promise.withResolvers<MetronomeError>();
     let post: (message: LoopMessage) => void = () => {};
 
-    const forest = config.scheduler.predictor === 'forest' ? startForest(forestOptions(config, { clock, log, profileOf: (index) => profileOf(scheduler, index), nodeName: (node) => scheduler.cluster.name(node) })) : undefined;
+    const forest = config.scheduler.predictor === 'forest' ? startForest(forestOptions(config, { clock, log, profileOf: (index) => profileOf(scheduler, index), functionName: (index) => scheduler.functions.entries[index]?.settings.name ?? '', nodeName: (node) => scheduler.cluster.name(node) })) : undefined;
     cleanUp.push(() => forest?.stop());
     const scheduler: Scheduler = new Scheduler({
       clock, seed: Math.floor(startedAtMs) % 2 ** 31, engine: config.scheduler.engine, policy: config.scheduler.policy, localityGain: config.delay.localityGain, safetyMargin: config.delay.safetyMargin,
@@ -306,7 +306,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
 }
 
 /** What the model needs, from the configuration. */
-function forestOptions(config: Config, rest: Pick<ForestOptions, 'clock' | 'log' | 'profileOf' | 'nodeName'>): ForestOptions {
+function forestOptions(config: Config, rest: Pick<ForestOptions, 'clock' | 'log' | 'profileOf' | 'functionName' | 'nodeName'>): ForestOptions {
   const { model, scheduler, limits } = config;
   return {
     ...rest, engine: scheduler.engine, threads: model.threads, lateAfterMs: model.lateAfterMs, maxRows: limits.maxNodes, dir: join(scheduler.dataDir, 'model'), snapshotEveryMs: model.snapshotEveryMs,

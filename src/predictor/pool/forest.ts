@@ -31,6 +31,8 @@ export interface ForestOptions {
   readonly recording: RecordingOptions | undefined;
   /** What is known of the function at a place of the scheduler's table; undefined when it is gone. */
   readonly profileOf: (functionIndex: number) => Omit<FunctionProfile, 'index'> | undefined;
+  /** Names at places of the scheduler's tables; '' for none. */
+  readonly functionName: (functionIndex: number) => string;
   readonly nodeName: (node: number) => string;
   readonly log: { info(fields: object, event: string): void; warn(fields: object, event: string): void };
 }
@@ -80,7 +82,7 @@ const RING_REQUESTS = 1_024;
 export function startForest(options: ForestOptions): Forest {
   const { clock, engine, log } = options;
   const { promise: opened, resolve: nowOpened } = Promise.withResolvers<void>();
-  const functionName = (index: number): string => options.profileOf(index)?.name ?? '';
+  const { functionName } = options;
   const keys = new ModelKeys(functionName, options.nodeName);
   let version = 0, publishedAtMs = 0;
   let state: ModelStateName = 'cold';

@@ -181,17 +181,18 @@ export class InferencePool implements InferenceThreads {
   /** Waits for answers while there are questions without one. */
   #await(thread: number, desk: Desk): void {
     const { ring } = desk;
-    if (ring === undefined || desk.waiting) return;
+    if (ring === undefined || desk.waiting || this.#stopped) return;
     let answer = ring.nextAnswer();
-    while (answer === undefined && ring.outstanding > 0) {
+    for (let before = -1; answer === undefined && ring.outstanding > 0 && ring.outstanding !== before; answer = ring.nextAnswer()) {
+      before = ring.outstanding;
       this.#listener.answered(thread);
-      answer = ring.nextAnswer();
     }
     if (answer === undefined || ring.outstanding === 0) return;
     desk.waiting = true;
     void answer.then(() => {
       desk.waiting = false;
-      if (desk.ring !== ring || this.#stopped) return this.#await(thread, desk);
+      if (desk.ring !== ring) return this.#await(thread, desk);
+      if (this.#stopped) return;
       this.#listener.answered(thread);
       this.#await(thread, desk);
     });

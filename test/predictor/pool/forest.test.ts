@@ -48,7 +48,7 @@ function start(more: Partial<ForestOptions> = {}): World {
   const events: string[] = [];
   const note = (fields: object, event: string): void => void events.push(`${event} ${'state' in fields ? String(fields.state) : 'code' in fields ? `${String(fields.code)} ${'message' in fields ? String(fields.message) : ''}` : ''}`.trim());
   const forest = startForest({
-    clock, engine: 'table', model: { seed: 1, trees: 20, bootstrapAfter: 100 }, threads: 1, lateAfterMs: 1_000, maxRows: 64, dir: '', snapshotEveryMs: 0, recording: undefined, profileOf: (index) => source.functions[index], nodeName: (node) => `node-${node}`,
+    clock, engine: 'table', model: { seed: 1, trees: 20, bootstrapAfter: 100 }, threads: 1, lateAfterMs: 1_000, maxRows: 64, dir: '', snapshotEveryMs: 0, recording: undefined, profileOf: (index) => source.functions[index], functionName: (index) => source.functions[index]?.name ?? `f${index}`, nodeName: (node) => `node-${node}`,
     log: { info: note, warn: note }, ...more,
   });
   cleanUp.push(() => forest.stop());
