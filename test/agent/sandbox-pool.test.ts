@@ -3,9 +3,11 @@ import fc from 'fast-check';
 import { createKeepAlive, type KeepAliveName } from '../../src/agent/sandbox/keep-alive/registry.ts';
 import { MemoryBudget } from '../../src/agent/sandbox/memory-budget.ts';
 import { SandboxPool, type Deployed, type SandboxLease } from '../../src/agent/sandbox/sandbox-pool.ts';
+import type { SandboxSpec } from '../../src/agent/sandbox/sandbox-driver.ts';
+import { MetronomeError } from '../../src/core/errors.ts';
 import { createVirtualClock } from '../../src/core/clock.ts';
 import { FunctionMessage, FunctionSpec } from '../../src/rpc/gen/metronome/v1/function.ts';
-import { createFakeDriver, type FakeSandbox } from './fake-driver.ts';
+import { createFakeDriver, settle, type FakeSandbox } from './fake-driver.ts';
 
 const PROGRAM = { dir: '/nowhere', layer: undefined, wasHere: true, release: () => {} };
 
@@ -106,6 +108,49 @@ describe('keep-alive', () => {
     await use(deployed('idle'));
     expect(pool.lease(deployed('large', { memoryMb: 200 }))).toMatchObject({ refusal: expect.stringContaining('300 of 400 MiB') });
     expect(idle()).toEqual({ idle: 1 });
+  });
+});
+
+describe('a start from a zygote', () => {
+  /** A pool whose zygote gives sandboxes that end with this error. */
+  const broken = (code: 'SANDBOX_FAILED' | 'FUNCTION_LOAD_FAILED') => {
+    const driver = createFakeDriver();
+    const told: (number | undefined)[] = [];
+    let released = 0;
+    const zygotes = {
+      take(spec: SandboxSpec) {
+        driver.ready = () => Promise.reject(new MetronomeError(code, 'broken'));
+        const sandbox = driver.create(spec) as FakeSandbox;
+        driver.ready = () => Promise.resolve();
+        sandbox.die();
+        return { sandbox, distance: 0.25 };
+      },
+      started: (_spec: SandboxSpec, _source: unknown, _tookMs: number, distance: number | undefined) => void told.push(distance),
+    };
+    const pool = new SandboxPool({ driver, budget: new MemoryBudget(400), keepAlive: createKeepAlive('ttl', 60_000), zygotes, maxResultBytes: 1, logBytes: 1, onChange: () => {}, clock: createVirtualClock(1_000_000) });
+    const lease = pool.lease(deployed('f')) as SandboxLease;
+    return { driver, pool, lease, told, released: () => released, start: (isWanted?: () => boolean) => pool.start(lease, { ...PROGRAM, release: () => released++ }, isWanted) };
+  };
+
+  it('that breaks goes on in a process of its own, and keeps its program until that ends', async () => {
+    const { driver, pool, lease, told, released, start } = broken('SANDBOX_FAILED');
+    await start();
+    expect(driver.sandboxes).toHaveLength(2);
+    expect(lease).toMatchObject({ sandbox: driver.sandboxes[1], zygoteDistance: undefined });
+    expect([told, released()]).toEqual([[undefined], 0]);
+    pool.release(lease);
+    expect(pool.evict('f', 0)).toBe(1);
+    await settle();
+    expect(released()).toBe(1);
+  });
+
+  it('that breaks ends there when nobody waits for it any more, or when it is the function that cannot be loaded', async () => {
+    for (const { start, driver, released } of [broken('FUNCTION_LOAD_FAILED'), broken('SANDBOX_FAILED')].map((one, i) => ({ ...one, start: () => one.start(() => i === 0) }))) {
+      await expect(start()).rejects.toThrow('broken');
+      await settle();
+      expect(driver.sandboxes).toHaveLength(1);
+      expect(released()).toBe(1);
+    }
   });
 });
 
