@@ -466,11 +466,8 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
       training.functionDeleted(functionIndex);
     },
     dispatched(subject, rows, row) {
-      const handle = slab.take();
+      const handle = slab.keep(encoder, subject, rows, row);
       counters.situationsOverflowed = slab.overflowed;
-      if (handle === NO_SITUATION) return handle;
-      encoder.begin(subject);
-      encoder.write(subject, rows, row, slab.rows, slab.offset(handle));
       return handle;
     },
     observe(observation) {

@@ -53,13 +53,7 @@ export function createInlineForestPredictor(options: OnlineModelOptions, model: 
       fallback.functionDeleted(functionIndex);
       model.forgetFunction(functionIndex);
     },
-    dispatched(subject, rows, row) {
-      const handle = slab.take();
-      if (handle === NO_SITUATION) return handle;
-      encoder.begin(subject);
-      encoder.write(subject, rows, row, slab.rows, slab.offset(handle));
-      return handle;
-    },
+    dispatched: (subject, rows, row) => slab.keep(encoder, subject, rows, row),
     observe(observation) {
       fallback.observe(observation);
       const { situation } = observation;

@@ -114,8 +114,16 @@ export class SituationSlab {
     return this.#size - this.#freeCount;
   }
 
-  /** Room for one situation: its handle, or NO_SITUATION. */
-  take(): number {
+  /** Keeps the situation of a row: its handle, or NO_SITUATION when there is no room. */
+  keep(encoder: SituationEncoder, subject: Subject, rows: PredictionRows, row: number): number {
+    const handle = this.#take();
+    if (handle === NO_SITUATION) return handle;
+    encoder.begin(subject);
+    encoder.write(subject, rows, row, this.#rows, this.offset(handle));
+    return handle;
+  }
+
+  #take(): number {
     if (this.#freeCount > 0) return this.#free[--this.#freeCount] as number;
     if (this.#size === this.#free.length && !this.#grow()) {
       this.overflowed++;
@@ -124,7 +132,7 @@ export class SituationSlab {
     return this.#size++;
   }
 
-  /** Where the columns of a handle stand: an array that holds until the next take, and the offset in it. */
+  /** Where the columns of a handle stand: an array that holds until the next keep, and the offset in it. */
   get rows(): Float64Array {
     return this.#rows;
   }
