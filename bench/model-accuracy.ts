@@ -74,10 +74,10 @@ const now = (): number => performance.now();
 function contestantsFor(functions: readonly FunctionProfile[], seed: number, quick: boolean): readonly [ReturnType<typeof modelContestant>, ...Contestant[]] {
   return [
     modelContestant('ours', functions, { seed }, now),
-    modelContestant('ours_library_trainer', functions, { seed, trainer: 'ml-random-forest', ...(quick ? { trees: 10, replace: 1, updateEvery: 200 } : { trees: 50, replace: 1, updateEvery: 20 }) }, now),
+    modelContestant('ours_library_trainer', functions, { seed, trainer: 'ml-random-forest', ...(quick ? { trees: 10, replace: 1, updateEvery: 200 } : { trees: 50, replace: 1, updateEvery: 60 }) }, now),
     modelContestant('baseline', functions, { seed, ...BASELINE_ONLY }, now),
     movingAverageContestant(),
-    libraryContestant(quick ? 150 : 300, quick ? 900 : 250, quick ? 8 : 25, seed),
+    libraryContestant(quick ? 150 : 300, quick ? 900 : 500, quick ? 8 : 20, seed),
   ];
 }
 

@@ -49,6 +49,9 @@ function follow(model: Model, source: SyntheticExecutions, keyOf: (execution: Sy
 
 const median = (values: readonly number[]): number => quantile([...values].sort((a, b) => a - b), 0.5);
 
+/** Errors after k executions: from k = 3 on with those after the next two, so that a figure rests on more than a handful. */
+const around = (curve: readonly (readonly number[])[], k: number): number[] => (k < 3 ? [k] : [k, k + 1, k + 2]).flatMap((at) => curve[at] ?? []);
+
 /** The recovery bench. */
 export const modelRecoveryBench: Bench = {
   description: 'error of the prediction model after k executions of something new or changed: functions, sizes, a sudden change, a slow node',
@@ -106,7 +109,7 @@ export const modelRecoveryBench: Bench = {
     const figures: Figure[] = [];
     for (const [name, curve] of curves) {
       for (const k of TOLD) {
-        const errors = (k < 3 ? [k] : [k, k + 1, k + 2]).flatMap((at) => curve[at] ?? []);
+        const errors = around(curve, k);
         figures.push(overRounds(`${name}_after_${k}`, '%', [median(errors)], errors.length));
       }
     }
@@ -116,7 +119,7 @@ export const modelRecoveryBench: Bench = {
     );
     if (out !== undefined) {
       const series = (prefix: string): { name: string; points: { x: number; y: number }[] }[] =>
-        [...curves].filter(([name]) => name.startsWith(prefix)).map(([name, curve]) => ({ name: name.replace('unseen_', '').replaceAll('_', ' '), points: curve.map((errors, k) => ({ x: k, y: median(errors) })).filter(({ y }) => Number.isFinite(y)) }));
+        [...curves].filter(([name]) => name.startsWith(prefix)).map(([name, curve]) => ({ name: name.replace('unseen_', '').replaceAll('_', ' '), points: curve.map((_, k) => ({ x: k, y: median(around(curve, k)) })).filter(({ y }) => Number.isFinite(y)) }));
       const axes = { x: { label: 'executions of the function seen', domain: [0, MOST] }, y: { label: 'median relative error, %', domain: [0, 40] } } as const;
       const caption = `synthetic executions, ${rounds} repetitions`;
       await writePlot(out, 'figure-8', drawLines({ title: 'Errors on unseen applications (as figure 8 of the paper)', caption, ...axes, series: series('unseen_'), rules: [5, 10] }));

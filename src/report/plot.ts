@@ -27,7 +27,7 @@ export interface LineChart {
 /** Colours that people with any colour vision tell apart, in order of use (Okabe and Ito). */
 const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000', '#999999'];
 const FONT = 'DejaVu Sans, Liberation Sans, Helvetica, Arial, sans-serif';
-const WIDTH = 760, HEIGHT = 460, LEFT = 64, RIGHT = 20, TOP = 84, BOTTOM = 48;
+const WIDTH = 760, HEIGHT = 460, LEFT = 64, RIGHT = 20, TOP = 100, BOTTOM = 48;
 const LEGEND_COLUMNS = 4;
 
 const escape = (text: string): string => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
@@ -42,23 +42,25 @@ export function drawLines(chart: LineChart): string {
     width: WIDTH, height: HEIGHT, marginLeft: LEFT, marginRight: RIGHT, marginTop: TOP, marginBottom: BOTTOM,
     style: { fontFamily: FONT, fontSize: '12px', background: '#ffffff' },
     x: { label: chart.x.label, grid: true, ...(chart.x.domain === undefined ? {} : { domain: [...chart.x.domain] }), type: chart.x.type ?? 'linear' },
-    y: { label: chart.y.label, grid: true, ...(chart.y.domain === undefined ? {} : { domain: [...chart.y.domain] }), type: chart.y.type ?? 'linear' },
+    y: { label: null, grid: true, ...(chart.y.domain === undefined ? {} : { domain: [...chart.y.domain] }), type: chart.y.type ?? 'linear' },
     color: { domain: names, range: COLOURS.slice(0, Math.max(1, names.length)) },
     marks: [
       ...(chart.rules === undefined ? [] : [Plot.ruleY([...chart.rules], { stroke: '#777777', strokeDasharray: '4 3' })]),
       Plot.line(points, { x: 'x', y: 'y', stroke: 'name', strokeWidth: 1.8, clip: true }),
     ],
   });
-  // Title and legend by hand: Plot would make HTML of them, and a file wants to be one SVG.
+  // Title, legend and the name of the y axis by hand: Plot would make HTML of them, and a file wants to be one SVG.
+  const text = (x: number, y: number, content: string, style: string): string => `<text x="${x}" y="${y}" text-anchor="start" font-family="${FONT}" ${style}>${escape(content)}</text>`;
   const head = [
-    `<text x="${LEFT}" y="20" font-family="${FONT}" font-size="15" font-weight="bold">${escape(chart.title)}</text>`,
-    `<text x="${LEFT}" y="37" font-family="${FONT}" font-size="11" fill="#555555">${escape(chart.caption)}</text>`,
+    text(LEFT, 20, chart.title, 'font-size="15" font-weight="bold" fill="#000000"'),
+    text(LEFT, 37, chart.caption, 'font-size="11" fill="#555555"'),
+    text(8, TOP - 8, chart.y.label, 'font-size="12" fill="#000000"'),
     ...names.map((name, i) => {
       const x = LEFT + (i % LEGEND_COLUMNS) * 170, y = 53 + Math.floor(i / LEGEND_COLUMNS) * 15;
-      return `<rect x="${x}" y="${y - 5}" width="16" height="3" fill="${COLOURS[i % COLOURS.length]}"/><text x="${x + 21}" y="${y}" font-family="${FONT}" font-size="11">${escape(name)}</text>`;
+      return `<rect x="${x}" y="${y - 5}" width="16" height="3" fill="${COLOURS[i % COLOURS.length]}"/>${text(x + 21, y, name, 'font-size="11" fill="#000000"')}`;
     }),
   ].join('');
-  const svg = String((plot as unknown as { outerHTML: string }).outerHTML).replaceAll('&nbsp;', '&#160;'); // a file knows no HTML entities
+  const svg = String((plot as unknown as { outerHTML: string }).outerHTML).replaceAll('&nbsp;', '&#160;').replaceAll(/plot-clip-\d+/g, 'plot-clip'); // a file knows no HTML entities, and its names need not differ from those of other plots
   const withSpace = svg.includes('xmlns=') ? svg : svg.replace('<svg', '<svg xmlns="http://www.w3.org/2000/svg"');
   return withSpace.replace(/<\/svg>\s*$/, `${head}</svg>`);
 }

@@ -50,7 +50,7 @@ const RUN_PRIOR_MS = 50;
 const FIXED_PART = 1, GROWING_PART = 0.5, CURVE = 0.1, OWN_LOAD = 0.5, SHARED_LOAD = 0.5, NODE = 0.25, FUNCTION_FETCH = 0.15, FETCH_PART = 1;
 const START_PART = 1, UNPACK_EXTRA = 1, UNPACK_FACTOR = 0.6, UNPACK_PART = 1;
 /** Doubt of own loads where kin are known: that of how much functions differ. */
-const KIN_LOAD = 0.15;
+const KIN_LOAD = 0.3;
 /** A first guess of the fixed share of a run is never nearer to none or all: from there the least squares would hardly move. */
 const LEAST_FIXED = 0.25, MOST_FIXED = 0.75;
 /** Memory of what is shared. */

@@ -93,16 +93,12 @@ export function leafOf(forest: FlatForest, t: number, rows: Float64Array, offset
 }
 
 /**
- * Adds up, for rows 0 … count − 1 (row r at r × width), the trees' values into `sums` and their squares into `squares`. Trees are the
- * outer loop, so a tree is read into the cache once for all rows; four rows walk at a time, so the loads of one hide behind those of the others.
- * All columns must be finite. No allocation.
+ * Adds up, for rows 0 … count − 1 (row r at r × width), the trees' values into `sums`. Trees are the outer loop, so a tree is read into
+ * the cache once for all rows; four rows walk at a time, so the loads of one hide behind those of the others. All columns must be finite. No allocation.
  */
-export function sumTrees(forest: FlatForest, rows: Float64Array, width: number, count: number, sums: Float64Array, squares: Float64Array): void {
+export function sumTrees(forest: FlatForest, rows: Float64Array, width: number, count: number, sums: Float64Array): void {
   const { treeCount, treeSize, column, threshold, link, value, depths } = forest;
-  for (let r = 0; r < count; r++) {
-    sums[r] = 0;
-    squares[r] = 0;
-  }
+  for (let r = 0; r < count; r++) sums[r] = 0;
   const inFours = count & ~3;
   for (let t = 0; t < treeCount; t++) {
     const root = t * treeSize;
@@ -117,20 +113,11 @@ export function sumTrees(forest: FlatForest, rows: Float64Array, width: number, 
         k = (link[k] as number) + ((rows[c + (column[k] as number)] as number) >= (threshold[k] as number) ? 1 : 0);
         l = (link[l] as number) + ((rows[d + (column[l] as number)] as number) >= (threshold[l] as number) ? 1 : 0);
       }
-      const u = value[i] as number, v = value[j] as number, w = value[k] as number, x = value[l] as number;
-      sums[r] = (sums[r] as number) + u;
-      sums[r + 1] = (sums[r + 1] as number) + v;
-      sums[r + 2] = (sums[r + 2] as number) + w;
-      sums[r + 3] = (sums[r + 3] as number) + x;
-      squares[r] = (squares[r] as number) + u * u;
-      squares[r + 1] = (squares[r + 1] as number) + v * v;
-      squares[r + 2] = (squares[r + 2] as number) + w * w;
-      squares[r + 3] = (squares[r + 3] as number) + x * x;
+      sums[r] = (sums[r] as number) + (value[i] as number);
+      sums[r + 1] = (sums[r + 1] as number) + (value[j] as number);
+      sums[r + 2] = (sums[r + 2] as number) + (value[k] as number);
+      sums[r + 3] = (sums[r + 3] as number) + (value[l] as number);
     }
-    for (; r < count; r++) {
-      const v = value[leafOf(forest, t, rows, r * width)] as number;
-      sums[r] = (sums[r] as number) + v;
-      squares[r] = (squares[r] as number) + v * v;
-    }
+    for (; r < count; r++) sums[r] = (sums[r] as number) + (value[leafOf(forest, t, rows, r * width)] as number);
   }
 }

@@ -29,11 +29,11 @@ export interface ModelCapacity {
 }
 
 /** Numbers per function. */
-export const FUNCTION_STRIDE = 128;
+export const FUNCTION_STRIDE = 80;
 /** Numbers per node. */
 export const NODE_STRIDE = 8;
 /** Numbers that all share. */
-export const GLOBAL_STRIDE = 256;
+export const GLOBAL_STRIDE = 96;
 
 /** Where predictions go; arrays of at least offset + count numbers. */
 export interface PredictionOut {

@@ -215,7 +215,6 @@ class Model implements OnlineModel {
   readonly #scratch = createPredictionScratch();
   readonly #row = new Float64Array(ROW_WIDTH);
   readonly #sum = new Float64Array(1);
-  readonly #square = new Float64Array(1);
   #growth: Random;
   #version = 0;
   #updates = 0;
@@ -448,7 +447,7 @@ class Model implements OnlineModel {
     // First how good the model was.
     estimatePhases(view, row, 0, scratch);
     const totalLog = completeRow(view, row, 0, scratch.estimate);
-    sumTrees(view.forest, row, ROW_WIDTH, 1, this.#sum, this.#square);
+    sumTrees(view.forest, row, ROW_WIDTH, 1, this.#sum);
     const correction = view.forest.treeCount > 0 ? (this.#sum[0] as number) / view.forest.treeCount : 0;
     const residual = Math.log(measured) - totalLog - correction;
     const scale = this.#conformal.spread(record);

@@ -12,17 +12,16 @@ export interface PredictionScratch {
   readonly rows: Float64Array;
   readonly totals: Float64Array;
   readonly sums: Float64Array;
-  readonly squares: Float64Array;
   readonly baseline: BaselineScratch;
 }
 
 export function createPredictionScratch(): PredictionScratch {
-  return { rows: new Float64Array(CHUNK * ROW_WIDTH), totals: new Float64Array(CHUNK), sums: new Float64Array(CHUNK), squares: new Float64Array(CHUNK), baseline: createBaselineScratch() };
+  return { rows: new Float64Array(CHUNK * ROW_WIDTH), totals: new Float64Array(CHUNK), sums: new Float64Array(CHUNK), baseline: createBaselineScratch() };
 }
 
 /** Predicts `count` situations from rows[rowOffset] on, SITUATION_WIDTH numbers each. No allocation. */
 export function predictRows(view: ModelView, situations: Float64Array, rowOffset: number, count: number, out: PredictionOut, outOffset: number, scratch: PredictionScratch): void {
-  const { rows, totals, sums, squares, baseline } = scratch;
+  const { rows, totals, sums, baseline } = scratch;
   const { functions, forest } = view;
   for (let done = 0; done < count; done += CHUNK) {
     const chunk = Math.min(CHUNK, count - done);
@@ -32,7 +31,7 @@ export function predictRows(view: ModelView, situations: Float64Array, rowOffset
       estimatePhases(view, rows, offset, baseline);
       totals[r] = completeRow(view, rows, offset, baseline.estimate);
     }
-    sumTrees(forest, rows, ROW_WIDTH, chunk, sums, squares);
+    sumTrees(forest, rows, ROW_WIDTH, chunk, sums);
     const trees = forest.treeCount;
     for (let r = 0; r < chunk; r++) {
       const f = (rows[r * ROW_WIDTH + COLUMN.functionIndex] as number) * FUNCTION_STRIDE;
