@@ -51,7 +51,7 @@ export const sections = {
   model: {
     trainer: choice(['extra-trees', 'ml-random-forest'], { doc: 'Who grows the trees.', default: 'extra-trees' }),
     trees: integer({ doc: 'Trees of the forest.', default: 100, min: 1, max: 500 }),
-    window: integer({ doc: 'Observations that the model keeps, shared out among the functions.', default: 2_000, min: 100, max: 20_000 }),
+    window: integer({ doc: 'Observations that the model keeps, shared out among the functions.', default: 4_000, min: 100, max: 20_000 }),
     bootstrapAfter: integer({ doc: 'Observations before the first forest is made; until then moving averages answer.', default: 200, min: 10, max: 20_000 }),
     updateEvery: integer({ doc: 'New observations after which the oldest trees are replaced.', default: 20, min: 1, max: 20_000 }),
     replace: integer({ doc: 'Trees that an update replaces.', default: 5, min: 1, max: 500 }),

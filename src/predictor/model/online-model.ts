@@ -155,7 +155,7 @@ export const MODEL_DEFAULTS: Omit<Required<OnlineModelOptions>, 'seed'> = Object
 });
 
 /** Indexes that a model takes in at most. */
-const MOST_FUNCTIONS = 100_000, MOST_NODES = 16_384;
+const MOST_FUNCTIONS = 100_000, MOST_NODES = 110_000;
 /** Residuals beyond this factor (logarithm) teach the trees as much as this one. */
 const MOST_TARGET = 1.5;
 /** Streams of random numbers: bags, trees, growth. */
