@@ -20,7 +20,7 @@ export interface TrainedForest {
 export async function createTrainedForest(seed: number): Promise<TrainedForest> {
   const source = createSyntheticExecutions(seed);
   const forest = startForest({
-    clock: createSystemClock(), engine: 'table', model: { seed, window: WINDOW }, threads: 1, lateAfterMs: 5_000, maxRows: 1_024, dir: '', snapshotEveryMs: 0, recording: undefined,
+    clock: createSystemClock(), engine: 'table', model: { seed, window: WINDOW }, threads: 1, lateAfterMs: 5_000, maxRows: 1_024, dir: '', snapshotEveryMs: 0, updatePauseMs: 0, recording: undefined,
     profileOf: (index) => source.functions[index], functionName: (index) => source.functions[index]?.name ?? '', nodeName: (node) => `n${node}`, log: { info() {}, warn: (fields, event) => process.stderr.write(`${event} ${JSON.stringify(fields)}\n`) },
   });
   await forest.opened;

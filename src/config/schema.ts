@@ -54,6 +54,7 @@ export const sections = {
     window: integer({ doc: 'Observations that the model keeps, shared out among the functions.', default: 4_000, min: 100, max: 20_000 }),
     bootstrapAfter: integer({ doc: 'Observations before the first forest is made; until then moving averages answer.', default: 200, min: 10, max: 20_000 }),
     updateEvery: integer({ doc: 'New observations after which the oldest trees are replaced.', default: 20, min: 1, max: 20_000 }),
+    updatePause: duration({ doc: 'Least time between two updates; one for a sudden change does not wait.', default: '250ms', min: 0, max: 60_000 }),
     replace: integer({ doc: 'Trees that an update replaces.', default: 5, min: 1, max: 500 }),
     forgetting: number({ doc: 'Weight that an observation keeps per later one of its function.', default: 0.995, min: 0.9, max: 1 }),
     threads: integer({ doc: 'Inference threads.', default: 1, min: 1, max: 8 }),

@@ -309,7 +309,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
 function forestOptions(config: Config, rest: Pick<ForestOptions, 'clock' | 'log' | 'profileOf' | 'functionName' | 'nodeName'>): ForestOptions {
   const { model, scheduler, limits } = config;
   return {
-    ...rest, engine: scheduler.engine, threads: model.threads, lateAfterMs: model.lateAfterMs, maxRows: limits.maxNodes, dir: join(scheduler.dataDir, 'model'), snapshotEveryMs: model.snapshotEveryMs,
+    ...rest, engine: scheduler.engine, threads: model.threads, lateAfterMs: model.lateAfterMs, maxRows: limits.maxNodes, dir: join(scheduler.dataDir, 'model'), snapshotEveryMs: model.snapshotEveryMs, updatePauseMs: model.updatePauseMs,
     // A model must not depend on when it was started: the same observations give the same trees.
     model: { seed: 1, trainer: model.trainer, trees: model.trees, window: model.window, bootstrapAfter: model.bootstrapAfter, updateEvery: model.updateEvery, replace: model.replace, forgetting: model.forgetting },
     recording: model.observationLog === '' ? undefined : { folder: model.observationLog, maxBytes: model.observationLogFileBytes, files: model.observationLogFiles },

@@ -28,6 +28,8 @@ export interface ForestOptions {
   /** Folder of the snapshot; '': none is kept. */
   readonly dir: string;
   readonly snapshotEveryMs: number;
+  /** Least time between two updates, unless something drifted, ms. */
+  readonly updatePauseMs: number;
   readonly recording: RecordingOptions | undefined;
   /** What is known of the function at a place of the scheduler's table; undefined when it is gone. */
   readonly profileOf: (functionIndex: number) => Omit<FunctionProfile, 'index'> | undefined;
@@ -102,7 +104,7 @@ export function startForest(options: ForestOptions): Forest {
     if (!predictor.isPoolGood) machine.send({ type: 'POOL_LOST' });
   };
   const training: TrainingPool = new TrainingPool({
-    clock, model: options.model, snapshotPath: options.dir === '' ? '' : join(options.dir, SNAPSHOT_FILE), snapshotEveryMs: options.snapshotEveryMs, recording: options.recording,
+    clock, model: options.model, snapshotPath: options.dir === '' ? '' : join(options.dir, SNAPSHOT_FILE), snapshotEveryMs: options.snapshotEveryMs, updatePauseMs: options.updatePauseMs, recording: options.recording,
     keys, functionName,
     profileOf(index) {
       const profile = options.profileOf(index);

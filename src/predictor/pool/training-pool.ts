@@ -25,6 +25,8 @@ export interface TrainingPoolOptions {
   readonly snapshotPath: string;
   /** How often one is written when something was learned, ms. */
   readonly snapshotEveryMs: number;
+  /** Least time between two updates, unless something drifted, ms: many observations a second must not mean many updates a second. */
+  readonly updatePauseMs: number;
   readonly recording: RecordingOptions | undefined;
   /** What is known of a function, with its key as index; undefined when it is gone. */
   readonly profileOf: (functionIndex: number) => FunctionProfile | undefined;
@@ -95,6 +97,7 @@ export class TrainingPool implements TrainingLine {
   #pauseMs = FIRST_PAUSE_MS;
   #learnedSinceSave = false;
   #due: UpdateReason | undefined;
+  #updatedAtMs = 0;
   #wishes: (() => Promise<void>)[] = [];
   #stopped = false;
   #idle = Promise.withResolvers<void>();
@@ -282,10 +285,10 @@ export class TrainingPool implements TrainingLine {
     return promise;
   }
 
-  #collect(): void {
+  #collect(waitMs = COLLECT_MS): void {
     if (this.#collecting !== undefined || this.#stopped) return;
     const { clock } = this.#o;
-    this.#collecting = clock.setTimer(clock.nowMs() + COLLECT_MS, () => {
+    this.#collecting = clock.setTimer(clock.nowMs() + waitMs, () => {
       this.#collecting = undefined;
       this.#next();
     });
@@ -299,9 +302,11 @@ export class TrainingPool implements TrainingLine {
     }
     const wish = this.#wishes.shift();
     if (wish !== undefined) return void this.#exclusively(wish);
-    if (this.#due !== undefined) return void this.#exclusively(() => this.#update());
+    const restMs = this.#due === 'observations' ? this.#updatedAtMs + this.#o.updatePauseMs - this.#o.clock.nowMs() : 0;
+    if (this.#due !== undefined && restMs <= 0) return void this.#exclusively(() => this.#update());
     const hasNews = this.#count > 0 || this.#functions.length > 0 || this.#excluded.size > 0;
     if (hasNews && this.#collecting === undefined) return void this.#exclusively(() => this.#learn());
+    if (this.#due !== undefined) this.#collect(restMs);
   }
 
   async #learn(): Promise<void> {
@@ -335,6 +340,7 @@ export class TrainingPool implements TrainingLine {
   async #update(): Promise<void> {
     const reason = this.#due as UpdateReason; // asked for by #next
     this.#due = undefined;
+    this.#updatedAtMs = this.#o.clock.nowMs();
     this.#o.listener.updateBegan(reason);
     const answer = await this.#run({ kind: 'update' });
     this.#afterPublication(answer);

@@ -48,7 +48,7 @@ function start(more: Partial<ForestOptions> = {}): World {
   const events: string[] = [];
   const note = (fields: object, event: string): void => void events.push(`${event} ${'state' in fields ? String(fields.state) : 'code' in fields ? `${String(fields.code)} ${'message' in fields ? String(fields.message) : ''}` : ''}`.trim());
   const forest = startForest({
-    clock, engine: 'table', model: { seed: 1, trees: 20, bootstrapAfter: 100 }, threads: 1, lateAfterMs: 1_000, maxRows: 64, dir: '', snapshotEveryMs: 0, recording: undefined, profileOf: (index) => source.functions[index], functionName: (index) => source.functions[index]?.name ?? `f${index}`, nodeName: (node) => `node-${node}`,
+    clock, engine: 'table', model: { seed: 1, trees: 20, bootstrapAfter: 100 }, threads: 1, lateAfterMs: 1_000, maxRows: 64, dir: '', snapshotEveryMs: 0, updatePauseMs: 0, recording: undefined, profileOf: (index) => source.functions[index], functionName: (index) => source.functions[index]?.name ?? `f${index}`, nodeName: (node) => `node-${node}`,
     log: { info: note, warn: note }, ...more,
   });
   cleanUp.push(() => forest.stop());
@@ -163,6 +163,14 @@ describe('the forest', () => {
     expect(flooded + late + degraded).toBeGreaterThan(100);
     await until(() => forest.state === 'serving' && forest.predictor.isPoolGood, 'it serves again');
     await until(async () => sourcesOf(await ask({ payloadBytes: 99_999 }))[0] === BY_FOREST, 'the forest answers again');
+  });
+
+  it('does not update more often than it may, however much it sees', async () => {
+    const { forest, feed } = start({ updatePauseMs: 3_600_000 });
+    await feed(150);
+    await until(() => forest.training.counters.updates === 1, 'the first forest is there');
+    for (let i = 0; i < 5; i++) await feed(40);
+    expect(forest.training.counters).toMatchObject({ learned: 350, updates: 1 });
   });
 
   it('drops and counts observations that its thread cannot take in', async () => {
