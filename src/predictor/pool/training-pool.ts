@@ -93,6 +93,7 @@ export class TrainingPool implements TrainingLine {
   #isBusy = false;
   #collecting: TimerHandle;
   #saving: TimerHandle;
+  #resting: TimerHandle;
   #restart: TimerHandle;
   #pauseMs = FIRST_PAUSE_MS;
   #learnedSinceSave = false;
@@ -199,7 +200,7 @@ export class TrainingPool implements TrainingLine {
     if (this.#stopped) return;
     const { clock } = this.#o;
     this.#stopped = true;
-    for (const timer of [this.#collecting, this.#saving, this.#restart]) if (timer !== undefined) clock.clearTimer(timer);
+    for (const timer of [this.#collecting, this.#saving, this.#resting, this.#restart]) if (timer !== undefined) clock.clearTimer(timer);
     const grace = Promise.withResolvers<void>();
     const timer = clock.setTimer(clock.nowMs() + STOP_GRACE_MS, grace.resolve);
     const last = async (): Promise<void> => {
@@ -285,10 +286,10 @@ export class TrainingPool implements TrainingLine {
     return promise;
   }
 
-  #collect(waitMs = COLLECT_MS): void {
+  #collect(): void {
     if (this.#collecting !== undefined || this.#stopped) return;
     const { clock } = this.#o;
-    this.#collecting = clock.setTimer(clock.nowMs() + waitMs, () => {
+    this.#collecting = clock.setTimer(clock.nowMs() + COLLECT_MS, () => {
       this.#collecting = undefined;
       this.#next();
     });
@@ -306,7 +307,16 @@ export class TrainingPool implements TrainingLine {
     if (this.#due !== undefined && restMs <= 0) return void this.#exclusively(() => this.#update());
     const hasNews = this.#count > 0 || this.#functions.length > 0 || this.#excluded.size > 0;
     if (hasNews && this.#collecting === undefined) return void this.#exclusively(() => this.#learn());
-    if (this.#due !== undefined) this.#collect(restMs);
+    if (this.#due !== undefined) this.#updateIn(restMs);
+  }
+
+  #updateIn(restMs: number): void {
+    if (this.#resting !== undefined) return;
+    const { clock } = this.#o;
+    this.#resting = clock.setTimer(clock.nowMs() + restMs, () => {
+      this.#resting = undefined;
+      this.#next();
+    });
   }
 
   async #learn(): Promise<void> {
