@@ -333,6 +333,9 @@ describe('the zygotes of a node', () => {
       for (const sandbox of sandboxes) await sandbox.kill(new MetronomeError('CANCELLED', 'over'));
       await settle();
       expect([budget.usedMb, held(), driver.zygotes.filter(({ isAlive }) => isAlive)]).toEqual([40 * works, 0, []]);
-    }));
+    }), { examples: [[[
+      // Two that turn out larger than they were taken for, and together larger than their share.
+      { kind: 'start', which: 0, amount: 0 }, { kind: 'start', which: 0, amount: 0 }, { kind: 'start', which: 0, amount: 1 }, { kind: 'ready', which: 0, amount: 7 }, { kind: 'start', which: 1, amount: 0 }, { kind: 'ready', which: 0, amount: 8 },
+    ]]] });
   });
 });

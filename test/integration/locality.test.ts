@@ -113,7 +113,8 @@ describe('policy metronome', () => {
     const warmth = async (): Promise<unknown> => (await cluster.nodes())[node]?.warm.find((each) => each.function === 'fades');
     const startState = async (): Promise<StartState | undefined> => (await cluster.client.plan({ request: { function: 'fades' } })).decision?.candidates.find((candidate) => candidate.node === node)?.startState;
     await vi.waitFor(async () => expect(await warmth()).toBeUndefined(), PATIENCE);
-    expect(await startState()).toBe(StartState.PACKAGES);
+    // Its code is there, and perhaps a bare runtime that waits.
+    expect([StartState.PACKAGES, StartState.ZYGOTE]).toContain(await startState());
     expect((await cluster.call('fades')).phases?.startState).not.toBe(StartState.WARM);
   });
 

@@ -357,17 +357,18 @@ export class ZygoteKeeper {
   #isReady(kept: Kept): void {
     if (kept.state !== 'starting') return;
     const { kind, zygote } = kept;
-    const { budget } = this.#options;
+    const { budget, limitMb } = this.#options;
     kind.imported(zygote.importMs);
     this.#noteImports(kind.imports);
     const mb = Math.max(1, Math.ceil(zygote.rssBytes / 1024 ** 2));
     kind.residentMb = mb;
-    if (mb > kept.mb && !budget.take(mb - kept.mb, Math.max(kind.worth, Number.MIN_VALUE))) {
+    const moreMb = mb - kept.mb;
+    if (moreMb > 0 && (this.#sum((each) => each.mb) + moreMb > limitMb || !budget.take(moreMb, Math.max(kind.worth, Number.MIN_VALUE)))) {
       // It is larger than was thought, and there is no room for that.
       this.#end(kept);
       return this.#retryLater(kind);
     }
-    if (mb < kept.mb) budget.giveBack(kept.mb - mb);
+    if (moreMb < 0) budget.giveBack(-moreMb);
     kept.mb = mb;
     kept.state = 'ready';
     this.#options.onChange(kind.key, this.#stateOf(kind));
