@@ -99,7 +99,7 @@ export const inferenceBench: Bench = {
     progress('inference: in one thread, and the library');
     const { ours, library } = inThread(seed, quick);
     progress('inference: a forest of 2 000 observations');
-    const world = await createTrainedForest(seed);
+    const world = await createTrainedForest(seed, 0);
     const rounds = quick ? 3 : 7;
     const figures: Figure[] = [];
     const stopTraining = world.train();

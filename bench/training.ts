@@ -1,6 +1,6 @@
 /**
  * Bench `training`: what one update of the model costs its thread, and what training does to decisions: the time from arrival to dispatch,
- * prediction in the pool included, with training that never rests and without it, in turns of one run.
+ * prediction in the pool included, without training and with it as it is by default at a thousand observations a second, in turns of one run.
  */
 import type { Invocation, RunResult } from '../src/core/invocation.ts';
 import { createSystemClock } from '../src/core/clock.ts';
@@ -14,6 +14,8 @@ const NODES = 10;
 const SLOTS = 4;
 const FUNCTIONS = 10;
 const HOUR_MS = 3_600_000;
+/** The default of model.updatePause. */
+const UPDATE_PAUSE_MS = 250;
 const EMPTY = new Uint8Array();
 
 /** The forest's predictor, but what runs in this bench teaches nothing: only the feed trains. */
@@ -28,7 +30,7 @@ export const trainingBench: Bench = {
   description: 'what one update of the model costs its thread, and by how much decisions slow down while training runs',
   async run({ seed, quick, progress }: BenchContext): Promise<BenchResult> {
     progress('training: a forest of 2 000 observations');
-    const world = await createTrainedForest(seed);
+    const world = await createTrainedForest(seed, UPDATE_PAUSE_MS);
     const { forest } = world;
     const waiting = new Map<string, (node: number) => void>();
     const scheduler = new Scheduler({
@@ -86,7 +88,7 @@ export const trainingBench: Bench = {
         overRounds('decision_p95_quiet', 'µs', quietP95, rounds * arrivals), overRounds('decision_p95_training', 'µs', busyP95, rounds * arrivals),
         overRounds('decision_p95_growth', '×', growth, rounds),
       ],
-      params: { window: WINDOW, nodes: NODES, rounds, arrivals, updates, source: 'synthetic' },
+      params: { window: WINDOW, updatePauseMs: UPDATE_PAUSE_MS, nodes: NODES, rounds, arrivals, updates, source: 'synthetic' },
     };
   },
 };

@@ -70,7 +70,7 @@ export const MAX_WAITING_OBSERVATIONS = 4_096;
 /** Observations in one task. */
 const MAX_BATCH = 512;
 /** Observations are collected for so long, ms. */
-const COLLECT_MS = 25;
+const COLLECT_MS = 100;
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 10_000;
 /** How long a shutdown waits for what the thread is doing, and for the last snapshot, ms. */
