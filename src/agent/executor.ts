@@ -20,6 +20,7 @@ import { handOver } from './objects/hand-over.ts';
 import { untilAborted, type ObjectFetcher } from './objects/object-fetch.ts';
 import type { ObjectStore } from './objects/object-store.ts';
 import type { ProgramLease } from './program.ts';
+import { removeTrees } from './remove-trees.ts';
 import type { Sandbox, SandboxInput, SandboxOutcome } from './sandbox/sandbox-driver.ts';
 import type { Deployed, SandboxLease, SandboxPool } from './sandbox/sandbox-pool.ts';
 
@@ -197,6 +198,8 @@ export class Executor {
     } catch (thrown) {
       error = running.cause ?? MetronomeError.from(thrown);
     }
+    // While it has its slot, so that what fails in quick succession does not write faster than it is removed.
+    if (error !== undefined && running.isStarted && lease.sandbox?.isAlive === true) await this.#discardOutputs(lease.sandbox);
     clearTimeout(deadlineTimer);
     for (const id of pinned) this.#options.store.unpin(id);
     const logs = lease.sandbox?.takeLogs();
@@ -379,9 +382,19 @@ export class Executor {
 
   /** Moves every file of the output directory into the store; all or none. */
   async #storeOutputs(running: Running, sandbox: Sandbox): Promise<ObjectRef[]> {
-    // Out of the function's reach first: it may be at work still, and could put a link in the place of the directory.
-    const directory = join(sandbox.dir, `taken-${++this.#directories}`);
-    await rename(this.#lastOutputDirectory(sandbox), directory);
+    const directory = await this.#takeOutputs(sandbox);
+    try {
+      const stored = await this.#storeAll(running, directory);
+      // Empty now, unless the function went on writing.
+      rmdir(directory).catch(() => removeTrees([directory]));
+      return stored;
+    } catch (error) {
+      await removeTrees([directory]);
+      throw error;
+    }
+  }
+
+  async #storeAll(running: Running, directory: string): Promise<ObjectRef[]> {
     if (!(await lstat(directory)).isDirectory()) throw new MetronomeError('FUNCTION_FAILED', `The outputs of "${running.command.function}" are no directory.`, { component: 'function' });
     const { store } = this.#options;
     const names = (await readdir(directory)).sort();
@@ -407,9 +420,20 @@ export class Executor {
     if (running.command.owner !== '') store.retain(running.command.owner, stored.map(({ id }) => id), running.command.ownerTtlMs);
     // Pinned only while its siblings might have pushed it out.
     for (const { id } of stored) store.unpin(id);
-    // Empty now; what a function made since goes with the sandbox, when nothing of it runs that could play with the removal.
-    rmdir(directory).catch(() => {});
     return stored;
+  }
+
+  /** Moves the output directory out of the function's reach: it may be at work still, and could put a link in its place. Answers with where it is now. */
+  async #takeOutputs(sandbox: Sandbox): Promise<string> {
+    const directory = join(sandbox.dir, `taken-${++this.#directories}`);
+    await rename(this.#lastOutputDirectory(sandbox), directory);
+    return directory;
+  }
+
+  /** Removes what a run wrote that did not succeed: its sandbox may live for days. */
+  async #discardOutputs(sandbox: Sandbox): Promise<void> {
+    const directory = await this.#takeOutputs(sandbox).catch(() => undefined); // it made none, or they were taken already
+    if (directory !== undefined) await removeTrees([directory]);
   }
 
   /** A path that was never used before. Nothing is made: most runs need none. */

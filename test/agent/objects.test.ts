@@ -157,6 +157,19 @@ describe('a function', () => {
     expect(result.error?.code).toBe('STORE_FULL');
     expect(result.outputs).toEqual([]);
   });
+
+  it('that does not succeed leaves no output in its sandbox, which lives on', async () => {
+    await using node = await testAgent({ objectQuotaBytes: 1024 ** 2 });
+    const definition = await defineFunction('hello.mjs#writesAndFails');
+    const codes: (string | undefined)[] = [];
+    for (const event of [{ size: 1_000, way: 'throws' }, { size: 2 * 1024 ** 2 }, { size: 1_000, result: 2 * 1024 ** 2 }, { size: 1_000, way: 'links' }]) {
+      codes.push((await node.client.run(definition, event)).result.error?.code);
+    }
+    expect(codes).toEqual(['FUNCTION_FAILED', 'STORE_FULL', 'RESULT_TOO_LARGE', 'FUNCTION_FAILED']);
+    const sandboxes = join(node.dir, 'sandboxes');
+    const [sandbox = '', ...more] = readdirSync(sandboxes);
+    expect([more, readdirSync(join(sandboxes, sandbox), { recursive: true }).sort()]).toEqual([[], ['out', 'process.json', 'work']]);
+  });
 });
 
 describe('the data server', () => {

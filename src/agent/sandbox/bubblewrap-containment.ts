@@ -9,12 +9,13 @@
  * Code is linked into the private directory, which is mounted when the process starts: so a process that waited for its function sees it,
  * and no other function's code.
  */
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { chownSync, closeSync, existsSync, lstatSync, mkdirSync, openSync, readFileSync, readlinkSync, realpathSync, writeFileSync } from 'node:fs';
 import { chmod, copyFile, link, lstat, mkdir, readdir, readlink, rm, symlink } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import type { PackageLayer } from '../program.ts';
+import { removeTrees } from '../remove-trees.ts';
 import type { Cgroup, CgroupLimits, Cgroups } from './cgroups.ts';
 import { stdioOf, type Containment, type LaunchPlan, type Places, type ProcessEnd } from './containment.ts';
 import { childrenOf, descendantsOf, killNow, processesWithEnvironment } from './proc.ts';
@@ -232,8 +233,8 @@ class BubblewrapContainment implements Containment {
     this.#cells.delete(places.dir);
     await cell?.cgroup?.remove();
     if (cell?.isForked !== true) return rm(places.dir, { recursive: true, force: true, maxRetries: 3 });
-    // Its siblings may still be at work in what it made: only a removal that holds on to folders, not to names, cannot be led elsewhere.
-    await new Promise((resolve) => execFile('rm', ['-rf', '--one-file-system', '--', places.dir, places.inputsDir, places.outputsDir], resolve));
+    // Its siblings may still be at work in what it made.
+    await removeTrees([places.dir, places.inputsDir, places.outputsDir]);
   }
 
   async sweep(): Promise<void> {
