@@ -111,7 +111,7 @@ function entryProblem(place: string, { version, integrity, link, resolved }: Ent
 function sourceOf(name: string, version: string, resolved: string | boolean | undefined): string {
   if (typeof resolved !== 'string') return '';
   if (resolved.startsWith('file:')) return `file:${resolved.slice('file:'.length).replace(/^\.\//, '')}`;
-  if (resolvedProblem(resolved) === undefined && new URL(resolved).pathname.endsWith(tarballPath(name, version))) return '';
+  if (resolvedProblem(resolved, 'node') === undefined && new URL(resolved).pathname.endsWith(tarballPath(name, version))) return '';
   return resolved;
 }
 

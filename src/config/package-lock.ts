@@ -67,7 +67,7 @@ export function validatePackageLock(lock: PackageLock, runtime: string): Violati
     problem('path', runtime === 'python3' ? (one.path === one.name ? undefined : `must be the package's name "${one.name.slice(0, 80)}", not ${quote(one.path)}`) : pathProblem(one.path));
     if (paths.has(one.path)) add(`${field}.path`, `${quote(one.path)} is taken by another package`);
     paths.add(one.path);
-    problem('resolved', resolvedProblem(one.resolved));
+    problem('resolved', resolvedProblem(one.resolved, runtime));
     if (one.os.length + one.cpu.length + one.libc.length > MAX_PLATFORMS || [...one.os, ...one.cpu, ...one.libc].some((word) => !/^!?[\w-]{1,32}$/.test(word))) add(field, 'has platforms that are none');
     dependencies += one.dependencies.length;
     if (one.dependencies.some((name) => packageNameProblem(name) !== undefined)) add(`${field}.dependencies`, 'has a name that is not the name of a package');
@@ -123,18 +123,41 @@ function pathProblem(path: string): string | undefined {
   return fits ? undefined : `must be a place such as "node_modules/a/node_modules/b", not ${quote(path)}`;
 }
 
-/** What is wrong with a source that is not the registry, or undefined. */
-export function resolvedProblem(resolved: string): string | undefined {
+/**
+ * What npm takes for repositories, and which of their addresses it takes for archives all the same. A repository would be cloned and
+ * built where it is installed.
+ */
+const REPOSITORIES: Readonly<Record<string, RegExp>> = {
+  'github.com': /^\/[^/]+\/[^/]+\/(?:archive|raw|releases)\//,
+  'gist.github.com': /^\/[^/]+\/[^/]+\/raw\//,
+  'gitlab.com': /\/-\//,
+  'bitbucket.org': /^\/[^/]+\/[^/]+\/get\//,
+  'git.sr.ht': /^\/[^/]+\/[^/]+\/archive\//,
+};
+
+/**
+ * What is wrong with a source that is not the registry, or undefined. Only archives are allowed, which can be unpacked without running
+ * anything of theirs. The scheduler asks before it believes a lock, and the agent before it installs.
+ */
+export function resolvedProblem(resolved: string, runtime: string): string | undefined {
   if (resolved === '') return undefined;
   if (resolved.length > MAX_RESOLVED) return `must be at most ${MAX_RESOLVED} characters`;
+  const archive = runtime === 'python3' ? /\.whl$/ : /\.(?:tgz|tar\.gz|tar)$/;
+  const kind = runtime === 'python3' ? 'a wheel (.whl); anything else would have to be built' : 'an archive (.tgz); a folder would have to be built';
   if (resolved.startsWith('file:')) {
     const path = resolved.slice('file:'.length);
-    return path === '' || /[\\\0]|^\//.test(path) || path.split('/').some((part) => part === '..' || part === '.' || part === '') ? `must be a file of the bundle such as "file:lib/a.tgz", not ${quote(resolved)}` : undefined;
+    if (path === '' || /[\\\p{Cc}]|^\//u.test(path) || path.split('/').some((part) => part === '..' || part === '.' || part === '')) return `must be a file of the bundle such as "file:lib/a.tgz", not ${quote(resolved)}`;
+    return archive.test(path) ? undefined : `must be ${kind}, not ${quote(resolved)}`;
   }
-  if (!/^https?:/.test(resolved) || !URL.canParse(resolved)) return `must be "file:<path in the bundle>" or an http(s) address, not ${quote(resolved)}`;
-  const { username, password } = new URL(resolved);
+  if (!/^https?:\/\//.test(resolved) || !URL.canParse(resolved)) return `must be "file:<path in the bundle>" or an http(s) address, not ${quote(resolved)}`;
+  const { username, password, hostname, pathname } = new URL(resolved);
   // Not shown: it is a secret.
-  return username + password === '' ? undefined : 'must not carry a user or a password; put them into the npm or pip configuration of the nodes';
+  if (username + password !== '') return 'must not carry a user or a password; put them into the npm or pip configuration of the nodes';
+  // URL would strip line ends, which begin another requirement for pip, and pip fills in ${VARIABLES}.
+  if (!/^[!-~]+$/.test(resolved) || /["<>\\^`{|}]/.test(resolved)) return `must be an address without blanks, control characters and quotes, not ${quote(resolved)}`;
+  if (runtime === 'python3') return archive.test(pathname) ? undefined : `must be ${kind}, not ${quote(resolved)}`;
+  const archives = REPOSITORIES[hostname.replace(/^www\./, '')];
+  return archives === undefined || archives.test(pathname) ? undefined : `must be an archive; ${quote(resolved)} is a repository for npm, which would have to be built`;
 }
 
 function quote(text: string): string {

@@ -1,6 +1,6 @@
 /**
  * Resolves the packages of a function when it is applied, so that no cold start ever has to: npm or pip say which versions, what
- * comes out is a PackageLock. Nothing is installed here and no install script ever runs.
+ * comes out is a PackageLock. Nothing is installed or built here.
  *
  * Node: package-lock.json of the code folder as it stands; without one, what npm makes of the manifest's `packages`, remembered by
  * content. Python: requirements.txt and the manifest's `packages`, from the folder `wheels` of the code folder if there is one, else
@@ -17,15 +17,17 @@ import { MetronomeError } from '../core/errors.ts';
 import type { FunctionSpec, LockedPackage, PackageLock } from '../rpc/gen/metronome/v1/function.ts';
 import { LOCKFILE, parseLockfile, readLockfile } from './lockfile.ts';
 import { resolvedProblem, sealLock, validatePackageLock } from './package-lock.ts';
+import { PIP, WOULD_BUILD } from './pip.ts';
 
 /** Requirements of a Python function, in its code folder. */
 export const REQUIREMENTS = 'requirements.txt';
 /** Folder of wheels in a code folder; the ones that are locked go into the bundle. */
 export const WHEELS = 'wheels';
 
-const NPM_ARGUMENTS = ['install', '--package-lock-only', '--ignore-scripts', '--omit=dev', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
+// No git: npm may build what it clones, and such a package could not be locked anyway.
+const NPM_ARGUMENTS = ['install', '--package-lock-only', '--ignore-scripts', '--omit=dev', '--allow-git=none', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
 // No version check: pip would ask the index for itself. Only wheels: anything else would have to be built, which runs its code.
-const PIP_ARGUMENTS = ['-m', 'pip', 'install', '--dry-run', '--ignore-installed', '--only-binary=:all:', '--no-input', '--quiet', '--disable-pip-version-check'];
+const PIP_ARGUMENTS = [...PIP, 'install', '--dry-run', '--ignore-installed', '--only-binary=:all:', '--no-input', '--quiet', '--disable-pip-version-check'];
 /** How long npm's answer to the same question is remembered. */
 const REMEMBER_MS = 24 * 3_600_000;
 const MAX_OUTPUT_BYTES = 4 * 1024 * 1024;
@@ -143,7 +145,7 @@ async function resolvePython({ codeDir, packages }: PackageSource, options: Reso
     // Paths in requirements.txt count from the code folder.
     const args = [...PIP_ARGUMENTS, '--report', path, ...(hasWheels ? ['--no-index', '--find-links', resolve(wheels)] : []), ...(hasFile ? ['-r', REQUIREMENTS] : []), ...wanted];
     options.onRun?.('pip');
-    await run(options.python ?? 'python3', args, { cwd: codeDir, env: process.env, timeoutMs: options.timeoutMs }, (problem, cause) => failed(codeDir, /No module named pip/.test(problem) ? 'pip is missing; on Debian: apt-get install -y python3-pip' : problem, cause));
+    await run(options.python ?? 'python3', args, { cwd: codeDir, env: process.env, timeoutMs: options.timeoutMs }, (problem, cause) => failed(codeDir, pipProblem(problem), cause));
     const { size } = await stat(path);
     if (size > MAX_REPORT_BYTES) throw new Error(`pip reported ${size} bytes`);
     report = reportSchema.parse(JSON.parse(await readFile(path, 'utf8')));
@@ -162,6 +164,11 @@ async function resolvePython({ codeDir, packages }: PackageSource, options: Reso
   return { lock, files };
 }
 
+function pipProblem(said: string): string {
+  if (said.includes(WOULD_BUILD)) return 'one of its requirements, or something that those need, is no wheel but a folder, a repository or a source archive, which would have to be built where it is installed. Build the wheel yourself and put it into the folder "wheels"';
+  return /No module named '?pip/.test(said) ? 'pip is missing; on Debian: apt-get install -y python3-pip' : said;
+}
+
 function lockWheel(codeDir: string, { download_info: { url, archive_info: archive }, is_direct: isDirect, requested, metadata }: ReportedWheel, known: ReadonlySet<string>, files: { name: string; path: string }[]): LockedPackage {
   const name = projectName(metadata.name);
   const address = url.split('#', 1)[0] ?? '';
@@ -176,7 +183,7 @@ function lockWheel(codeDir: string, { download_info: { url, archive_info: archiv
     resolved = `file:${inBundle}`;
   } else if (isDirect === true) {
     resolved = address;
-    const problem = resolvedProblem(resolved);
+    const problem = resolvedProblem(resolved, 'python3');
     if (problem !== undefined) throw failed(codeDir, `the address of "${metadata.name}" ${problem}`);
   }
   const dependencies = (metadata.requires_dist ?? []).map((requirement) => projectName(/^[\w.-]+/.exec(requirement.trim())?.[0] ?? '')).filter((dependency) => known.has(dependency) && dependency !== name);

@@ -385,6 +385,23 @@ describe('a registry', () => {
     expect(await evaluate(lease.dir, "import a from 'a'; console.log(a);")).toBe('a');
   });
 
+  it('is not followed to a repository, which would be built', async () => {
+    await using registry = await fakeRegistry();
+    await using dir = await tempDir();
+    const one = await registry.publish('one', '1.0.0', { 'index.js': '' });
+    const code = await bundle({ 'handler.mjs': '' });
+    await using opened = await open(dir.path, registry, [code]);
+    const given = opened.programs.acquire({ bundleDigest: code.digest, lock: lockOf([locked(one, { resolved: 'https://github.com/x/y.git' })]) });
+    await expect(given).rejects.toMatchObject({ code: 'PACKAGES_FAILED', message: expect.stringContaining('its address must be an archive; "https://github.com/x/y.git" is a repository for npm') });
+    registry.fault = (request, response) => {
+      if (request.url?.endsWith('.tgz') === true) response.writeHead(404).end();
+      else response.end(JSON.stringify({ name: 'one', 'dist-tags': {}, versions: { '1.0.0': { name: 'one', version: '1.0.0', dist: { tarball: 'https://github.com/x/y.git', integrity: one.integrity } } } }));
+      return true;
+    };
+    await expect(opened.programs.acquire({ bundleDigest: code.digest, lock: lockOf([locked(one)]) })).rejects.toMatchObject({ code: 'PACKAGES_FAILED', message: expect.stringContaining('Wrong spec type (git)') });
+    expect(filesIn(dir.path)).toEqual([]);
+  });
+
   it('gets the token of the user\'s npmrc, which shows nowhere', async () => {
     await using registry = await fakeRegistry();
     await using dir = await tempDir();

@@ -1,5 +1,6 @@
 /** Python packages on a node: wheels from the bundle or from an index, unpacked by the agent itself. Real pip, real Python, wheels that the test makes. */
 import { execFile, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { existsSync, readdirSync, statSync } from 'node:fs';
@@ -7,6 +8,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it, vi } from 'vitest';
+import { installPackage } from '../../src/agent/packages/install-package.ts';
 import { ProgramCache } from '../../src/agent/packages/program-cache.ts';
 import { unpackWheel } from '../../src/agent/packages/wheel.ts';
 import { packFunction } from '../../src/config/bundle.ts';
@@ -145,6 +147,35 @@ describe.skipIf(!hasPip)(`wheels of an index: ${NEEDS_PIP}`, () => {
       await expect(opened.programs.acquire({ bundleDigest: code.digest, lock })).rejects.toMatchObject({ code: 'UNAVAILABLE', message: expect.stringContaining('main@1.0') });
     } finally {
       vi.unstubAllEnvs();
+    }
+  }, 120_000);
+});
+
+describe.skipIf(!hasPip)(`an address that is no wheel: ${NEEDS_PIP}`, () => {
+  it('is refused by the agent, and pip builds nothing when it is asked to fetch it', async () => {
+    await using dir = await tempDir();
+    const evil = join(dir.path, 'evil-1.0');
+    const ran = join(dir.path, 'ran');
+    await mkdir(evil);
+    await writeFile(join(evil, 'setup.py'), `open(${JSON.stringify(ran)}, 'w')\n`);
+    await run('tar', ['-czf', join(dir.path, 'evil-1.0.tar.gz'), '-C', dir.path, 'evil-1.0']);
+    const bytes = await readFile(join(dir.path, 'evil-1.0.tar.gz'));
+    const integrity = `sha256-${createHash('sha256').update(bytes).digest('base64')}`;
+    const server = createServer((_request, response) => void response.end(bytes));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    try {
+      const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/evil-1.0.tar.gz`;
+      const store = join(dir.path, 'store');
+      await mkdir(store);
+      await expect(installPackage({ store, key: 'k', work: join(store, 'w'), runtime: 'python3', id: 'evil@1.0', name: 'evil', version: '1.0', integrity, url, python: 'python3', maxBytes: 1024 ** 2 })).rejects.toMatchObject({ code: 'PACKAGES_FAILED', message: expect.stringContaining('would have to be built') });
+      expect(readdirSync(store)).toEqual([]);
+      const code = bundleOf(await packFunction(evil));
+      await using opened = await open(dir.path, [code]);
+      await expect(opened.programs.acquire({ bundleDigest: code.digest, lock: lockOf([lockedWheel({ name: 'evil', version: '1.0', integrity }, { resolved: url })], 'python3') })).rejects.toMatchObject({ code: 'PACKAGES_FAILED', message: expect.stringContaining('its address must be a wheel (.whl)') });
+      expect(existsSync(ran)).toBe(false);
+    } finally {
+      server.close();
+      server.closeAllConnections();
     }
   }, 120_000);
 });

@@ -1,15 +1,20 @@
 /** Resolution of packages when a function is applied: lockfiles as they stand, npm and pip where there is none, clear refusals. */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import pacote from 'pacote';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { countPackages, parseLockfile } from '../../src/config/lockfile.ts';
 import { isForPlatform, sealLock, validatePackageLock } from '../../src/config/package-lock.ts';
 import { resolvePackages, type ResolveOptions } from '../../src/config/packages.ts';
 import { LockedPackage } from '../../src/rpc/gen/metronome/v1/function.ts';
 import { makeWheel } from '../agent/wheels.ts';
+
+// Its types know an older version.
+const { RemoteFetcher } = pacote as unknown as { readonly RemoteFetcher: new (spec: string, options: object) => object };
 
 let folder = '';
 let code = '';
@@ -98,10 +103,38 @@ describe('a lock from a stranger', () => {
     [{ resolved: 'file:../../etc/passwd' }, 'lock.packages[0].resolved must be a file of the bundle'],
     [{ resolved: 'file:/etc/passwd' }, 'lock.packages[0].resolved must be a file of the bundle'],
     [{ resolved: 'ftp://x/y' }, 'lock.packages[0].resolved must be'],
+    [{ resolved: 'file:lib/folder' }, 'lock.packages[0].resolved must be an archive (.tgz); a folder would have to be built'],
+    [{ resolved: 'https:github.com/x/y' }, 'lock.packages[0].resolved must be'],
+    [{ resolved: 'https://example.com/a\n.tgz' }, 'lock.packages[0].resolved must be an address without blanks'],
+    [{ resolved: 'https://example.com/${TOKEN}.tgz' }, 'lock.packages[0].resolved must be an address without blanks'],
+    [{ resolved: 'https://github.com/x/y.git' }, 'lock.packages[0].resolved must be an archive; "https://github.com/x/y.git" is a repository for npm'],
     [{ dependencies: ['..'] }, 'lock.packages[0].dependencies has a name'],
     [{ os: ['li nux'] }, 'lock.packages[0] has platforms'],
   ])('is refused for %j', (more, message) => {
     expect(problems(more)).toEqual([expect.stringContaining(message)]);
+  });
+
+  it('may have no address that is a repository for npm, and any archive beside repositories', () => {
+    const isRefused = (resolved: string): boolean => problems({ resolved }).length > 0;
+    const isArchive = (resolved: string): boolean => {
+      try {
+        return Object.hasOwn(new RemoteFetcher(resolved, {}), 'spec');
+      } catch {
+        return false; // it is for git
+      }
+    };
+    const repositories = ['github.com/x/y', 'github.com/x/y.git', 'github.com/x/y.tgz', 'www.github.com/x/y', 'GitHub.com/%78/y', 'github.com:443/x/y#v1', 'github.com/x/y/tree/main', 'gitlab.com/a/b', 'gitlab.com/a/b/c.tgz', 'gitlab.com/a/b/raw/c.tgz', 'bitbucket.org/a/b', 'bitbucket.org/a/b/downloads/c.tgz', 'gist.github.com/a/b', 'git.sr.ht/~a/b'];
+    const archives = ['github.com/x/y/releases/download/v1/z.tgz', 'github.com/x/y/archive/v1.tar.gz', 'codeload.github.com/x/y/tar.gz/abc', 'gitlab.com/a/b/-/archive/v1/b.tar.gz', 'bitbucket.org/a/b/get/v1.tar.gz', 'gist.github.com/a/b/raw/c.tgz', 'git.sr.ht/~a/b/archive/v1.tar.gz', 'example.com/x/y'];
+    for (const [addresses, expected] of [[repositories, [true, false]], [archives, [false, true]]] as const) {
+      for (const address of addresses) expect([address, isRefused(`https://${address}`), isArchive(`https://${address}`)]).toEqual([address, ...expected]);
+    }
+  });
+
+  it('has wheels only when it is for Python', () => {
+    const python = (resolved: string): string[] => problems({ resolved, path: 'a', integrity: `sha256-${Buffer.alloc(32).toString('base64')}` }, 'python3');
+    for (const good of ['', 'file:wheels/a-1.whl', 'https://example.com/a-1-py3-none-any.whl']) expect(python(good)).toEqual([]);
+    for (const bad of ['file:a-1.tar.gz', 'http://h/evil-1.0.tar.gz', 'http://h/evil-1.0.tar.gz#a.whl', 'http://h/evil-1.0.tar.gz?a.whl', 'http://h/a.whl/../b.tar.gz']) expect(python(bad)).toEqual([expect.stringContaining('lock.packages[0].resolved must be a wheel (.whl)')]);
+    for (const bad of ['http://h/a.whl\n-e ./evil\n#.whl', 'http://h/a.whl --config-settings=x.whl', 'http://h/${SECRET}.whl']) expect(python(bad)).toEqual([expect.stringContaining('lock.packages[0].resolved must be an address without blanks')]);
   });
 
   it('is refused for a place that is taken, another runtime, and too many packages', () => {
@@ -214,6 +247,26 @@ describe.skipIf(pip.status !== 0)('the packages of a Python function (pip: apt-g
     await rm(join(code, 'requirements.txt'));
     expect((await resolve({ 'Main.Thing': '*' })).lock?.digest).toBe(lock?.digest);
   }, 60_000);
+
+  it('that would have to be built are refused, and nothing of them has run', async () => {
+    const evil = join(code, 'evil');
+    const ran = join(folder, 'ran');
+    await mkdir(evil);
+    await writeFile(join(evil, 'pyproject.toml'), '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n[project]\nname = "evil"\nversion = "1.0"\n');
+    await writeFile(join(evil, 'backend.py'), `open(${JSON.stringify(ran)}, 'w')\n`);
+    await writeFile(join(evil, 'PKG-INFO'), 'Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n');
+    spawnSync('tar', ['-czf', join(code, 'evil-1.0.tar.gz'), '-C', code, 'evil']);
+    spawnSync('git', ['init', '-q', evil]);
+    // A name in the folder of the code is no module of pip.
+    await writeFile(join(code, 'logging.py'), `open(${JSON.stringify(ran)}, 'w')\n`);
+    await mkdir(join(code, 'wheels'));
+    await makeWheel(join(code, 'wheels'), 'innocent', '1.0', { 'innocent.py': '' }, { requires: [`evil @ file://${evil}`] });
+    for (const line of ['./evil', '-e ./evil', './evil-1.0.tar.gz', `evil @ file://${evil}`, `git+file://${evil}`, 'innocent']) {
+      await writeFile(join(code, 'requirements.txt'), `${line}\n`);
+      await expect(resolve(), line).rejects.toMatchObject({ code: 'PACKAGES_FAILED', message: expect.stringContaining('which would have to be built') });
+      expect([line, existsSync(ran)]).toEqual([line, false]);
+    }
+  }, 120_000);
 
   it('fail with what pip said', async () => {
     await mkdir(join(code, 'wheels'));

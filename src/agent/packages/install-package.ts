@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Unpack, type ReadEntry } from 'tar';
 import { tarballPath } from '../../config/lockfile.ts';
+import { PIP, WOULD_BUILD } from '../../config/pip.ts';
 import { MetronomeError } from '../../core/errors.ts';
 import { formatBytes } from '../../core/units.ts';
 import { isDiskFull, orDiskFull } from './disk-full.ts';
@@ -75,10 +76,17 @@ interface ByteStream {
   destroy?(): unknown;
 }
 
-/** The part of pacote that is used: its types know an older version. */
+/** One of pacote's fetchers. It refuses what is not of its kind. */
+type Fetcher = new (spec: string, options: object) => {
+  tarballStream<T>(handler: (stream: ByteStream) => Promise<T>): Promise<T>;
+  manifest(): Promise<{ readonly _resolved: string }>;
+};
+
+/** The part of pacote that is used: its types know an older version. Never the functions that choose a fetcher: the one for git and the one for folders run scripts. */
 interface Pacote {
-  readonly tarball: { stream<T>(spec: string, handler: (stream: ByteStream) => Promise<T>, options: object): Promise<T> };
-  manifest(spec: string, options: object): Promise<{ readonly _resolved: string }>;
+  readonly FileFetcher: Fetcher;
+  readonly RegistryFetcher: Fetcher;
+  readonly RemoteFetcher: Fetcher;
 }
 
 async function bringArchive(order: InstallOrder): Promise<string> {
@@ -93,14 +101,14 @@ async function bringArchive(order: InstallOrder): Promise<string> {
     return await fetchSpec(`${registryOf(npm, name)}${tarballPath(name, version)}`);
   } catch (error) {
     if (codeOf(error) !== 'E404') throw error;
-    const { _resolved } = await attempt(() => pacote.manifest(`${name}@${version}`, { ...requestOptions(npm), integrity: order.integrity }));
+    const { _resolved } = await attempt(() => new pacote.RegistryFetcher(`${name}@${version}`, { ...requestOptions(npm), integrity: order.integrity }).manifest());
     return fetchSpec(_resolved);
   }
 }
 
 function requestOptions(npm: NpmSettings): object {
   // One attempt: attempt() repeats. Not from npm's own cache: this store is one.
-  return { ...npm, retry: { retries: 0 }, timeout: SILENCE_MS, preferOnline: true };
+  return { ...npm, retry: { retries: 0 }, timeout: SILENCE_MS, preferOnline: true, ignoreScripts: true };
 }
 
 async function fetchArchive(pacote: Pacote, spec: string, order: InstallOrder): Promise<string> {
@@ -109,22 +117,20 @@ async function fetchArchive(pacote: Pacote, spec: string, order: InstallOrder): 
   const timer = setTimeout(giveUp, SILENCE_MS, `nothing came for ${SILENCE_MS / 1_000} s`);
   const whole = setTimeout(giveUp, FETCH_MS, `it took longer than ${FETCH_MS / 60_000} min`);
   try {
-    return await pacote.tarball.stream(
-      spec,
-      async (stream) => {
-        // An error may come before it is piped; whoever listens later is told it again.
-        stream.on('error', () => {});
-        // Never into the folder of an attempt that was broken off: it may still write for a moment.
-        const target = await mkdtemp(join(order.work, 'files-'));
-        await chmod(target, 0o755);
-        const unpacked = unpackArchive(stream, target, order.maxBytes, silence.signal);
-        // After it was piped: the stream flows from its first listener on, whoever that is.
-        stream.on('data', () => timer.refresh());
-        await unpacked;
-        return target;
-      },
-      { ...requestOptions(order.npm ?? {}), integrity: order.integrity, signal: silence.signal },
-    );
+    const Kind = order.file === undefined ? pacote.RemoteFetcher : pacote.FileFetcher;
+    const fetcher = new Kind(spec, { ...requestOptions(order.npm ?? {}), integrity: order.integrity, signal: silence.signal });
+    return await fetcher.tarballStream(async (stream) => {
+      // An error may come before it is piped; whoever listens later is told it again.
+      stream.on('error', () => {});
+      // Never into the folder of an attempt that was broken off: it may still write for a moment.
+      const target = await mkdtemp(join(order.work, 'files-'));
+      await chmod(target, 0o755);
+      const unpacked = unpackArchive(stream, target, order.maxBytes, silence.signal);
+      // After it was piped: the stream flows from its first listener on, whoever that is.
+      stream.on('data', () => timer.refresh());
+      await unpacked;
+      return target;
+    });
   } finally {
     clearTimeout(timer);
     clearTimeout(whole);
@@ -204,7 +210,7 @@ async function downloadWheel(order: InstallOrder): Promise<string> {
   const sha256 = Buffer.from(order.integrity.slice('sha256-'.length), 'base64').toString('hex');
   const requirement = `${order.url === undefined ? `${order.name}==${order.version}` : `${order.name} @ ${order.url}`} --hash=sha256:${sha256}\n`;
   await writeFile(join(work, 'requirement.txt'), requirement);
-  await run(order.python, ['-m', 'pip', 'download', '--require-hashes', '--no-deps', '--only-binary=:all:', '--no-input', '--quiet', '--disable-pip-version-check', '--retries', '3', '--timeout', '15', '--dest', folder, '-r', join(work, 'requirement.txt')], PIP_TIMEOUT_MS);
+  await run(order.python, [...PIP, 'download', '--require-hashes', '--no-deps', '--only-binary=:all:', '--no-input', '--quiet', '--disable-pip-version-check', '--retries', '3', '--timeout', '15', '--dest', folder, '-r', join(work, 'requirement.txt')], PIP_TIMEOUT_MS);
   const [name] = await readdir(folder);
   if (name === undefined) throw new Error('pip fetched nothing');
   return join(folder, name);
@@ -215,6 +221,7 @@ function run(program: string, args: readonly string[], timeoutMs: number): Promi
     execFile(program, args, { timeout: timeoutMs, killSignal: 'SIGKILL', maxBuffer: 4 * 1024 ** 2 }, (error, stdout, stderr) => {
       if (error === null) return resolve();
       const said = `${stderr}\n${stdout}`.trim();
+      if (said.includes(WOULD_BUILD)) return reject(new Error('it is no wheel and would have to be built'));
       // An index that cannot be reached seems to pip to have nothing.
       const code = /DO NOT MATCH THE HASHES/.test(said) ? 'EINTEGRITY' : /No module named pip/.test(said) ? 'NO_PIP' : /ConnectionError|Connection (?:refused|broken)|timed out|Temporary failure/.test(said) ? 'ECONNREFUSED' : /No matching distribution/.test(said) ? 'ETARGET' : 'PIP';
       reject(Object.assign(new Error(firstLines(said) || error.message), { code: error.killed === true ? 'ETIMEDOUT' : code }));

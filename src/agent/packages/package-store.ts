@@ -9,7 +9,7 @@ import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/p
 import { join } from 'node:path';
 import { MetronomeError } from '../../core/errors.ts';
 import type { LockedPackage } from '../../rpc/gen/metronome/v1/function.ts';
-import { packageId } from '../../config/package-lock.ts';
+import { packageId, resolvedProblem } from '../../config/package-lock.ts';
 import { bootId } from './install-package.ts';
 import type { Installer } from './installer.ts';
 import type { InstallOrder, PackageRecord } from './install-protocol.ts';
@@ -193,6 +193,9 @@ export class PackageStore {
     await this.#removals;
     const id = packageId(one);
     const isFile = one.resolved.startsWith('file:');
+    // The scheduler asked too; whoever can speak to an agent without it gets no further.
+    const problem = resolvedProblem(one.resolved, runtime);
+    if (problem !== undefined) throw new MetronomeError('PACKAGES_FAILED', `The package ${id} cannot be installed: its address ${problem}.`, { component: 'agent' });
     if (isFile && bundleDir === undefined) throw new MetronomeError('INTERNAL', `The bundle with ${id} was not brought before its packages.`, { component: 'agent' });
     const order: InstallOrder = {
       store: this.dir, key, work: join(this.dir, `tmp-${randomBytes(6).toString('hex')}`), runtime: runtime === 'python3' ? 'python3' : 'node', id, name: one.name, version: one.version, integrity: one.integrity, ...context,
