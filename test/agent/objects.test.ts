@@ -159,7 +159,7 @@ describe('a function', () => {
   });
 
   it('that does not succeed leaves no output in its sandbox, which lives on', async () => {
-    await using node = await testAgent({ objectQuotaBytes: 1024 ** 2 });
+    await using node = await testAgent({ objectQuotaBytes: 1024 ** 2, zygotes: false });
     const definition = await defineFunction('hello.mjs#writesAndFails');
     const codes: (string | undefined)[] = [];
     for (const event of [{ size: 1_000, way: 'throws' }, { size: 2 * 1024 ** 2 }, { size: 1_000, result: 2 * 1024 ** 2 }, { size: 1_000, way: 'links' }]) {
@@ -202,7 +202,7 @@ describe('the data server', () => {
     const failure = async (response: Response): Promise<unknown> => [response.status, ((await response.json()) as { error: { code: string } }).error.code];
     expect(await failure(await fetch(objects, { method: 'PUT', body: 'x', headers: { 'x-object-digest': sha256(Buffer.from('y')) } }))).toEqual([500, 'OBJECT_CORRUPT']);
     expect(await failure(await fetch(objects, { method: 'PUT', body: Buffer.alloc(2 * 1024 ** 2) }))).toEqual([507, 'STORE_FULL']);
-    // Of unknown length: it is found out on the way, and drives nothing out.
+    // Of unknown length: it is found out on the way, when it may have driven out what takes room.
     const endless = new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(256 * 1024)) });
     expect(await failure(await fetch(objects, { method: 'PUT', body: endless, duplex: 'half' } as RequestInit))).toEqual([507, 'STORE_FULL']);
     expect((await fetch(`${objects}/${empty.id}`)).status).toBe(200);
@@ -233,6 +233,14 @@ describe('the store', () => {
     box.store.unpin(a.id);
     await put(box.store, '0123456789');
     expect(box.store.has(a.id)).toBe(false);
+  });
+
+  it('does not drop empty objects, which make no room', async () => {
+    await using box = await openStore(10);
+    const [empty, full] = [await put(box.store, ''), await put(box.store, 'x')];
+    await box.store.begin(10).abort();
+    box.store.relieve(10);
+    expect([box.removed, box.store.has(empty.id)]).toEqual([[full.id], true]);
   });
 
   it('keeps what a workflow run leases, here or still to come, until it is released or not renewed in time', async () => {
@@ -363,6 +371,51 @@ describe('a fetch', () => {
     expect(holder.requests).toHaveLength(2);
     expect(holder.requests[1]).toMatch(/bytes=\d{4,5}-$/);
     expect(box.added).toEqual(['obj-a']);
+  });
+
+  /** Gives so many bytes at a time, then breaks off; `most` times. */
+  const breaking = (bytes: number, most: number): RequestListener => {
+    let answers = 0;
+    return (request, response) => {
+      if (answers++ === most) return response.writeHead(503).end();
+      const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
+      response.writeHead(from === 0 ? 200 : 206, { 'content-length': content.length - from, ...(from === 0 ? {} : { 'content-range': `bytes ${from}-${content.length - 1}/${content.length}` }) });
+      const end = Math.min(from + bytes, content.length);
+      return response.write(content.subarray(from, end), () => setTimeout(() => response.destroy(), 20));
+    };
+  };
+
+  it('goes on however often a transfer breaks, as long as each one brings something', async () => {
+    await using holder = await fakeHolder(breaking(20_000, Infinity));
+    await using box = await openStore();
+    expect(await fetching(box, reference('obj-h', content, ['h']), { h: holder.url })).toBe(content.length);
+    expect(holder.requests.length).toBeGreaterThan(8);
+  });
+
+  it('tells of transfers that broke when the object could not be had', async () => {
+    await using holder = await fakeHolder(breaking(20_000, 3));
+    await using box = await openStore();
+    const lost = fetching(box, reference('obj-i', content, ['h']), { h: holder.url });
+    await expect(lost).rejects.toMatchObject({ code: 'OBJECT_LOST', message: expect.stringMatching(/h: answered with status 503; 3 transfers broke on the way, the last one from h: /) });
+  });
+
+  it('with another digest than that of the object here, or on its way, is refused by both digests', async () => {
+    await using holder = await fakeHolder((_request, response) => void setTimeout(() => response.end(content), 50));
+    await using box = await openStore();
+    const fetcher = new ObjectFetcher({ store: box.store, node: 'here', thread });
+    const object = reference('obj-j', content, ['h']);
+    const other = { ...object, digest: sha256(Buffer.from('other')) };
+    const ask = (of: ObjectRef): Promise<number> => fetcher.ensure(of, { h: holder.url }, new AbortController().signal);
+    const coming = ask(object);
+    const refusal = { code: 'OBJECT_CORRUPT', message: expect.stringMatching(new RegExp(`${other.digest}.*${object.digest}`)) };
+    await expect(ask(other)).rejects.toMatchObject(refusal);
+    expect(await coming).toBe(content.length);
+    await expect(ask(other)).rejects.toMatchObject(refusal);
+    expect(await ask({ ...object, digest: '' })).toBe(0);
+    box.store.unpin('obj-j');
+    box.store.unpin('obj-j');
+    expect([box.store.heldBytes, holder.requests.length]).toEqual([0, 1]);
+    await fetcher.close();
   });
 
   it('asks the next holder when one is dead, frozen, has it not, or sends something else', async () => {

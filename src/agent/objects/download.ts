@@ -7,8 +7,8 @@ import type { DownloadOrder, DownloadReport } from './data-protocol.ts';
 import { FileSink } from './file-sink.ts';
 import type { HolderClient } from './holder-client.ts';
 
-/** Requests for one object in all, resumptions included, per holder. */
-const TRIES_PER_HOLDER = 4;
+/** Requests for one object in all. Who breaks off after some progress is asked again; this is for one that does so after every byte. */
+const MAX_REQUESTS = 1_000;
 const REPORT_TIMEOUT_MS = 60_000;
 
 type Holder = DownloadOrder['holders'][number];
@@ -39,12 +39,15 @@ async function fill(sink: FileSink, order: DownloadOrder, client: HolderClient, 
   const sources = new Set<Holder>();
   let wasCorrupt = false;
   let movedBytes = 0;
+  /** Transfers that broke after some progress. */
+  let breaks = 0;
+  let lastBreak = '';
   const accuse = (holder: Holder, problem: string): void => {
     wasCorrupt = true;
     problems.push(`${holder.node}: ${problem}`);
     void report(holder, id, client, onSuspect);
   };
-  for (let tries = TRIES_PER_HOLDER * holders.length; tries > 0; tries--) {
+  for (let requests = 0; requests < MAX_REQUESTS; requests++) {
     const holder = holders[0];
     if (holder === undefined) break;
     const before = sink.writtenBytes;
@@ -74,7 +77,11 @@ async function fill(sink: FileSink, order: DownloadOrder, client: HolderClient, 
         continue;
       }
       refusal = { problem, isCorrupt: true };
-    } else if (!refusal.isCorrupt && progress > 0) continue;
+    } else if (!refusal.isCorrupt && progress > 0) {
+      breaks++;
+      lastBreak = `${holder.node}: ${refusal.problem}`;
+      continue;
+    }
     if (refusal.isCorrupt) {
       accuse(holder, refusal.problem);
       sources.clear();
@@ -83,6 +90,7 @@ async function fill(sink: FileSink, order: DownloadOrder, client: HolderClient, 
     holders = holders.slice(1);
   }
   const maker = order.holders[0]?.node ?? 'an unknown node';
+  if (breaks > 0) problems.push(`${breaks} transfers broke on the way, the last one from ${lastBreak}`);
   const told = problems.length === 0 ? 'No address of a holder is known.' : problems.join('; ');
   if (wasCorrupt) throw new MetronomeError('OBJECT_CORRUPT', `The object "${id}", made on "${maker}", does not match its digest ${digest} and ${sizeBytes} bytes. ${told}`, { component: 'agent' });
   throw new MetronomeError('OBJECT_LOST', `The object "${id}", made on "${maker}", could not be had from any holder. ${told}`, { component: 'agent' });

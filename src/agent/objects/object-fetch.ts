@@ -22,6 +22,7 @@ const EWMA_WEIGHT = 0.3;
 const MEASURED_FROM_BYTES = 256 * 1024;
 
 interface Transfer {
+  readonly digest: string;
   readonly done: Promise<number>;
   readonly controller: AbortController;
   waiters: number;
@@ -48,11 +49,13 @@ export class ObjectFetcher {
 
   /**
    * Makes sure that the object is in the store, pinned. Returns the bytes that were moved for this caller (0 when it was
-   * here). `urls`: data URLs of holders by node name. Rejects with OBJECT_LOST, OBJECT_CORRUPT, STORE_FULL, or the signal's
-   * reason.
+   * here). `urls`: data URLs of holders by node name. Rejects with OBJECT_LOST, OBJECT_CORRUPT (also for a reference to other
+   * bytes than those that are here or on their way), STORE_FULL, or the signal's reason.
    */
   async ensure(reference: ObjectRef, urls: Readonly<Record<string, string>>, signal: AbortSignal): Promise<number> {
-    const { id } = reference;
+    const { id, digest } = reference;
+    const here = this.#store.get(id);
+    if (here !== undefined) refuseOther(reference, here.digest, 'is here with');
     // One whose file was touched is hashed first; if it is another one now it is gone, and comes from another holder.
     if (this.#store.pin(id)) {
       if (this.#store.looksSound(id) || (await this.#store.verify(id)) === true) return 0;
@@ -63,10 +66,11 @@ export class ObjectFetcher {
     let transfer = this.#transfers.get(id);
     // One that all its waiters have left is ending; it is of no use to a new one.
     if (transfer?.controller.signal.aborted) transfer = undefined;
+    if (transfer !== undefined) refuseOther(reference, transfer.digest, 'is on its way here with');
     const isFirst = transfer === undefined;
     if (transfer === undefined) {
       const controller = new AbortController();
-      const made: Transfer = { controller, waiters: 0, done: this.#transfer(reference, urls, controller.signal) };
+      const made: Transfer = { digest, controller, waiters: 0, done: this.#transfer(reference, urls, controller.signal) };
       this.#transfers.set(id, made);
       const forget = (): void => {
         if (this.#transfers.get(id) === made) this.#transfers.delete(id);
@@ -107,6 +111,12 @@ export class ObjectFetcher {
       throw error;
     }
   }
+}
+
+/** An id names one content for good: whoever means another one must not be given this one. */
+function refuseOther({ id, digest }: ObjectRef, known: string, where: string): void {
+  if (digest === '' || known === '' || digest === known) return;
+  throw new MetronomeError('OBJECT_CORRUPT', `The object "${id}" was asked for with the digest ${digest}, but ${where} the digest ${known}. Take the reference from the result or the upload that made the object.`, { component: 'agent' });
 }
 
 /** The promise's outcome, or the signal's reason if that comes first. */

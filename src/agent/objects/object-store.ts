@@ -352,6 +352,7 @@ export class ObjectStore {
     let freed = 0;
     for (const entry of this.#victims()) {
       if (freed >= bytes) break;
+      if (entry.sizeBytes === 0) continue;
       freed += entry.sizeBytes;
       this.#drop(entry);
     }
@@ -375,11 +376,14 @@ export class ObjectStore {
   /** Drops objects that nobody holds until `bytes` more fit. */
   #makeRoom(bytes: number): boolean {
     const { quotaBytes } = this.#options;
-    const fits = (): boolean => this.#usedBytes + this.#reservedBytes + bytes <= quotaBytes && this.#objects.size < MAX_OBJECTS;
+    const hasPlace = (): boolean => this.#objects.size < MAX_OBJECTS;
+    const fits = (): boolean => this.#usedBytes + this.#reservedBytes + bytes <= quotaBytes && hasPlace();
     if (fits()) return true;
     // What can be dropped is not enough: then nothing is dropped.
     if (this.#heldBytes + this.#reservedBytes + bytes > quotaBytes) return false;
     for (const entry of this.#victims()) {
+      // An empty one makes no room for bytes.
+      if (entry.sizeBytes === 0 && hasPlace()) continue;
       this.#drop(entry);
       if (fits()) return true;
     }
