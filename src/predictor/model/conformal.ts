@@ -15,6 +15,8 @@ const FIRST_SCALE = 0.12, FIRST_WEIGHT = 3;
 const SCALE_WEIGHT = 0.02;
 /** Step of the adaptive level. */
 const STEP_P95 = 0.004, STEP_P99 = 0.0015;
+/** From so many own residuals on, quantiles are found anew with every so many more. */
+const SETTLED = 100, SET_EVERY = 2;
 /** Scaled quantiles before anything was seen: those of a Laplace distribution. */
 const FIRST_Z95 = 2.3, FIRST_Z99 = 3.9;
 
@@ -130,7 +132,8 @@ export class ConformalQuantiles {
       this.#shared95 = this.#shared.quantile(0.95, this.#sorted);
       this.#shared99 = this.#shared.quantile(0.99, this.#sorted);
     }
-    this.#set(of);
+    // Sorting is what an observation costs here; once there are many, one more hardly moves a quantile.
+    if (of.count <= SETTLED || of.count % SET_EVERY === 0) this.#set(of);
   }
 
   /** The function changed: what is known of its residuals counts little, and they will be about this large. */

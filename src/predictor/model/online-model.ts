@@ -468,7 +468,9 @@ class Model implements OnlineModel {
     this.#forest.add(slot);
     this.#observations++;
     this.#sinceUpdate++;
-    const change = seen > 0 ? this.#drift.add(record, node, slot, residual, scale, seen, view.nodeCount - 1) : undefined;
+    // An execution of less than a millisecond tells of clocks and wake-ups.
+    const tellsOfChange = measured >= 1 || measured * Math.exp(-residual) >= 1;
+    const change = seen > 0 ? this.#drift.add(record, node, slot, tellsOfChange ? residual : 0, scale, seen, view.nodeCount - 1) : undefined;
     if (change !== undefined) this.#follow(change);
     this.#writeQuantiles(record);
     return true;
