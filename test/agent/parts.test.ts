@@ -1,15 +1,17 @@
-/** The small parts: frames, captured output, bundles. */
-import { readFileSync, readdirSync, symlinkSync } from 'node:fs';
+/** The small parts: frames, captured output, bundles, silence. */
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { Packr } from 'msgpackr';
 import { create } from 'tar';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { BundleCache, unpackBundle } from '../../src/agent/packages/bundle-cache.ts';
+import { watchSilence } from '../../src/agent/packages/silence.ts';
 import { OutputCapture } from '../../src/agent/sandbox/output-capture.ts';
 import { FrameReader, decodeFrame } from '../../src/agent/sandbox/sandbox-frames.ts';
-import { bundleOf, tempDir } from './harness.ts';
+import { bundleOf, tempDir, type Bundle } from './harness.ts';
 
 describe('captured output', () => {
   it('keeps head and tail of anything in any chunks and counts exactly what is missing', () => {
@@ -111,6 +113,47 @@ describe('a bundle', () => {
     }
   });
 
+  it('that comes again while it waits to be removed stays', async () => {
+    await using from = await tempDir();
+    await using dir = await tempDir();
+    const made = async (name: string, files: number): Promise<Bundle> => {
+      const folder = join(from.path, name);
+      await mkdir(folder);
+      for (let i = 0; i < files; i++) writeFileSync(join(folder, String(i)), name);
+      await writeFile(join(folder, 'a'), Buffer.alloc(600, name));
+      return bundleOf(await packed(folder, ['.']));
+    };
+    // So many files that the removal of the first takes longer than the second needs to come again.
+    const [large, small, other] = [await made('large', 10_000), await made('small', 0), await made('other', 0)];
+    const cache = await BundleCache.open({
+      dir: dir.path, maxBytes: 1_000,
+      fetch: async (digest) => [large, small, other].find((one) => one.digest === digest)?.bytes ?? Buffer.alloc(0),
+      onAdded: () => {}, onRemoved: () => {},
+    });
+    for (const { digest } of [large, small, other]) (await cache.acquire(digest)).release();
+    expect(cache.list()).toEqual([other.digest]);
+    const lease = await cache.acquire(small.digest);
+    await cache.close();
+    expect(existsSync(join(lease.dir, 'a'))).toBe(true);
+    expect(readdirSync(dir.path).sort()).toEqual([small.digest, `${small.digest}.json`]);
+  }, 60_000);
+
+  it('with a large file is taken in no faster than it can be written', async () => {
+    await using from = await tempDir();
+    await using to = await tempDir();
+    await writeFile(join(from.path, 'a'), randomBytes(8 * 1024 ** 2));
+    const warnings: Error[] = [];
+    const warn = (warning: Error): void => void warnings.push(warning);
+    process.on('warning', warn);
+    try {
+      expect(await unpackBundle(await packed(from.path, ['a']), to.path)).toBe(8 * 1024 ** 2);
+      await new Promise(setImmediate);
+    } finally {
+      process.off('warning', warn);
+    }
+    expect(warnings).toEqual([]);
+  });
+
   it('is fetched once for all who need it, verified, and dropped only when nobody uses it', async () => {
     await using from = await tempDir();
     await using dir = await tempDir();
@@ -140,5 +183,21 @@ describe('a bundle', () => {
     expect(events).toEqual([`+${one.digest.slice(0, 4)}`, `+${two.digest.slice(0, 4)}`]);
     await cache.close();
     expect(readdirSync(dir.path).filter((name) => name.startsWith('tmp-'))).toEqual([]);
+  });
+});
+
+describe('silence', () => {
+  it('is not what a thread misses that was busy, and is noticed once', async () => {
+    let silent = 0;
+    const watch = watchSilence(60, () => silent++);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+    // All timers that are due run now, then what came meanwhile is read.
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    await new Promise(setImmediate);
+    expect(silent).toBe(0);
+    watch.heard();
+    await vi.waitUntil(() => silent > 0, { interval: 1, timeout: 10_000 });
+    expect(silent).toBe(1);
+    watch.stop();
   });
 });

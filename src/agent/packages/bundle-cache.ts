@@ -4,6 +4,7 @@
  * A bundle lies here once for each package set that it is used with, because its node_modules is a link to that set's layer.
  */
 import { createHash, randomBytes } from 'node:crypto';
+import { renameSync, rmSync } from 'node:fs';
 import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, isAbsolute, join, normalize } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -153,8 +154,15 @@ export class BundleCache {
       this.#bytes -= entry.sizeBytes;
       if (isAlone(entry.name)) this.#options.onRemoved(entry.name);
       const { dir } = this.#options;
-      // The description first: a folder without one is no bundle.
-      this.#removals = this.#removals.then(() => rm(this.#sidecar(entry.name), { force: true })).then(() => rm(join(dir, entry.name), { recursive: true, force: true })).catch(() => {}); // removed at the next start
+      const gone = join(dir, `tmp-${randomBytes(6).toString('hex')}`);
+      try {
+        // At once: the bundle may come again before the removals that wait. The description first: a folder without one is no bundle.
+        rmSync(this.#sidecar(entry.name), { force: true });
+        renameSync(join(dir, entry.name), gone);
+      } catch {
+        continue; // removed at the next start, or replaced when it comes again
+      }
+      this.#removals = this.#removals.then(() => rm(gone, { recursive: true, force: true })).catch(() => {}); // removed at the next start
     }
   }
 
@@ -216,12 +224,12 @@ function escapes(path: string): boolean {
 }
 
 interface Sink {
-  on(event: 'end' | 'close' | 'error', listener: (error?: unknown) => void): unknown;
+  on(event: 'drain' | 'end' | 'close' | 'error', listener: (error?: unknown) => void): unknown;
   write(chunk: Buffer): boolean;
   end(): unknown;
 }
 
-/** Feeds in small pieces, with a turn of the event loop between them. */
+/** Feeds in small pieces, with a turn of the event loop between them, and no faster than they are taken. */
 async function feed(sink: unknown, bytes: Uint8Array, enough: () => boolean): Promise<void> {
   const target = sink as Sink; // tar's parser and unpacker share this part; their own types differ in overloads only
   let failure: { readonly error: unknown } | undefined;
@@ -233,9 +241,12 @@ async function feed(sink: unknown, bytes: Uint8Array, enough: () => boolean): Pr
     target.on('end', () => resolve());
     target.on('close', () => resolve());
   });
+  let drained = (): void => {};
+  target.on('drain', () => drained());
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (let at = 0; at < buffer.length && failure === undefined && !enough(); at += FEED_BYTES) {
-    target.write(buffer.subarray(at, at + FEED_BYTES));
+    const room = new Promise<void>((resolve) => (drained = resolve));
+    if (!target.write(buffer.subarray(at, at + FEED_BYTES))) await Promise.race([room, ended]);
     await nextTurn();
   }
   if (enough()) return;

@@ -16,6 +16,7 @@ import { isDiskFull, orDiskFull } from './disk-full.ts';
 import type { FileEntry, Installed, InstallOrder, PackageRecord } from './install-protocol.ts';
 import { registryOf, type NpmSettings } from './npm-settings.ts';
 import { digestOf, listFiles, MAX_PACKAGE_FILES } from './package-files.ts';
+import { watchSilence } from './silence.ts';
 import { unpackWheel } from './wheel.ts';
 
 /** Waits before the second, third and fourth attempt, ms. */
@@ -112,27 +113,28 @@ function requestOptions(npm: NpmSettings): object {
 }
 
 async function fetchArchive(pacote: Pacote, spec: string, order: InstallOrder): Promise<string> {
-  const silence = new AbortController();
-  const giveUp = (why: string): void => silence.abort(Object.assign(new Error(why), { code: 'ETIMEDOUT' }));
-  const timer = setTimeout(giveUp, SILENCE_MS, `nothing came for ${SILENCE_MS / 1_000} s`);
+  const broken = new AbortController();
+  const giveUp = (why: string): void => broken.abort(Object.assign(new Error(why), { code: 'ETIMEDOUT' }));
+  const silence = watchSilence(SILENCE_MS, () => giveUp(`nothing came for ${SILENCE_MS / 1_000} s`));
   const whole = setTimeout(giveUp, FETCH_MS, `it took longer than ${FETCH_MS / 60_000} min`);
   try {
     const Kind = order.file === undefined ? pacote.RemoteFetcher : pacote.FileFetcher;
-    const fetcher = new Kind(spec, { ...requestOptions(order.npm ?? {}), integrity: order.integrity, signal: silence.signal });
+    // Silence is judged here: the timers of a socket would take a thread that unpacks another archive for a registry that is silent.
+    const fetcher = new Kind(spec, { ...requestOptions(order.npm ?? {}), timeout: FETCH_MS, integrity: order.integrity, signal: broken.signal });
     return await fetcher.tarballStream(async (stream) => {
       // An error may come before it is piped; whoever listens later is told it again.
       stream.on('error', () => {});
       // Never into the folder of an attempt that was broken off: it may still write for a moment.
       const target = await mkdtemp(join(order.work, 'files-'));
       await chmod(target, 0o755);
-      const unpacked = unpackArchive(stream, target, order.maxBytes, silence.signal);
+      const unpacked = unpackArchive(stream, target, order.maxBytes, broken.signal);
       // After it was piped: the stream flows from its first listener on, whoever that is.
-      stream.on('data', () => timer.refresh());
+      stream.on('data', silence.heard);
       await unpacked;
       return target;
     });
   } finally {
-    clearTimeout(timer);
+    silence.stop();
     clearTimeout(whole);
   }
 }
