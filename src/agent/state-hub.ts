@@ -159,7 +159,9 @@ export class StateHub {
 
   packageSetRemoved(packageSet: string): void {
     this.#note((reader) => {
-      if (!reader.packageSetsAdded.delete(packageSet)) reader.packageSetsRemoved.add(packageSet);
+      reader.packageSetsAdded.delete(packageSet);
+      // Told even if it was never announced to this reader: it may have been there before.
+      reader.packageSetsRemoved.add(packageSet);
     }, true);
   }
 
@@ -172,7 +174,8 @@ export class StateHub {
 
   packageRemoved(id: string): void {
     this.#note((reader) => {
-      if (!reader.packagesAdded.delete(id)) reader.packagesRemoved.add(id);
+      reader.packagesAdded.delete(id);
+      reader.packagesRemoved.add(id);
     }, false);
   }
 
@@ -186,7 +189,6 @@ export class StateHub {
   objectRemoved(id: string): void {
     this.#note((reader) => {
       reader.objectsAdded.delete(id);
-      // Told even if it was never announced to this reader: it may have been there before.
       reader.objectsRemoved.add(id);
     }, true);
   }

@@ -195,4 +195,21 @@ describe('what is told', () => {
     const told = sent.flatMap((message) => (message.metrics === undefined ? [] : [message.metrics.memoryFreeMb]));
     expect(told).toEqual([1_000, 1_020]);
   });
+
+  it('names what went, came and went again within one message as gone', () => {
+    const source: StateSource = { epoch: 1, slots: 2, running: () => [], warm: () => [], warmOf: () => ({ function: '', version: '', idle: 0, busy: 0 }), zygotes: () => [], packageSets: () => ['s'], packages: () => [{ id: 'p@1', unpackedBytes: 1 }], objects: () => [], metrics: () => metrics({}) };
+    const hub = new StateHub({ source, intervalMs: 10_000, onReaders: () => {} });
+    const sent: WatchStateResponse[] = [];
+    const stream = Object.assign(new EventEmitter(), { request: { intervalMs: 10_000 }, end: () => {}, write: (message: WatchStateResponse) => sent.push(message) > 0 });
+    hub.attach(stream as unknown as Parameters<StateHub['attach']>[0]); // the part of a server stream that the hub uses
+    hub.packageRemoved('p@1');
+    hub.packageAdded({ id: 'p@1', unpackedBytes: 1 });
+    hub.packageRemoved('p@1');
+    hub.packageSetRemoved('s');
+    hub.packageSetAdded('s');
+    hub.packageSetRemoved('s');
+    stream.emit('drain');
+    hub.close();
+    expect(sent).toMatchObject([{ packageSetsAdded: ['s'] }, { packageSetsAdded: [], packageSetsRemoved: ['s'], packagesAdded: [], packagesRemoved: ['p@1'] }]);
+  });
 });
