@@ -1,5 +1,6 @@
 /** What is deployed: functions and workflows, kept in the store and known to the scheduler. One namespace for both. */
 import { createHash } from 'node:crypto';
+import { countPackages } from '../config/lockfile.ts';
 import { isForPlatform, packageId, platformHere, sealLock, validatePackageLock } from '../config/package-lock.ts';
 import { validateFunctionSpec, validateWorkflowSpec } from '../config/spec.ts';
 import { importNeedOf } from '../core/zygote-distance.ts';
@@ -144,8 +145,10 @@ function packagesOf({ lock }: FunctionMessage): string[] {
 /** What predictions may know of a function before it ever ran. */
 function profileOf({ spec, lock }: FunctionMessage): FunctionProfile {
   const packages = lock?.packages ?? [];
+  // As the command line counts them, so that both say the same of one function.
+  const dependencies = lock === undefined ? (spec?.dependencyCount ?? 0) : countPackages(lock);
   return {
-    application: spec?.labels.app ?? '', memoryMb: spec?.memoryMb ?? 0, runtime: spec?.runtime ?? '', dependencies: packages.length > 0 ? packages.length : (spec?.dependencyCount ?? 0),
+    application: spec?.labels.app ?? '', memoryMb: spec?.memoryMb ?? 0, runtime: spec?.runtime ?? '', dependencies,
     packageBytes: packages.reduce((bytes, { unpackedBytes }) => bytes + unpackedBytes, 0),
   };
 }
