@@ -1,8 +1,12 @@
 /** The proxy through which emulated nodes reach package registries: what is allowed passes, nothing else does. */
+import { spawnSync } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, request, type IncomingMessage, type Server } from 'node:http';
 import { connect, createServer as createTcpServer, type AddressInfo, type Socket } from 'node:net';
-import { afterEach, describe, expect, it } from 'vitest';
-import { openPackageDoor, type PackageDoor } from '../../src/cli/cluster/emulation/package-door.ts';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { configuredRegistries, openPackageDoor, type PackageDoor } from '../../src/cli/cluster/emulation/package-door.ts';
 
 const open: (() => void)[] = [];
 afterEach(() => {
@@ -75,3 +79,19 @@ describe('the door to the registries', () => {
     expect(['', 'ECONNRESET']).toContain((await waiting).replace(/^HTTP\/1\.1 200[\s\S]*$/, ''));
   });
 });
+
+const pip = spawnSync('python3', ['-m', 'pip', '--version']);
+it.skipIf(pip.status !== 0)('the indices of pip\'s configuration are let through (pip: apt-get install -y python3-pip)', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'metronome-pip-'));
+  try {
+    await writeFile(join(folder, 'pip.conf'), '[global]\nindex-url = https://index.example/simple\nextra-index-url =\n    http://me:secret@extra.example:8080/simple\n    https://more.example/simple\nproxy = http://proxy.example:3128\n');
+    vi.stubEnv('PIP_CONFIG_FILE', join(folder, 'pip.conf'));
+    vi.stubEnv('PIP_INDEX_URL', 'http://own.example/simple');
+    const known = await configuredRegistries();
+    expect([...known]).toEqual(expect.arrayContaining(['index.example:443', 'extra.example:8080', 'more.example:443', 'own.example:80', 'pypi.org:443']));
+    expect([...known].filter((target) => target.startsWith('proxy.'))).toEqual([]);
+  } finally {
+    vi.unstubAllEnvs();
+    await rm(folder, { recursive: true, force: true });
+  }
+}, 60_000);

@@ -2,6 +2,7 @@
  * The way of emulated nodes to the package registries. Their network ends at the bridge; this proxy at its address lets npm and pip
  * through to the registries that this user has configured, and to nothing else. What comes in passes the node's shaped link.
  */
+import { execFile } from 'node:child_process';
 import { createServer, request, type IncomingMessage, type ServerResponse } from 'node:http';
 import { connect, type AddressInfo, type Socket } from 'node:net';
 import { pipeline } from 'node:stream';
@@ -16,6 +17,7 @@ export interface PackageDoor {
 
 const MAX_CONNECTIONS = 256;
 const SILENCE_MS = 60_000;
+const PIP_TIMEOUT_MS = 20_000;
 /** Where pip goes by itself. */
 const PYTHON_HOSTS = ['pypi.org:443', 'files.pythonhosted.org:443'];
 
@@ -83,12 +85,23 @@ async function pass(incoming: IncomingMessage, outgoing: ServerResponse, isAllow
   pipeline(incoming, remote, () => {});
 }
 
-/** What npm is configured for, and where pip goes. */
-async function configuredRegistries(): Promise<ReadonlySet<string>> {
-  const settings = await readNpmSettings({ registry: '', cwd: '/' });
+/** The registries that npm is configured for, and the indices of pip. */
+export async function configuredRegistries(): Promise<ReadonlySet<string>> {
+  const [settings, pip] = await Promise.all([readNpmSettings({ registry: '', cwd: '/' }), pipIndices()]);
   const registries = Object.entries(settings).filter(([key]) => key === 'registry' || key.endsWith(':registry')).map(([, value]) => String(value));
-  const found = [...registries, process.env['PIP_INDEX_URL'] ?? ''].filter((text) => URL.canParse(text)).map((text) => targetOf(new URL(text)));
+  const found = [...registries, ...pip].filter((text) => URL.canParse(text)).map((text) => targetOf(new URL(text)));
   return new Set([...found, ...PYTHON_HOSTS]);
+}
+
+/** What pip's files and the environment name; nothing where there is no pip. */
+function pipIndices(): Promise<string[]> {
+  return new Promise((resolve) => {
+    execFile('python3', ['-m', 'pip', 'config', 'list', '--disable-pip-version-check'], { cwd: '/', timeout: PIP_TIMEOUT_MS, killSignal: 'SIGKILL' }, (error, stdout) => {
+      const lines = error === null ? stdout.split('\n').filter((line) => /^[\w:-]+\.(?:extra-)?index-url=/.test(line)) : [];
+      // Several stand in one value, with "\n" between them.
+      resolve(lines.flatMap((line) => line.match(/https?:\/\/[^\s\\'"]+/g) ?? []));
+    });
+  });
 }
 
 function targetOf(url: URL): string {
