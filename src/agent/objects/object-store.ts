@@ -6,8 +6,8 @@
  * On disk: data/<id>, meta/<id>.json, tmp/ (emptied at the start: a transfer that was cut off begins again, for its hash is gone).
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { statSync } from 'node:fs';
-import { constants, copyFile, lstat, mkdir, open, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { statSync, type Stats } from 'node:fs';
+import { constants, lstat, mkdir, open, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MetronomeError } from '../../core/errors.ts';
 import { formatBytes } from '../../core/units.ts';
@@ -37,6 +37,7 @@ const MAX_OBJECTS = 100_000;
 const MAX_LISTED = 1_000;
 /** A file up to this size is hashed where it is adopted: asking the thread takes longer. */
 const HASHED_HERE_BYTES = 256 * 1024;
+const COPY_CHUNK_BYTES = 1024 * 1024;
 /** Of so many that were used least recently, copies go before what was made here, for the maker's may be the last one. */
 const EVICTION_WINDOW = 8;
 /** How often leases and times to live are looked at, ms. */
@@ -337,14 +338,33 @@ export class ObjectStore {
     const { size, mtimeMs } = found;
     this.#reserve(size);
     try {
-      const hashed = size <= HASHED_HERE_BYTES ? await digestOfSmall(path) : await this.#options.digestOf(path);
-      return await this.#enter(path, { id: this.newId(), name, mtimeMs, ...hashed });
+      if (found.dev !== this.#device) return await this.#adoptForeign(path, name, found);
+      return await this.#enter(path, { id: this.newId(), name, mtimeMs, ...(await this.#hash(path, size)) });
     } catch (error) {
       if (error instanceof MetronomeError && error.code === 'STORE_FULL') this.relieve(size);
       throw error;
     } finally {
       this.#reservedBytes -= size;
     }
+  }
+
+  /** A file of another file system: what is hashed and entered is a copy that only the agent can write to. */
+  async #adoptForeign(path: string, name: string, found: Stats): Promise<StoredObject> {
+    const copy = join(this.#tmp, randomBytes(8).toString('hex'));
+    try {
+      await copyFound(path, copy, name, found);
+      const object = await this.#enter(copy, { id: this.newId(), name, ...(await this.#hash(copy, found.size)) });
+      this.handOvers.copied++;
+      await rm(path, { force: true }).catch(() => {}); // goes with the folder of the outputs
+      return object;
+    } catch (error) {
+      await rm(copy, { force: true });
+      throw storeError(error);
+    }
+  }
+
+  #hash(path: string, sizeBytes: number): Promise<FileDigest> {
+    return sizeBytes <= HASHED_HERE_BYTES ? digestOfSmall(path) : this.#options.digestOf(path);
   }
 
   /** The disk was full: drops objects that nobody holds, the least recently used first, until `bytes` are free again for the next attempt. */
@@ -430,22 +450,19 @@ export class ObjectStore {
       const made = await lstat(path);
       if (!made.isFile()) throw new MetronomeError('OBJECT_CORRUPT', `The file of the object "${id}" is no regular file any more.`, { component: 'agent' });
       if (made.size !== sizeBytes || (meta.mtimeMs ?? made.mtimeMs) !== made.mtimeMs) throw new MetronomeError('OBJECT_CORRUPT', `The file of the object "${id}" changed while it was taken in (${made.size} bytes, hashed ${sizeBytes}). Close outputs before the handler returns.`, { component: 'agent' });
-      // A file of another file system is copied before anything else is done.
-      const source = made.dev === this.#device ? path : await this.#bring(path);
-      const { mtimeMs } = source === path ? made : await lstat(source);
+      const { mtimeMs } = made;
       // Inputs are hard links to this file; nobody should write to it by mistake, and every sandbox must be able to read it.
-      await makeReadOnly(source);
+      await makeReadOnly(path);
       await writeFile(temporary, JSON.stringify({ name, sizeBytes, digest, isCopy, mtimeMs }));
       // The description first: a data file without one is dropped at the next start, the other way round as well.
       await rename(temporary, sidecar);
-      await rename(source, target);
+      await rename(path, target);
       // Whoever made it may still live, and may have put something else in its place.
       const placed = await lstat(target);
-      if (source === path && (placed.ino !== made.ino || !placed.isFile())) {
+      if (placed.ino !== made.ino || !placed.isFile()) {
         await rm(target, { force: true });
         throw new MetronomeError('OBJECT_CORRUPT', `The file of the object "${id}" was replaced while it was taken in.`, { component: 'agent' });
       }
-      if (source !== path) await rm(path, { force: true });
       const entry: Entry = { id, name, sizeBytes, digest, path: target, mtimeMs, isCopy, usedAtMs: performance.now(), verifiedAtMs: -Infinity };
       const former = this.#objects.get(id);
       if (former !== undefined) this.#forget(former);
@@ -458,18 +475,6 @@ export class ObjectStore {
       for (const left of this.#objects.has(id) ? [temporary] : [temporary, sidecar]) await rm(left, { force: true });
       throw storeError(error);
     }
-  }
-
-  async #bring(path: string): Promise<string> {
-    const here = join(this.#tmp, randomBytes(8).toString('hex'));
-    try {
-      await copyFile(path, here);
-      this.handOvers.copied++;
-    } catch (error) {
-      await rm(here, { force: true });
-      throw error;
-    }
-    return here;
   }
 
   #forget(entry: Entry): void {
@@ -501,6 +506,33 @@ async function makeReadOnly(path: string): Promise<void> {
     if (isRoot && (await file.stat()).uid !== 0) await file.chown(0, 0);
   } finally {
     await file.close();
+  }
+}
+
+/** Copies the file that was found at this path and no other, as long as it is what it was. */
+async function copyFound(path: string, copy: string, name: string, found: Stats): Promise<void> {
+  const changed = (): MetronomeError => new MetronomeError('OBJECT_CORRUPT', `The output ${JSON.stringify(name)} was replaced or written to while it was taken in. Close outputs before the handler returns.`, { component: 'agent' });
+  const isSame = ({ dev, ino, size, mtimeMs }: Stats): boolean => dev === found.dev && ino === found.ino && size === found.size && mtimeMs === found.mtimeMs;
+  const from = await open(path, READ_NO_LINKS).catch(() => {
+    throw changed();
+  });
+  try {
+    if (!isSame(await from.stat())) throw changed();
+    const to = await open(copy, 'wx');
+    try {
+      const chunk = Buffer.allocUnsafe(Math.min(found.size, COPY_CHUNK_BYTES));
+      for (let copied = 0; copied < found.size;) {
+        const { bytesRead } = await from.read(chunk, 0, Math.min(chunk.length, found.size - copied), copied);
+        if (bytesRead === 0) throw changed();
+        for (let done = 0; done < bytesRead;) done += (await to.write(chunk, done, bytesRead - done, copied + done)).bytesWritten;
+        copied += bytesRead;
+      }
+    } finally {
+      await to.close();
+    }
+    if (!isSame(await from.stat())) throw changed();
+  } finally {
+    await from.close();
   }
 }
 
