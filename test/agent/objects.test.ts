@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
-import { chmod, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -343,6 +343,43 @@ describe('the store', () => {
     const small = await reopen(3);
     expect(small.count).toBe(0);
     await small.close();
+  });
+});
+
+describe('after another boot of the machine', () => {
+  it('an object is hashed before its first use and not again, and one that lost its bytes is gone', async () => {
+    await using box = await openStore();
+    const [sound, broken] = [await put(box.store, 'sound'), await put(box.store, 'whole')];
+    // A power cut leaves size and time, and pages of nothing.
+    await chmod(broken.path, 0o644);
+    await writeFile(broken.path, Buffer.alloc(5));
+    const hashed: string[] = [];
+    const reopen = async (): Promise<ObjectStore> => {
+      const store = await ObjectStore.open({
+        dir: box.dir, node: 'here', quotaBytes: 1024, ttlMs: 0, onAdded: () => {}, onRemoved: (id) => void box.removed.push(id),
+        digestOf: (path) => {
+          hashed.push(path);
+          return thread.digestOf(path);
+        },
+      });
+      await store.close();
+      return store;
+    };
+    const sameBoot = await reopen();
+    expect([(await sameBoot.use(sound.id))?.id, hashed]).toEqual([sound.id, []]);
+    for (const { id, path } of [sound, broken]) {
+      const sidecar = join(box.dir, 'meta', `${id}.json`);
+      await writeFile(sidecar, JSON.stringify({ ...JSON.parse(await readFile(sidecar, 'utf8')), mtimeMs: (await stat(path)).mtimeMs, boot: 'another one' }));
+    }
+    const otherBoot = await reopen();
+    expect([otherBoot.count, hashed]).toEqual([2, []]);
+    // For a function of this node, and for another node.
+    const fetcher = new ObjectFetcher({ store: otherBoot, node: 'here', thread });
+    expect(await fetcher.ensure(otherBoot.reference(sound), {}, new AbortController().signal)).toBe(0);
+    expect([await otherBoot.use(broken.id), box.removed]).toEqual([undefined, [broken.id]]);
+    expect(hashed).toEqual([sound.path, broken.path]);
+    const again = await reopen();
+    expect([(await again.use(sound.id))?.id, hashed.length, temporaries(box.dir)]).toEqual([sound.id, 2, []]);
   });
 });
 

@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { MetronomeError } from '../../core/errors.ts';
 import { formatBytes } from '../../core/units.ts';
 import type { ObjectRef } from '../../rpc/gen/metronome/v1/common.ts';
+import { bootId } from '../boot-id.ts';
 import type { FileDigest, StoreListing } from './data-protocol.ts';
 import { storeError } from './file-sink.ts';
 import type { HandOvers } from './hand-over.ts';
@@ -48,6 +49,8 @@ const TRUST_MS = 10_000;
 interface Entry extends StoredObject {
   /** Of the file, when it was entered. Another one makes it suspect. */
   mtimeMs: number;
+  /** It was written before another boot: it may have been on its way to the disk when the power went. */
+  isFromOtherBoot: boolean;
   /** It came from another node. */
   readonly isCopy: boolean;
   usedAtMs: number;
@@ -92,6 +95,7 @@ export class ObjectStore {
   /** Pins and leases by id, whether the object is here or not: an object that is replaced stays held. */
   readonly #holds = new Map<string, number>();
   readonly #pins = new Map<string, number>();
+  readonly #boot = bootId();
   readonly #leases = new Leases((id) => this.#hold(id), (id) => this.#letGo(id));
   readonly #sweeper: NodeJS.Timeout;
   /** Number of the file system that the store is on. */
@@ -149,11 +153,12 @@ export class ObjectStore {
     if (typeof meta !== 'object' || meta === null || !('name' in meta) || !('sizeBytes' in meta) || !('digest' in meta)) return undefined;
     const { name, sizeBytes, digest } = meta;
     if (typeof name !== 'string' || typeof digest !== 'string' || sizeBytes !== file.size) return undefined;
+    const isFromOtherBoot = !('boot' in meta) || meta.boot !== this.#boot;
     const isCopy = 'isCopy' in meta && meta.isCopy === true;
     // One that was written to while nobody watched is hashed before it is used.
     const mtimeMs = 'mtimeMs' in meta && typeof meta.mtimeMs === 'number' ? meta.mtimeMs : file.mtimeMs;
     // Times to live begin anew: when it was used last is not written down.
-    return { entry: { id, name, sizeBytes: file.size, digest, path, mtimeMs, isCopy, usedAtMs: performance.now(), verifiedAtMs: -Infinity }, madeAtMs: file.mtimeMs };
+    return { entry: { id, name, sizeBytes: file.size, digest, path, mtimeMs, isFromOtherBoot, isCopy, usedAtMs: performance.now(), verifiedAtMs: -Infinity }, madeAtMs: file.mtimeMs };
   }
 
   get usedBytes(): number {
@@ -179,16 +184,16 @@ export class ObjectStore {
     return entry;
   }
 
-  /** An object whose file is as it was entered; one that was touched is hashed first, and gone if it is another one now. */
+  /** An object whose file is as it was entered; one that was touched, or written before another boot, is hashed first, and gone if it is another one now. */
   async use(id: string): Promise<StoredObject | undefined> {
     if (!this.looksSound(id) && (await this.verify(id)) !== true) return undefined;
     return this.get(id);
   }
 
-  /** False for an object that is not here, or whose file was touched since it was entered. */
+  /** False for an object that is not here, whose file was touched since it was entered, or that was not looked at since the machine started. */
   looksSound(id: string): boolean {
     const entry = this.#objects.get(id);
-    if (entry === undefined) return false;
+    if (entry === undefined || entry.isFromOtherBoot) return false;
     // Synchronous: the inode is in memory as a rule, a trip to the thread pool takes ten times as long.
     const file = statSync(entry.path, { throwIfNoEntry: false });
     return file !== undefined && file.size === entry.sizeBytes && file.mtimeMs === entry.mtimeMs;
@@ -217,6 +222,10 @@ export class ObjectStore {
     if (this.#objects.get(id) !== entry) return undefined;
     if (before !== undefined && found?.sizeBytes === entry.sizeBytes && found.digest === entry.digest) {
       entry.mtimeMs = before.mtimeMs;
+      if (entry.isFromOtherBoot) {
+        entry.isFromOtherBoot = false;
+        await this.#describe(entry).catch(() => {}); // then it is hashed once more after the next start
+      }
       entry.verifiedAtMs = performance.now();
       return true;
     }
@@ -443,7 +452,6 @@ export class ObjectStore {
     const { id, name, sizeBytes, digest, isCopy = false } = meta;
     const target = join(this.#data, id);
     const sidecar = join(this.#meta, `${id}.json`);
-    const temporary = join(this.#tmp, `${id}.json`);
     // An object that was dropped and comes again must not lose its file to its own removal.
     await this.#removals.get(id);
     try {
@@ -453,9 +461,8 @@ export class ObjectStore {
       const { mtimeMs } = made;
       // Inputs are hard links to this file; nobody should write to it by mistake, and every sandbox must be able to read it.
       await makeReadOnly(path);
-      await writeFile(temporary, JSON.stringify({ name, sizeBytes, digest, isCopy, mtimeMs }));
       // The description first: a data file without one is dropped at the next start, the other way round as well.
-      await rename(temporary, sidecar);
+      await this.#describe({ id, name, sizeBytes, digest, isCopy, mtimeMs });
       await rename(path, target);
       // Whoever made it may still live, and may have put something else in its place.
       const placed = await lstat(target);
@@ -463,7 +470,7 @@ export class ObjectStore {
         await rm(target, { force: true });
         throw new MetronomeError('OBJECT_CORRUPT', `The file of the object "${id}" was replaced while it was taken in.`, { component: 'agent' });
       }
-      const entry: Entry = { id, name, sizeBytes, digest, path: target, mtimeMs, isCopy, usedAtMs: performance.now(), verifiedAtMs: -Infinity };
+      const entry: Entry = { id, name, sizeBytes, digest, path: target, mtimeMs, isFromOtherBoot: false, isCopy, usedAtMs: performance.now(), verifiedAtMs: -Infinity };
       const former = this.#objects.get(id);
       if (former !== undefined) this.#forget(former);
       this.#objects.set(id, entry);
@@ -472,8 +479,19 @@ export class ObjectStore {
       this.#options.onAdded(this.reference(entry));
       return entry;
     } catch (error) {
-      for (const left of this.#objects.has(id) ? [temporary] : [temporary, sidecar]) await rm(left, { force: true });
+      if (!this.#objects.has(id)) await rm(sidecar, { force: true });
       throw storeError(error);
+    }
+  }
+
+  async #describe({ id, name, sizeBytes, digest, isCopy, mtimeMs }: Pick<Entry, 'id' | 'name' | 'sizeBytes' | 'digest' | 'isCopy' | 'mtimeMs'>): Promise<void> {
+    const temporary = join(this.#tmp, randomBytes(8).toString('hex'));
+    try {
+      await writeFile(temporary, JSON.stringify({ name, sizeBytes, digest, isCopy, mtimeMs, boot: this.#boot }));
+      await rename(temporary, join(this.#meta, `${id}.json`));
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
     }
   }
 

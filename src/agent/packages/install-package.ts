@@ -3,7 +3,6 @@
  * no script of the package. Every way out that is not a whole package leaves nothing.
  */
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,6 +11,7 @@ import { tarballPath } from '../../config/lockfile.ts';
 import { PIP, WOULD_BUILD } from '../../config/pip.ts';
 import { MetronomeError } from '../../core/errors.ts';
 import { formatBytes } from '../../core/units.ts';
+import { bootId } from '../boot-id.ts';
 import { isDiskFull, orDiskFull } from './disk-full.ts';
 import type { FileEntry, Installed, InstallOrder, PackageRecord } from './install-protocol.ts';
 import { registryOf, type NpmSettings } from './npm-settings.ts';
@@ -44,15 +44,6 @@ export async function installPackage(order: InstallOrder): Promise<Installed> {
   } finally {
     // What was broken off may still write for a moment.
     await rm(work, { recursive: true, force: true, maxRetries: 10 });
-  }
-}
-
-/** The boot of this machine; '' where it has no id. */
-export function bootId(): string {
-  try {
-    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  } catch {
-    return '';
   }
 }
 

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { MetronomeError } from '../../core/errors.ts';
 import type { LockedPackage } from '../../rpc/gen/metronome/v1/function.ts';
 import { packageId, resolvedProblem } from '../../config/package-lock.ts';
-import { bootId } from './install-package.ts';
+import { bootId } from '../boot-id.ts';
 import type { Installer } from './installer.ts';
 import type { InstallOrder, PackageRecord } from './install-protocol.ts';
 
