@@ -145,7 +145,8 @@ async function resolvePython({ codeDir, packages }: PackageSource, options: Reso
     // Paths in requirements.txt count from the code folder.
     const args = [...PIP_ARGUMENTS, '--report', path, ...(hasWheels ? ['--no-index', '--find-links', resolve(wheels)] : []), ...(hasFile ? ['-r', REQUIREMENTS] : []), ...wanted];
     options.onRun?.('pip');
-    await run(options.python ?? 'python3', args, { cwd: codeDir, env: process.env, timeoutMs: options.timeoutMs }, (problem, cause) => failed(codeDir, pipProblem(problem), cause));
+    const lines = hasFile ? (await readFile(requirements, 'utf8')).split('\n').map((line) => line.trim()) : [];
+    await run(options.python ?? 'python3', args, { cwd: codeDir, env: process.env, timeoutMs: options.timeoutMs }, (problem, cause) => failed(codeDir, pipProblem(problem, lines), cause));
     const { size } = await stat(path);
     if (size > MAX_REPORT_BYTES) throw new Error(`pip reported ${size} bytes`);
     report = reportSchema.parse(JSON.parse(await readFile(path, 'utf8')));
@@ -164,9 +165,12 @@ async function resolvePython({ codeDir, packages }: PackageSource, options: Reso
   return { lock, files };
 }
 
-function pipProblem(said: string): string {
-  if (said.includes(WOULD_BUILD)) return 'one of its requirements, or something that those need, is no wheel but a folder, a repository or a source archive, which would have to be built where it is installed. Build the wheel yourself and put it into the folder "wheels"';
-  return /No module named '?pip/.test(said) ? 'pip is missing; on Debian: apt-get install -y python3-pip' : said;
+function pipProblem(said: string, lines: readonly string[]): string {
+  if (!said.includes(WOULD_BUILD)) return /No module named '?pip/.test(said) ? 'pip is missing; on Debian: apt-get install -y python3-pip' : said;
+  // pip does not say which. Most likely a line that names a place instead of a project.
+  const line = lines.find((one) => /^(?:-e|--editable|--no-binary)\b|^[^#]*\//.test(one) && !/^--?\w[\w-]*-url|\.whl(?:[\s#;]|$)/.test(one));
+  const what = line === undefined ? 'something that its requirements need' : JSON.stringify(line.replaceAll(/\/\/[^/@\s]+@/g, '//').slice(0, 120));
+  return `${what} is no wheel but a folder, a repository or a source archive, which would have to be built where it is installed. Build the wheel yourself and put it into the folder "${WHEELS}"`;
 }
 
 function lockWheel(codeDir: string, { download_info: { url, archive_info: archive }, is_direct: isDirect, requested, metadata }: ReportedWheel, known: ReadonlySet<string>, files: { name: string; path: string }[]): LockedPackage {
