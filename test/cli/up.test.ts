@@ -1,8 +1,9 @@
-import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, realpath, stat, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, vi } from 'vitest';
+import { processesWithEnvironment } from '../../src/agent/sandbox/proc.ts';
 import { createClient } from '../../src/rpc/client.ts';
 import { NodeStatus } from '../../src/rpc/gen/metronome/v1/node.ts';
 import { run, runAsProcess, start } from './run.ts';
@@ -120,6 +121,29 @@ describe('metronome up', () => {
     expect(await exists(addresses.dataDir)).toBe(false);
   }, 120_000);
 
+  it('kills what functions started also when its data folder was named by a link', async () => {
+    await mkdir(join(dir(), 'behind'));
+    await symlink('behind', join(dir(), 'link'));
+    const { up, addresses } = await startUp('--nodes', '1', '--data-dir', 'link');
+    const at = ['--scheduler', addresses.grpcAddress];
+    // A process of its own session, which does not end with its maker.
+    await deploy(at, 'parent', "import { spawn } from 'node:child_process';\nexport const handler = () => { spawn('sleep', ['301'], { detached: true, stdio: 'ignore' }).unref(); for (;;); };\n");
+    const invoked = run(['invoke', 'parent', ...at]);
+    const folder = await realpath(join(dir(), 'behind'));
+    const sandboxes = (): number[] => processesWithEnvironment(`METRONOME_SANDBOX=${folder}/`);
+    await vi.waitFor(async () => expect(await Promise.all(sandboxes().map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')))).toContain(['sleep', '301', ''].join('\0')), { timeout: 20_000 });
+    up.child.kill('SIGINT');
+    await vi.waitFor(() => expect(up.err()).toContain('draining'), { timeout: 20_000 });
+    // Not the same Ctrl-C any more.
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    up.child.kill('SIGINT');
+    expect(await up.ended).toMatchObject({ code: 130 });
+    await invoked;
+    const left = sandboxes();
+    for (const pid of left) process.kill(pid, 'SIGKILL');
+    expect(left).toEqual([]);
+  }, 120_000);
+
   it('leaves no process when it is killed itself, and the next one removes its folder', async () => {
     const { up, addresses } = await startUp('--nodes', '2');
     const at = ['--scheduler', addresses.grpcAddress];
@@ -178,10 +202,14 @@ describe('metronome up', () => {
   }, 60_000);
 });
 
-async function deploySleeper(at: readonly string[]): Promise<void> {
-  const folder = join(dir(), 'sleeper');
+function deploySleeper(at: readonly string[]): Promise<void> {
+  return deploy(at, 'sleeper', 'export const handler = (ms) => { while (ms < 0); return new Promise((resolve) => setTimeout(() => resolve(`slept ${ms}`), ms)); };\n');
+}
+
+async function deploy(at: readonly string[], name: string, code: string): Promise<void> {
+  const folder = join(dir(), name);
   await mkdir(folder, { recursive: true });
-  await writeFile(join(folder, 'handler.mjs'), 'export const handler = (ms) => { while (ms < 0); return new Promise((resolve) => setTimeout(() => resolve(`slept ${ms}`), ms)); };\n');
-  await writeFile(join(folder, 'metronome.yaml'), 'apiVersion: metronome/v1\nkind: Function\nmetadata: { name: sleeper }\nspec: { runtime: node, handler: handler.mjs, timeout: 2m, memory: 64MiB }\n');
+  await writeFile(join(folder, 'handler.mjs'), code);
+  await writeFile(join(folder, 'metronome.yaml'), `apiVersion: metronome/v1\nkind: Function\nmetadata: { name: ${name} }\nspec: { runtime: node, handler: handler.mjs, timeout: 2m, memory: 64MiB }\n`);
   expect(await run(['function', 'apply', '-f', folder, ...at])).toMatchObject({ code: 0 });
 }

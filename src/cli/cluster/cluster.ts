@@ -1,5 +1,5 @@
 /** The embedded cluster: a scheduler and some agents, each a process, on loopback or in an emulated network. */
-import { existsSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { killNow, processesWithEnvironment } from '../../agent/sandbox/proc.ts';
 import { MetronomeError } from '../../core/errors.ts';
@@ -62,7 +62,9 @@ const BOUND_LOGS_EVERY_MS = 30_000;
 
 /** Starts it and waits until all nodes are ready. When it cannot, everything is ended again and the reason is thrown. */
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
-  const { dataDir, signal, progress } = options;
+  const { signal, progress } = options;
+  // As agents write it into the environment of their sandboxes, by which those are found again.
+  const dataDir = realpathSync(options.dataDir);
   const logFile = (name: string): string => join(dataDir, 'logs', `${name}.log`);
   const emulation = options.emulation === undefined || !isWanted(options.emulation) ? undefined : await openEmulation({
     ...options.emulation, nodes: options.nodes, dataDir,
