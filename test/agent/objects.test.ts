@@ -172,6 +172,20 @@ describe('a function', () => {
   });
 });
 
+describe('a run that is cancelled while its outputs are taken in', () => {
+  it('leaves none, neither in the store nor in its sandbox', async () => {
+    await using node = await testAgent({ zygotes: false });
+    const data = join(node.dir, 'objects', 'data');
+    const id = node.client.send({ definition: await defineFunction('hello.mjs#manyFiles'), payload: Buffer.from('{"count":1024}') });
+    await expect.poll(() => readdirSync(data).length, { interval: 2, timeout: 20_000 }).toBeGreaterThan(0);
+    node.client.cancel(id);
+    expect((await node.client.resultOf(id)).error?.code).toBe('CANCELLED');
+    await expect.poll(() => readdirSync(data), { timeout: 20_000 }).toEqual([]);
+    const [sandbox = ''] = readdirSync(join(node.dir, 'sandboxes'));
+    expect(readdirSync(join(node.dir, 'sandboxes', sandbox), { recursive: true }).sort()).toEqual(['out', 'process.json', 'work']);
+  });
+});
+
 describe('the data server', () => {
   it('gives whole objects, ranges and heads, with the digest as ETag', async () => {
     await using node = await testAgent();
