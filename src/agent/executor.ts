@@ -7,8 +7,9 @@
  * Whatever happens after Accepted ends in exactly one Result, sent in the turn in which the slot becomes free. The warm path
  * without objects does no file work, parses no payload and makes no timer that it does not need.
  */
-import { lstat, mkdir, readdir, rename, rm, rmdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { constants } from 'node:fs';
+import { lstat, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { MetronomeError } from '../core/errors.ts';
 import type { DispatchEvent, Execute } from '../rpc/gen/metronome/v1/agent.ts';
 import { StartState, type ObjectRef } from '../rpc/gen/metronome/v1/common.ts';
@@ -426,7 +427,15 @@ export class Executor {
   /** Moves the output directory out of the function's reach: it may be at work still, and could put a link in its place. Answers with where it is now. */
   async #takeOutputs(sandbox: Sandbox): Promise<string> {
     const directory = join(sandbox.dir, `taken-${++this.#directories}`);
-    await rename(this.#lastOutputDirectory(sandbox), directory);
+    // By the folder itself, not by its path: where the sandbox has the agent's user, it may have put a link in its place.
+    const parent = await open(sandbox.outputsDir, constants.O_DIRECTORY | constants.O_NOFOLLOW).catch((cause: unknown) => {
+      throw new MetronomeError('FUNCTION_FAILED', 'The folder of the outputs of a function is no directory any more.', { component: 'function', cause });
+    });
+    try {
+      await rename(`/proc/self/fd/${parent.fd}/${basename(this.#lastOutputDirectory(sandbox))}`, directory);
+    } finally {
+      await parent.close();
+    }
     return directory;
   }
 

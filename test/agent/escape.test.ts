@@ -6,13 +6,14 @@ import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { once } from 'node:events';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { PackageLayer } from '../../src/agent/program.ts';
 import type { Isolation, Sandbox, SandboxDriver, SandboxSpec, Zygote } from '../../src/agent/sandbox/sandbox-driver.ts';
 import { MetronomeError } from '../../src/core/errors.ts';
 import { MAX_FILE_BYTES, bubblewrapMissing, openDriver } from './drivers.ts';
+import { StartState } from '../../src/rpc/gen/metronome/v1/common.ts';
 import { defineFunction, lives, packed, putObject, tempDir, testAgent } from './harness.ts';
 import { NODE_PACKAGES, makeBundle, makeLayer } from './layers.ts';
 
@@ -264,6 +265,23 @@ describe.skipIf(bubblewrapMissing !== undefined)('under bubblewrap a hostile fun
     }
     expect(await (await fetch(`${agent.agent.dataUrl}/objects/${object.id}`)).text()).toBe('of somebody else');
     expect(existsSync('/etc/hostname')).toBe(true);
+    // What a forked one may write to lies within what its fork server sees. Every number that a run's folder may have leads to a secret.
+    const target = join(agent.dir, 'elsewhere');
+    const secrets = Array.from({ length: 64 }, (_, run) => join(target, String(run), 'secret'));
+    for (const file of secrets) {
+      await mkdir(dirname(file), { recursive: true });
+      await writeFile(file, 'of root alone', { mode: 0o600 });
+    }
+    for (const handler of ['linked_output', 'linked_folder', 'linked_outputs']) {
+      const definition = await defineFunction(`hostile.py#${handler}`, {}, { bundleDigest });
+      await new Promise<void>((resolve, reject) => agent.client.stub.prewarm({ function: definition, count: 1, zygotes: true }, (error) => (error ? reject(error) : resolve())));
+      const { result } = await agent.client.run(definition, { target });
+      expect(result.startState, handler).toBe(StartState.ZYGOTE);
+      if (result.error === undefined) expect(JSON.parse(result.payload.toString()), handler).toHaveProperty('refused');
+      else expect(result.error.code, handler).toBe('FUNCTION_FAILED');
+      expect(result.outputs, handler).toEqual([]);
+      expect(secrets.filter((file) => !existsSync(file)), handler).toEqual([]);
+    }
     const hard = await agent.client.run(await defineFunction('hostile.mjs#hardLink', {}, { bundleDigest }), { target: '/etc/passwd' });
     expect(JSON.parse(hard.result.payload.toString())).toHaveProperty('refused');
   });
@@ -304,6 +322,17 @@ describe('without isolation (the kind "process") a hostile function', () => {
     expect(await filler.try({ most: 256 * 1024 ** 2 })).toEqual({ written: MAX_FILE_BYTES, refused: 'EFBIG' });
     await expect(node('fillMemory').try()).rejects.toMatchObject({ code: 'MEMORY_EXCEEDED' });
     await Promise.all([environment, filler].map(({ sandbox }) => sandbox.kill(ENDED)));
+  });
+
+  it('cannot lead the agent away by a link in the place of the folder of its outputs', async () => {
+    await using agent = await testAgent({ isolation: 'process', fetchBundle: async () => (await packed(HOSTILE)).bytes });
+    const target = join(agent.dir, 'elsewhere');
+    const secrets = Array.from({ length: 16 }, (_, run) => join(target, String(run), 'secret'));
+    for (const file of secrets) await mkdir(dirname(file), { recursive: true }).then(() => writeFile(file, 'of root alone'));
+    const { result } = await agent.client.run(await defineFunction('hostile.py#linked_outputs', {}, { bundleDigest: (await packed(HOSTILE)).digest }), { target });
+    expect(result.error).toMatchObject({ code: 'FUNCTION_FAILED' });
+    expect(result.outputs).toEqual([]);
+    expect(secrets.filter((file) => !existsSync(file))).toEqual([]);
   });
 
   it('that was forked leaves no daemon behind, whether it is killed or ends by itself', async () => {

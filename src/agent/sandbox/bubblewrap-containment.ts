@@ -95,13 +95,15 @@ class BubblewrapContainment implements Containment {
     return { dir, inputsDir: join(parent.inputsDir, id), outputsDir: join(parent.outputsDir, id), homeDir: `/tmp/${id}`, tmpDir: `/tmp/${id}` };
   }
 
-  prepare({ dir, inputsDir, outputsDir }: Places, parent: Places | undefined): void {
-    const parentCell = parent === undefined ? undefined : this.#cells.get(parent.dir);
+  prepare({ dir, inputsDir, outputsDir }: Places, use: 'single' | 'server' | Places): void {
+    const isForked = typeof use === 'object';
+    const parentCell = isForked ? this.#cells.get(use.dir) : undefined;
     const uid = parentCell?.uid ?? (this.#isRoot ? FIRST_UID + (this.#nextUid++ % UIDS) : NOBODY);
-    const cell: Cell = { uid, codeDir: parentCell?.codeDir ?? join(dir, 'code'), staged: parentCell?.staged ?? new Map(), isForked: parent !== undefined, cgroup: undefined, pid: undefined };
+    const cell: Cell = { uid, codeDir: parentCell?.codeDir ?? join(dir, 'code'), staged: parentCell?.staged ?? new Map(), isForked, cgroup: undefined, pid: undefined };
     for (const each of [dir, inputsDir, outputsDir, cell.codeDir]) mkdirSync(each, { recursive: true, mode: 0o755 });
-    if (this.#isRoot) chownSync(outputsDir, uid, uid);
-    if (parent === undefined) {
+    // Never the folder in which a fork server's children have theirs: whoever owns it could put a link in the place of one, and lead the agent away.
+    if (this.#isRoot && use !== 'server') chownSync(outputsDir, uid, uid);
+    if (!isForked) {
       writeFileSync(join(dir, 'passwd'), `root:x:0:0:root:/:/usr/sbin/nologin\nsandbox:x:${uid}:${uid}:sandbox:/tmp:/bin/sh\n`);
       writeFileSync(join(dir, 'group'), `root:x:0:\nsandbox:x:${uid}:\n`);
     }

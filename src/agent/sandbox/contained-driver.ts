@@ -71,7 +71,7 @@ class ContainedDriver implements SandboxDriver, SandboxHost, ZygoteHost {
   #spawn(spec: SandboxSpec, places: Places, owner: ProcessOwner): Born | Promise<Born> {
     const { functionName, runtime, layer, memoryMb, cpu, network } = spec;
     const launch = (interpreter: string): Born | Promise<never> => {
-      this.containment.prepare(places, undefined);
+      this.containment.prepare(places, 'single');
       const args = runtime === 'node' ? nodeArguments(memoryMb) : pythonArguments();
       const env = this.environment(spec, places, interpreter);
       const passed = this.containment.passesEnvironment ? env : this.environment({ functionName, env: Object.fromEntries(Object.entries(spec.env).filter(([name]) => isReadAtStart(name))) }, places, interpreter);

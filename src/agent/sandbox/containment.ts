@@ -55,8 +55,8 @@ export interface Containment {
   zygoteTraits(runtime: 'node' | 'python3'): ZygoteTraits;
   /** The places of a new sandbox or zygote; `parent`: of the fork server that it comes of. */
   places(root: string, id: string, parent: Places | undefined): Places;
-  /** Makes them. */
-  prepare(places: Places, parent: Places | undefined): void;
+  /** Makes them. `use`: for a process by itself, for a fork server, or for a child of the fork server with these places. */
+  prepare(places: Places, use: 'single' | 'server' | Places): void;
   /** Starts a process that leads a session of its own. Throws, or leaves `pid` undefined, when it cannot. */
   launch(plan: LaunchPlan): ChildProcess;
   /** Brings the code to where the process can see it; returns the path there. */

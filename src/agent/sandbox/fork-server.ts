@@ -68,7 +68,7 @@ export class ForkServer extends ZygoteFace implements Zygote {
       const interpreter = await this.#host.python();
       this.#interpreter = interpreter;
       if (!this.isAlive) return this.#over(this.life.reason as MetronomeError); // it was told to stop, with a reason
-      this.#host.containment.prepare(places, undefined);
+      this.#host.containment.prepare(places, 'server');
       const launched = this.#host.launch({
         places, interpreter, args: pythonZygoteArguments(), env: { ...this.#host.environment({ functionName: spec.functionName ?? '', env: {} }, places, interpreter), ...ONE_THREAD }, channel: 'handles',
         layer: spec.layer, memoryMb: spec.memoryMb, cpu: 0, network: spec.network,

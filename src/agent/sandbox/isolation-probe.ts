@@ -61,7 +61,7 @@ async function trial(containment: Containment, dir: string): Promise<string | un
   const places = containment.places(dir, `trial-${process.pid}`, undefined);
   let said = '';
   try {
-    containment.prepare(places, undefined);
+    containment.prepare(places, 'single');
     const child = containment.launch({ places, interpreter: process.execPath, args: ['-e', '0'], env: {}, channel: 'frames', layer: undefined, memoryMb: 256, cpu: 0, network: false });
     child.stderr?.on('data', (chunk: Buffer) => (said = (said + String(chunk)).slice(0, 2_000)));
     child.stdout?.resume();

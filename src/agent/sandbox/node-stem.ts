@@ -32,7 +32,7 @@ export class NodeStem extends ZygoteFace implements Zygote, ProcessOwner {
   async #begin(): Promise<void> {
     const { places, spec, packages } = this.life;
     try {
-      this.#host.containment.prepare(places, undefined);
+      this.#host.containment.prepare(places, 'single');
       const launched = this.#host.launch({
         places, interpreter: process.execPath, args: nodeArguments(spec.memoryMb), env: this.#host.environment({ functionName: spec.functionName ?? '', env: {} }, places, process.execPath), channel: 'frames',
         layer: spec.layer, memoryMb: spec.memoryMb, cpu: 0, network: spec.network,
