@@ -166,7 +166,10 @@ class Server:
             self.channel.send({"ended": number, "code": None if by_signal else os.WEXITSTATUS(status), "signal": signal.Signals(os.WTERMSIG(status)).name if by_signal else None})
 
         for left in children_of_this() - self.helpers - self.children.keys():
-            os.kill(left, signal.SIGKILL)
+            try:
+                os.kill(left, signal.SIGKILL)
+            except OSError:
+                pass  # it ended, or it is another user's now
 
     def fork(self, number, home):
         pairs = []
