@@ -97,6 +97,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
 
   // The parts tell it of changes as soon as they are there; readers come only at the end.
   let state: StateHub | undefined;
+  let zygotes: ZygoteKeeper | undefined;
   const thread = startDataThread({ link: { bytesPerS: options.linkBytesPerS ?? 0, latencyMs: options.linkLatencyMs ?? 0 }, log });
   teardown.push(() => thread.stop());
   const store = await ObjectStore.open({
@@ -113,7 +114,10 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
     python: () => python.find(),
     fetchBundle: options.fetchBundle ?? ((digest) => fetchBundle(client, digest)),
     onSetAdded: (digest) => state?.packageSetAdded(digest),
-    onSetRemoved: (digest) => state?.packageSetRemoved(digest),
+    onSetRemoved: (digest) => {
+      zygotes?.layerRetired(digest);
+      state?.packageSetRemoved(digest);
+    },
     onPackageAdded: (id, unpackedBytes) => state?.packageAdded({ id, unpackedBytes }),
     onPackageRemoved: (id) => state?.packageRemoved(id),
     log,
@@ -126,7 +130,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   // In the background: the first Python function should not wait for it.
   python.find().catch((error: unknown) => log.info({ error: MetronomeError.from(error).message }, 'python.missing'));
   const budget = new MemoryBudget(options.memoryMb);
-  const zygotes = options.zygotes === false ? undefined : new ZygoteKeeper({
+  zygotes = options.zygotes === false ? undefined : new ZygoteKeeper({
     driver,
     budget,
     limitMb: Math.floor(options.memoryMb * (options.zygoteMemory ?? 0.25)),

@@ -223,6 +223,7 @@ describe.each(CONTRACT_KINDS)('a sandbox of the kind $name', ({ name, missing })
       const other = await makeLayer(dir.path, 'node', 'layer-c', { ...NODE_PACKAGES, common: { ...NODE_PACKAGES.common, subtree: 'another version' } });
       expect(zygote.canServe(specOf('node', 'h.mjs', { bundleDir, layer }))).toBe(true);
       expect(zygote.canServe(specOf('node', 'h.mjs', { layer: other }))).toBe(false);
+      expect(zygote.canServe(specOf('node', 'h.mjs', { layer: { ...layer, dir: `${layer.dir}-anew` } }))).toBe(false);
       expect(zygote.canServe(specOf('node', 'h.mjs', { layer: undefined }))).toBe(false);
       expect(zygote.canServe(specOf('node', 'h.mjs', { layer, memoryMb: 512 }))).toBe(false);
       expect(zygote.canServe(specOf('node', 'h.mjs', { layer, env: { NODE_OPTIONS: '--stack-trace-limit=1' } }))).toBe(false);

@@ -83,6 +83,18 @@ describe('the zygotes of a node', () => {
     expect(await start(specOf('g', ['mammoth@1', 'csv@1']))).toMatchObject({ distance: 0 });
   });
 
+  it('end with the layer that they have loaded', async () => {
+    const { keeper, start, rest, ready } = scene();
+    await start(specOf('f', ['a@1']));
+    await rest();
+    const before = ready();
+    expect(before).toContain('1 × a@1');
+    keeper.layerRetired('set-b@1');
+    expect(ready()).toEqual(before);
+    keeper.layerRetired('set-a@1');
+    expect(ready()).not.toContain('1 × a@1');
+  });
+
   it('are replaced when they were used up', async () => {
     const { start, rest, ready, driver } = scene();
     const spec = specOf('f', ['a@1']);

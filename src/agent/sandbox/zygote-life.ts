@@ -82,7 +82,8 @@ export class ZygoteLife {
     const { isolation } = this.#host.containment;
     if (spec.isolation !== '' && spec.isolation !== isolation) return false;
     if (own.network !== spec.network && isolation === 'bubblewrap') return false;
-    if (own.layer?.digest === spec.layer?.digest) return true;
+    // The same packages in another folder were installed anew, because those that this one has were damaged.
+    if (own.layer?.digest === spec.layer?.digest) return own.layer?.dir === spec.layer?.dir;
     if (traits.needsSameLayer) return false;
     // A direct package brings all that it resolves to; side effects of anything else would be foreign to the function.
     const has = new Set(spec.layer?.packages.map(({ subtree }) => subtree));

@@ -188,6 +188,11 @@ export class ZygoteKeeper {
     return ready.length;
   }
 
+  /** The layer of a package set is no more (its packages were damaged): neither are zygotes that have it loaded. */
+  layerRetired(packageSet: string): void {
+    for (const kept of [...this.#kept]) if (kept.state !== 'ended' && !kept.kind.isBare && kept.kind.packageSet === packageSet) this.#end(kept);
+  }
+
   /** What is ready, by kind. */
   states(): ZygoteState[] {
     return [...new Set([...this.#kept].filter(({ state }) => state === 'ready').map(({ kind }) => kind))].map((kind) => this.#stateOf(kind));
