@@ -677,7 +677,6 @@ export class Scheduler implements InvocationHost {
     const pauseMs = REFUSAL_PAUSE_MS * 2 ** refusals;
     this.cluster.refusesUntilMs[node] = now + pauseMs;
     if (error.code === 'DRAINING') this.#nodes[node]?.send({ type: 'DRAIN' });
-    this.#teachesNothing(invocation, 'refused');
     if (this.#leaveNode(invocation, { type: 'REJECTED', reason: 'rejectedByNode', error })) this.#decideAgain(invocation, entry);
     this.#nextTurns(entry);
     // The pause ends without an event of its own when no state comes in between.
@@ -693,7 +692,8 @@ export class Scheduler implements InvocationHost {
   /** Sends an event that takes the invocation away from its node. True: it is classified again and the caller has to let it decide. */
   #leaveNode(invocation: Invocation, event: InvocationEvent): boolean {
     this.#deadlines.delete(invocation);
-    if (event.type === 'NODE_LOST') this.#teachesNothing(invocation, 'lost');
+    // A result was observed or excluded by what it says. Whatever else takes it away must not leave its situation behind: the next dispatch keeps another.
+    if (event.type !== 'RESULT') this.#teachesNothing(invocation, event.type === 'NODE_LOST' ? 'lost' : 'refused');
     invocation.machine!.send(event);
     if (isTerminal(invocation.state)) this.#settle(invocation);
     return invocation.state === CLASSIFIED;

@@ -634,9 +634,13 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
       cluster.reconnect(node!);
       cluster.advance(2 * HOP_MS);
       expect(invocation).toMatchObject({ node: 0, attempt: 1, rejections: 1 });
+      // The situation of the dispatch that never arrived is not kept on.
+      expect(cluster.predictor.excluded).toMatchObject({ refused: 1, lost: 0 });
+      expect([...cluster.predictor.situations.keys()]).toEqual([invocation.situation]);
       cluster.advance(100);
       expect(cluster.state(invocation)).toBe('completed');
       expect(cluster.starts.get(invocation.id)).toBe(1);
+      expect(cluster.predictor.situations.size).toBe(0);
     });
 
     it('leaves alone what was sent on the new streams already', () => {

@@ -2,8 +2,10 @@
 import { describe, expect, it } from 'vitest';
 import type { Engine } from '../../machines/host.ts';
 import { MetronomeError } from '../../src/core/errors.ts';
+import { DISPATCHED } from '../../src/core/invocation.ts';
 import { createRandom } from '../../src/core/random.ts';
 import { createMovingAveragePredictor } from '../../src/predictor/moving-average.ts';
+import type { Predictor } from '../../src/predictor/predictor.ts';
 import { LOST } from '../../src/scheduler/cluster-view.ts';
 import { createCluster, resultOf, type Cluster, type FakeNode } from './cluster.ts';
 import { breaches, leftovers } from './invariants.ts';
@@ -20,13 +22,39 @@ interface Story {
   readonly problems: string[];
 }
 
+/** Moving averages that keep situations as the forest does: each is let go exactly once. */
+function createKeepingPredictor(): Predictor & { readonly kept: Set<number> } {
+  const averages = createMovingAveragePredictor({ coldMs: 200, runMs: 80 });
+  const kept = new Set<number>();
+  let handles = 0;
+  const release = (handle: number): void => {
+    if (!kept.delete(handle)) throw new Error(`Situation ${handle} is not kept (any more).`);
+  };
+  return {
+    ...averages, kept,
+    dispatched() {
+      kept.add(handles);
+      return handles++;
+    },
+    observe(observation) {
+      release(observation.situation);
+      averages.observe(observation);
+    },
+    exclude(situation, why) {
+      release(situation);
+      averages.exclude(situation, why);
+    },
+  };
+}
+
 /** One random story; the same seed gives the same one. */
 function tell(seed: number, engine: Engine, policy: string): Story {
   const random = createRandom(seed);
   const chance = (share: number): boolean => random.uniform() < share;
   const pick = <T>(of: readonly T[]): T => of[random.below(of.length)]!;
+  const predictor = createKeepingPredictor();
   const cluster: Cluster = createCluster({
-    engine, policy, seed, monitorIntervalMs: MONITOR_MS, maxWaitMs: MAX_WAIT_MS, maxLive: 400, predictor: createMovingAveragePredictor({ coldMs: 200, runMs: 80 }),
+    engine, policy, seed, monitorIntervalMs: MONITOR_MS, maxWaitMs: MAX_WAIT_MS, maxLive: 400, predictor,
     slots: Array.from({ length: 2 + random.below(4) }, () => 1 + random.below(4)),
   });
   const { scheduler, nodes } = cluster;
@@ -90,6 +118,8 @@ function tell(seed: number, engine: Engine, policy: string): Story {
   const check = (when: string): boolean => {
     cluster.advance(0); // what is due now gets its turn
     for (const breach of breaches(cluster, MONITOR_MS)) problems.push(`${when}: ${breach}`);
+    const dispatched = [...scheduler.live.values()].filter(({ state }) => state === DISPATCHED).length;
+    if (predictor.kept.size !== dispatched) problems.push(`${when}: ${predictor.kept.size} situations are kept, ${dispatched} are dispatched`);
     return problems.length === 0;
   };
   for (let step = 0; step < STEPS; step++) {
