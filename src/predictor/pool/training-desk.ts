@@ -5,7 +5,7 @@ import { fitsKeys, type KeyNames } from '../model-keys.ts';
 import { ModelWriter, createPublishedModel, grownCapacity } from '../model/published-model.ts';
 import { ObservationRecorder } from './observation-recorder.ts';
 import { decodeSnapshot, encodeSnapshot, moveAside, readSnapshotFile, writeSnapshotFile, type NamedSnapshot } from './snapshot-file.ts';
-import type { FunctionChange, Published, TrainAnswers, TrainKind, TrainTask } from './training-protocol.ts';
+import type { FunctionChange, Published, RecordingOptions, TrainAnswers, TrainKind, TrainTask } from './training-protocol.ts';
 
 /** Functions and nodes that fit into the first memory; it grows by doubling. */
 const FIRST_CAPACITY = { functions: 256, nodes: 256 };
@@ -75,7 +75,7 @@ export class TrainingDesk {
 
   async #open(task: Extract<TrainTask, { kind: 'open' }>): Promise<TrainAnswers['open']> {
     this.#options = task.options;
-    if (task.recording !== undefined) this.#recorder = new ObservationRecorder(task.recording, { functionName: (index) => this.#functions.get(index), nodeName: (index) => this.#nodes.get(index) });
+    const notRecorded = this.#openRecorder(task.recording);
     let refused: MetronomeError | undefined;
     let names: KeyNames | undefined;
     try {
@@ -93,7 +93,18 @@ export class TrainingDesk {
     const model = (this.#model ??= createOnlineModel(task.options));
     // A thread that follows another one leaves readers the old memory until it has something to show.
     const published = task.names !== undefined && this.#version === 0 ? { version: 0 } : this.#publish(model);
-    return { ...published, restored: names !== undefined, names, observations: this.#observations, ...(refused === undefined ? {} : { refused: refused.toRecord() }) };
+    return { ...published, restored: names !== undefined, names, observations: this.#observations, ...(refused === undefined ? {} : { refused: refused.toRecord() }), ...(notRecorded === undefined ? {} : { notRecorded }) };
+  }
+
+  /** A folder that cannot be made must not keep the model from opening: nothing is recorded, and the reason is told. */
+  #openRecorder(recording: RecordingOptions | undefined): string | undefined {
+    if (recording === undefined) return undefined;
+    try {
+      this.#recorder = new ObservationRecorder(recording, { functionName: (index) => this.#functions.get(index), nodeName: (index) => this.#nodes.get(index) });
+      return undefined;
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
   }
 
   #restore(snapshot: NamedSnapshot): OnlineModel {

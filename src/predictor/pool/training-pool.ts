@@ -228,11 +228,17 @@ export class TrainingPool implements TrainingLine {
     void this.#exclusively(async () => {
       this.#told.clear();
       const { keys, model, snapshotPath, recording } = this.#o;
-      const opened = await this.#run({ kind: 'open', options: model, snapshotPath, recording, names: this.#hasKeys ? keys.names : undefined });
+      const piscina = this.#piscina;
+      const opened = await this.#run({ kind: 'open', options: model, snapshotPath, recording, names: this.#hasKeys ? keys.names : undefined }).catch((error: unknown) => {
+        // A thread without a model is of no use; the next one may find what this one lacked. (Of a thread that died, its pool tells as well.)
+        if (this.#piscina === piscina) this.#lost(MetronomeError.from(error));
+      });
+      if (opened === undefined) return;
       this.#isOpen = true;
       this.#useKeys(this.#hasKeys ? keys.names : (opened.names ?? keys.names));
       if (opened.memory !== undefined) this.#o.listener.memoryChanged(opened.memory);
       this.#o.listener.opened({ version: opened.version, restored: opened.restored, refused: opened.refused });
+      this.#notRecorded(opened.notRecorded);
     });
   }
 
@@ -341,10 +347,14 @@ export class TrainingPool implements TrainingLine {
     this.#excluded = new Map();
     const answer = await this.#run({ kind: 'learn', batch, count, functions, nodes, excluded }, [batch.buffer]);
     this.counters.learned += answer.taken;
-    if (answer.notRecorded !== undefined) this.#o.listener.failed(new MetronomeError('STORE_FULL', `Observations are not recorded any more (model.observationLog): ${answer.notRecorded}.`));
+    this.#notRecorded(answer.notRecorded);
     this.#learnedSinceSave ||= answer.taken > 0;
     this.#afterPublication(answer);
     this.#due = answer.due;
+  }
+
+  #notRecorded(why: string | undefined): void {
+    if (why !== undefined) this.#o.listener.failed(new MetronomeError('STORE_FULL', `Observations are not recorded any more (model.observationLog): ${why}.`));
   }
 
   async #update(): Promise<void> {

@@ -53,6 +53,8 @@ export interface TrainAnswers {
     readonly names: KeyNames | undefined;
     /** Why the snapshot file was not used; it was moved aside. */
     readonly refused?: ErrorRecord;
+    /** Why observations cannot be recorded. */
+    readonly notRecorded?: string;
     readonly observations: number;
   };
   learn: Published & {

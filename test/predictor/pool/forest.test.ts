@@ -250,6 +250,24 @@ describe('the forest', () => {
     expect([...b.meanMs]).toEqual([...a.meanMs]);
   });
 
+  it('opens and learns although its folder for recordings cannot be made, and says why nothing is recorded', async () => {
+    const path = join(await folder(), 'file');
+    await writeFile(path, '');
+    const { forest, events, feed } = start({ recording: { folder: join(path, 'recordings'), maxBytes: 1e6, files: 3 } });
+    await feed(150);
+    await until(() => forest.state === 'serving', 'it serves');
+    expect(forest.training.counters.threadsLost).toBe(0);
+    expect(events[1]).toMatch(/^model\.training\.failed STORE_FULL Observations are not recorded any more \(model\.observationLog\): ENOTDIR/);
+  });
+
+  it('keeps nobody waiting when its model cannot be opened, and tries again', async () => {
+    const { forest, events } = start({ model: { seed: 1, trees: 0 } });
+    await forest.opened;
+    await until(() => forest.training.counters.threadsLost >= 2, 'another thread tried');
+    expect(events.filter((event) => event === 'model.training.lost').length).toBeGreaterThanOrEqual(2);
+    await expect(forest.training.export()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  });
+
   it('records observations in files that are rotated, kept to a number, and readable', async () => {
     const dir = await folder();
     const { forest, feed } = start({ recording: { folder: dir, maxBytes: 20_000, files: 3 } });
