@@ -18,11 +18,18 @@ export interface Feature {
   readonly source: FeatureSource;
   /** What stands there when the value is not known. */
   readonly missing: number;
+  /** Bounds of what the model takes in: it cuts off what lies beyond. Those of the model's own columns are open. */
+  readonly least: number;
+  readonly most: number;
   readonly meaning: string;
 }
 
-const scheduler = <Name extends string>(name: Name, group: FeatureGroup, unit: string, missing: number, meaning: string) => ({ name, group, unit, source: 'scheduler' as const, missing, meaning });
-const model = <Name extends string>(name: Name, group: FeatureGroup, unit: string, missing: number, meaning: string) => ({ name, group, unit, source: 'model' as const, missing, meaning });
+/** Most that a feature may be, by what it is counted in. So far from what is real that only mistakes lie beyond, and near enough that nothing computed from it overflows. */
+const MOST: Readonly<Record<string, number>> = { '0 to 1': 1, 'tasks per core': 1e6, 'bytes': 1e15, 'bytes/s': 1e15, '1 cold, 2 packages, 3 zygote, 4 warm': 4, '0 node, 1 python3': 1 };
+const MOST_COUNTED = 1e9;
+
+const scheduler = <Name extends string>(name: Name, group: FeatureGroup, unit: string, missing: number, meaning: string) => ({ name, group, unit, source: 'scheduler' as const, missing, least: name === 'startState' ? 1 : Math.min(0, missing), most: MOST[unit] ?? MOST_COUNTED, meaning });
+const model = <Name extends string>(name: Name, group: FeatureGroup, unit: string, missing: number, meaning: string) => ({ name, group, unit, source: 'model' as const, missing, least: -Infinity, most: Infinity, meaning });
 
 /** All features, in the order of the columns. Those of the scheduler come first, then those of the model. Columns are only ever added. */
 export const FEATURES = [
@@ -139,4 +146,10 @@ export function decodeSituation(row: Float64Array, offset = 0): Situation {
 /** True for a name that a situation may have. */
 export function isSituationFeature(name: string): name is SituationFeature {
   return (SITUATION_NAMES as readonly string[]).includes(name);
+}
+
+/** What is wrong with the value of a feature that a client gives, as the end of a sentence about it; undefined: nothing. */
+export function situationProblem(name: SituationFeature, value: number): string | undefined {
+  const { least, most, unit } = FEATURES[COLUMN[name]] as Feature; // every name has its column
+  return value >= least && value <= most ? undefined : `must be from ${least} to ${most} for ${name} (${unit}), not ${value}`;
 }

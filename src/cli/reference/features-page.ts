@@ -13,8 +13,8 @@ const GROUPS: Readonly<Record<FeatureGroup, string>> = {
 
 export function featuresPage(): string {
   const groups = Object.entries(GROUPS).map(([group, title]) => {
-    const rows = FEATURES.filter((feature) => feature.group === group).map(({ name, unit, source, missing, meaning }) => [code(name), unit, source, String(missing), meaning]);
-    return `## ${title}\n\n${markdownTable(['name', 'unit', 'filled by', 'not known', 'meaning'], rows)}\n`;
+    const rows = FEATURES.filter((feature) => feature.group === group).map(({ name, unit, source, missing, least, most, meaning }) => [code(name), unit, source, String(missing), Number.isFinite(most) ? `${least} to ${most}` : '', meaning]);
+    return `## ${title}\n\n${markdownTable(['name', 'unit', 'filled by', 'not known', 'bounds', 'meaning'], rows)}\n`;
   });
   return `# Features
 
@@ -22,6 +22,7 @@ ${GENERATED}
 
 One execution as the prediction model sees it: a row of numbers. Those that the scheduler fills can be given by name to
 \`ModelService.Predict\` and \`Observe\` and stand in recordings of observations; the model fills the others from its own memory.
+What lies beyond the bounds is refused from clients, and cut off by the model.
 
 ${groups.join('\n')}`;
 }

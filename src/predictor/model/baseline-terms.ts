@@ -12,7 +12,7 @@
  * whole: that is what makes least squares on relative errors behave. baseline.ts learns the weights; this file says where they
  * stand and what they are multiplied with. On the hot path: no allocation.
  */
-import { COLUMN, SITUATION_WIDTH } from '../features.ts';
+import { COLUMN, FEATURES, FIRST_FEATURE, SITUATION_WIDTH } from '../features.ts';
 import { PACKAGES, WARM, ZYGOTE } from '../predictor.ts';
 import { FUNCTION_STRIDE, NODE_STRIDE, type ModelView } from './model-view.ts';
 
@@ -99,6 +99,8 @@ function dot(weights: Float64Array, first: number, regressors: Float64Array): nu
 
 /** A logarithm that no extrapolation may leave: ±4. */
 const bounded = (log: number): number => (log > 4 ? 4 : log < -4 ? -4 : log);
+/** A part of a time from its logarithm: never nothing and never endless, so that shares of sums of parts are numbers whatever was learned. */
+export const part = (log: number): number => Math.exp(log > 40 ? 40 : log < -40 ? -40 : log);
 
 /**
  * Fills `scratch` for the situation at rows[offset], whose keys are record numbers: regressors of all phases, then their estimates.
@@ -123,8 +125,8 @@ export function estimatePhases(view: ModelView, rows: Float64Array, offset: numb
   const bytes = (rows[offset + COLUMN.inputBytes] as number) + (rows[offset + COLUMN.payloadBytes] as number);
   const u = size > 0 ? bytes / size : 0;
   const sizeLog = u > 0 ? bounded(Math.log(u)) : 0;
-  const fixed = Math.exp(functions[f + F_RUN] as number);
-  const growing = u > 0 ? Math.exp((functions[f + F_RUN + 1] as number) + Math.log(u) + (functions[f + F_RUN + 2] as number) * sizeLog) : 0;
+  const fixed = part(functions[f + F_RUN] as number);
+  const growing = u > 0 ? part((functions[f + F_RUN + 1] as number) + Math.log(u) + (functions[f + F_RUN + 2] as number) * sizeLog) : 0;
   const run = fixed + growing;
   runTerms[0] = fixed / run;
   runTerms[1] = growing / run;
@@ -159,11 +161,11 @@ export function estimatePhases(view: ModelView, rows: Float64Array, offset: numb
   const state = rows[offset + COLUMN.startState] as number;
   const from = state < PACKAGES ? 0 : state - PACKAGES;
   const i = f + F_START + from * START_BLOCK;
-  const always = Math.exp(functions[i] as number);
+  const always = part(functions[i] as number);
   let loading = 0;
   if (state === ZYGOTE) {
     const dependencies = rows[offset + COLUMN.dependencies] as number;
-    loading = dependencies > 0 ? (Math.exp(functions[i + 1] as number) * Math.max(0, rows[offset + COLUMN.zygoteDistance] as number)) / dependencies : 0;
+    loading = dependencies > 0 ? (part(functions[i + 1] as number) * Math.max(0, rows[offset + COLUMN.zygoteDistance] as number)) / Math.max(1, dependencies) : 0;
   }
   startTerms[0] = always / (always + loading);
   startTerms[1] = loading / (always + loading);
@@ -190,11 +192,11 @@ export function estimatePhases(view: ModelView, rows: Float64Array, offset: numb
 
   // Unpack.
   if (state < PACKAGES) {
-    const extra = Math.exp(functions[f + F_UNPACK] as number);
-    const factor = Math.exp(functions[f + F_UNPACK + 1] as number);
-    const byPackages = factor * (rows[offset + COLUMN.missingPackages] as number) * Math.exp((globals[G_UNPACK] as number) + (nodes[n + N_INIT] as number));
+    const extra = part(functions[f + F_UNPACK] as number);
+    const factor = part(functions[f + F_UNPACK + 1] as number);
+    const byPackages = factor * (rows[offset + COLUMN.missingPackages] as number) * part((globals[G_UNPACK] as number) + (nodes[n + N_INIT] as number));
     const onDisk = (globals[G_UNPACK + 2] as number) * disk + (globals[G_UNPACK + 3] as number) * diskSquared + (globals[G_UNPACK + 4] as number) * cpu + (nodes[n + N_UNPACK] as number);
-    const byBytes = factor * (rows[offset + COLUMN.missingPackageBytes] as number) * 1e-6 * Math.exp((globals[G_UNPACK + 1] as number) + bounded(onDisk));
+    const byBytes = factor * (rows[offset + COLUMN.missingPackageBytes] as number) * 1e-6 * part((globals[G_UNPACK + 1] as number) + bounded(onDisk));
     const all = start + extra + byPackages + byBytes;
     const ofStart = start / all, ofBytes = byBytes / all;
     for (let k = 0; k < START_TERMS; k++) startTerms[k] = (startTerms[k] as number) * ofStart;
@@ -216,8 +218,8 @@ export function estimatePhases(view: ModelView, rows: Float64Array, offset: numb
   const missing = rows[offset + COLUMN.missingBytes] as number;
   const inputs = rows[offset + COLUMN.inputs] as number;
   if (missing > 0) {
-    const byObjects = Math.max(1, inputs) * Math.exp(globals[G_FETCH] as number);
-    const byBytes = missing * 1e-6 * Math.exp(globals[G_FETCH + 1] as number);
+    const byObjects = Math.max(1, inputs) * part(globals[G_FETCH] as number);
+    const byBytes = missing * 1e-6 * part(globals[G_FETCH + 1] as number);
     const fetch = byObjects + byBytes;
     fetchTerms[0] = byObjects / fetch;
     fetchTerms[1] = byBytes / fetch;
@@ -227,7 +229,7 @@ export function estimatePhases(view: ModelView, rows: Float64Array, offset: numb
     // Traffic relative to what a fetch usually gets: nobody tells the capacity of the link.
     const usualBytes = usual > 0 ? Math.exp(usual) : Infinity;
     const incoming = Math.min(4, (rows[offset + COLUMN.networkRxBytesPerS] as number) / usualBytes);
-    fetchLoads[0] = bandwidth > 0 && usual > 0 ? Math.log(bandwidth) - usual : 0;
+    fetchLoads[0] = bandwidth > 0 && usual > 0 ? Math.log(Math.max(1, bandwidth)) - usual : 0;
     fetchLoads[1] = incoming;
     fetchLoads[2] = incoming * incoming;
     fetchLoads[3] = Math.log1p(transfers);
@@ -270,9 +272,11 @@ export function completeRow(view: ModelView, rows: Float64Array, offset: number,
   return totalLog;
 }
 
+const LEAST = Float64Array.from(FEATURES, ({ least }) => least), MOST = Float64Array.from(FEATURES, ({ most }) => most);
+
 /**
- * Copies the situation at from[fromOffset] to the beginning of the whole row at `offset`, its keys turned into record numbers. Returns false
- * when something in it is no finite number or no start state; then the row holds zeros there, and COLD.
+ * Copies the situation at from[fromOffset] to the beginning of the whole row at `offset`, its keys turned into record numbers and its features cut off at
+ * their bounds. Returns false when something in it is no finite number or no start state; then the row holds the nearest to zero that it may there, and COLD.
  */
 export function copySituation(view: ModelView, from: Float64Array, fromOffset: number, rows: Float64Array, offset: number): boolean {
   let isValid = true;
@@ -280,9 +284,12 @@ export function copySituation(view: ModelView, from: Float64Array, fromOffset: n
     const value = from[fromOffset + column] as number;
     // Anything times zero is zero, except what is not finite.
     if (value * 0 !== 0) isValid = false;
-    rows[offset + column] = value * 0 === 0 ? value : 0;
+    const finite = value * 0 === 0 ? value : 0;
+    const least = LEAST[column] as number, most = MOST[column] as number;
+    // A key beyond its bounds is nobody's; at its bound it would be somebody's.
+    rows[offset + column] = column < FIRST_FEATURE ? finite : finite < least ? least : finite > most ? most : finite;
   }
-  const state = rows[offset + COLUMN.startState] as number;
+  const state = from[fromOffset + COLUMN.startState] as number;
   if (state !== 1 && state !== 2 && state !== 3 && state !== 4) {
     rows[offset + COLUMN.startState] = 1;
     isValid = false;

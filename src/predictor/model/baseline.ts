@@ -9,7 +9,7 @@ import { COLD, PACKAGES, WARM, ZYGOTE } from '../predictor.ts';
 import {
   F_COUNT, F_FETCH, F_INIT_COUNT, F_RECENT_FETCH, F_RECENT_INIT, F_RECENT_RUN, F_RECENT_TOTAL, F_RUN, F_RUNTIME, F_SIZE, F_START, F_UNPACK, F_USUAL_INPUT_LOG, FETCH, FETCH_LOADS, FETCH_TERMS, G_FETCH, G_FETCH_LOCAL,
   G_RUN_LOAD, G_START_LOAD, G_UNPACK, INITIALISE, LEAST_MS, N_BANDWIDTH_LOG, N_COUNT, N_FETCH, N_INIT, N_RUN, N_UNPACK, RUN, RUN_LOADS, RUN_OWN_LOADS, RUN_TERMS, START_BLOCK, START_LOADS, START_OWN_LOADS,
-  START_TERMS, UNPACK_OWN, UNPACK_SHARED, createBaselineScratch, estimatePhases,
+  START_TERMS, UNPACK_OWN, UNPACK_SHARED, createBaselineScratch, estimatePhases, part,
 } from './baseline-terms.ts';
 import { FUNCTION_STRIDE, GLOBAL_STRIDE, NODE_STRIDE, type ModelView } from './model-view.ts';
 import type { FlatForest } from './flat-forest.ts';
@@ -232,7 +232,7 @@ export class Baseline {
       const seen = startWeights[state - 1] as number;
       const [first, end] = placesOf(state);
       if (seen > 0) for (let k = first; k < end; k++) functions[f + k] = (sums[k] as number) / seen;
-      functions[f + F_RECENT_INIT + state - 1] = Math.exp(functions[f + F_START + (Math.max(state, PACKAGES) - PACKAGES) * START_BLOCK] as number);
+      functions[f + F_RECENT_INIT + state - 1] = part(functions[f + F_START + (Math.max(state, PACKAGES) - PACKAGES) * START_BLOCK] as number);
     }
     const load = weights > 0 ? KIN_LOAD ** 2 : OWN_LOAD ** 2;
     const withLoad = (bound: Float64Array, terms: number): Float64Array => bound.map((variance, k) => (k < terms ? variance : load));
@@ -279,7 +279,7 @@ export class Baseline {
     const { functions } = this.view;
     const f = record * FUNCTION_STRIDE;
     // Fixed and growing part move together; the response to load stays.
-    for (const part of [F_RUN, F_RUN + 1]) functions[f + part] = (functions[f + part] as number) + (shifts[RUN] as number);
+    for (const term of [F_RUN, F_RUN + 1]) functions[f + term] = (functions[f + term] as number) + (shifts[RUN] as number);
     functions[f + F_RECENT_RUN] = (functions[f + F_RECENT_RUN] as number) * Math.exp(shifts[RUN] as number);
     this.#run.widen(record, 9);
     this.#youths.delete(record);
@@ -321,6 +321,8 @@ export class Baseline {
     this.growNodes(from.nodeCount - 1);
     const { view } = this;
     if (from.functions.length !== view.functionCount * FUNCTION_STRIDE || from.nodes.length !== view.nodeCount * NODE_STRIDE || from.globals.length !== GLOBAL_STRIDE || from.covariances.length !== this.#blocks.length) throw new RangeError('its records have another size');
+    if (!from.noise.every((variance) => variance > 0)) throw new RangeError('a variance of its noise is not above 0');
+    for (let record = 0; record < from.functionCount; record++) if (!((from.functions[record * FUNCTION_STRIDE + F_COUNT] as number) >= 0)) throw new RangeError(`function ${record} was seen less than never`);
     view.functions.set(from.functions);
     view.nodes.set(from.nodes);
     view.globals.set(from.globals);
@@ -344,7 +346,7 @@ export class Baseline {
     view.functions[f + F_RUNTIME] = 1 + (rows[offset + COLUMN.runtime] as number);
     estimatePhases(view, rows, offset, scratch);
     const level = Math.log((ranMs + LEAST_MS) / (scratch.estimate[RUN] as number));
-    for (const part of [F_RUN, F_RUN + 1]) view.functions[f + part] = (view.functions[f + part] as number) + level;
+    for (const term of [F_RUN, F_RUN + 1]) view.functions[f + term] = (view.functions[f + term] as number) + level;
     view.functions[f + F_RECENT_RUN] = ranMs;
   }
 
@@ -358,7 +360,10 @@ export class Baseline {
     const from = Math.max(state, PACKAGES) - PACKAGES;
     const i = f + F_START + from * START_BLOCK;
     const startShare = state > COLD ? 1 : 1 - (scratch.unpackOwn[0] as number) - (scratch.unpackOwn[1] as number);
-    const move = (at: number, factor: number): void => void (functions[at] = (functions[at] as number) + Math.log(Math.min(50, Math.max(0.02, factor))));
+    const move = (at: number, factor: number): void => {
+      if (Number.isNaN(factor)) return; // all of it or nothing is the start: nothing can be said of the rest
+      functions[at] = (functions[at] as number) + Math.log(Math.min(50, Math.max(0.02, factor)));
+    };
     if (state === ZYGOTE) {
       // Forking costs about the same for everybody; what goes beyond it is loading what the zygote lacks.
       const loading = scratch.startTerms[1] as number;
@@ -391,12 +396,12 @@ export class Baseline {
     let boot = Infinity;
     for (let other = 1; other < functionCount; other++) {
       const o = other * FUNCTION_STRIDE;
-      if (other !== record && functions[o + F_RUNTIME] === functions[f + F_RUNTIME] && (seen(o, PACKAGES) || seen(o, COLD))) boot = Math.min(boot, Math.exp(functions[o + F_START] as number));
+      if (other !== record && functions[o + F_RUNTIME] === functions[f + F_RUNTIME] && (seen(o, PACKAGES) || seen(o, COLD))) boot = Math.min(boot, part(functions[o + F_START] as number));
     }
     if (boot === Infinity) boot = START_PRIORS[0] / 2;
-    if (isZygoteSeen) functions[packages] = Math.log(boot + Math.exp(functions[loading] as number));
+    if (isZygoteSeen) functions[packages] = Math.log(boot + part(functions[loading] as number));
     else {
-      const start = Math.exp(functions[packages] as number);
+      const start = part(functions[packages] as number);
       functions[loading] = Math.log(Math.max(0.1 * start, start - boot));
     }
   }
@@ -487,7 +492,7 @@ export class Baseline {
     if (inputs <= 0) return;
     const { globals } = this.view;
     this.#localFetches = Math.min(200, this.#localFetches + 1);
-    globals[G_FETCH_LOCAL] = (globals[G_FETCH_LOCAL] as number) + (fetchedMs / inputs - (globals[G_FETCH_LOCAL] as number)) / this.#localFetches;
+    globals[G_FETCH_LOCAL] = (globals[G_FETCH_LOCAL] as number) + (fetchedMs / Math.max(1, inputs) - (globals[G_FETCH_LOCAL] as number)) / this.#localFetches;
   }
 
   #learnNode(blocks: WeightBlocks, regressors: Float64Array, node: number, surprise: number, total: number): void {

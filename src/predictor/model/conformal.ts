@@ -19,6 +19,10 @@ const STEP_P95 = 0.004, STEP_P99 = 0.0015;
 const SETTLED = 100, SET_EVERY = 2;
 /** Scaled quantiles before anything was seen: those of a Laplace distribution. */
 const FIRST_Z95 = 2.3, FIRST_Z99 = 3.9;
+/** Least scale: nobody is known better than to a ten-thousandth. Most that a quantile lies above the mean (logarithm): more than a million times. */
+const LEAST_SCALE = 1e-4, MOST_FACTOR = 14;
+/** Most that a residual counts for (logarithm), and most of them divided by a scale. */
+const MOST_RESIDUAL = 50, MOST_SCALED = MOST_RESIDUAL / LEAST_SCALE;
 
 /** The last so many numbers. */
 class Recent {
@@ -102,11 +106,11 @@ export class ConformalQuantiles {
 
   /** Log factor to the P95 of a function. */
   q95(record: number): number {
-    return this.#functions[record]?.q95 ?? FIRST_SCALE * this.#shared95 * 2;
+    return this.#functions[record]?.q95 ?? within(FIRST_SCALE * this.#shared95 * 2, 0, MOST_FACTOR);
   }
 
   q99(record: number): number {
-    return this.#functions[record]?.q99 ?? FIRST_SCALE * this.#shared99 * 2;
+    return this.#functions[record]?.q99 ?? Math.max(this.q95(record), within(FIRST_SCALE * this.#shared99 * 2, 0, MOST_FACTOR));
   }
 
   /** Mean |log error| to be expected. */
@@ -114,8 +118,9 @@ export class ConformalQuantiles {
     return this.#functions[record]?.scale ?? FIRST_SCALE;
   }
 
-  /** Takes in log(measured / predicted) of a prediction made before the measurement. O(room) for the quantiles. */
-  add(record: number, residual: number): void {
+  /** Takes in log(measured / predicted), a finite number, of a prediction made before the measurement. O(room) for the quantiles. */
+  add(record: number, off: number): void {
+    const residual = within(off, -MOST_RESIDUAL, MOST_RESIDUAL);
     const of = (this.#functions[record] ??= { scaled: new Recent(OWN_ROOM), scale: FIRST_SCALE, count: 0, level95: 0.95, level99: 0.99, q95: 0, q99: 0 });
     if (of.count > 0) {
       of.level95 = within(of.level95 + STEP_P95 * ((residual > of.q95 ? 1 : 0) - 0.05), 0.9, 0.99);
@@ -126,7 +131,7 @@ export class ConformalQuantiles {
     of.count++;
     if (of.count > 10) this.#shared.add(scaled);
     const weight = Math.max(SCALE_WEIGHT, 1 / (FIRST_WEIGHT + of.count));
-    of.scale = Math.max(1e-4, of.scale + weight * (Math.abs(residual) - of.scale));
+    of.scale = Math.max(LEAST_SCALE, of.scale + weight * (Math.abs(residual) - of.scale));
     if (++this.#sinceShared >= 20 && this.#shared.count >= 50) {
       this.#sinceShared = 0;
       this.#shared95 = this.#shared.quantile(0.95, this.#sorted);
@@ -163,16 +168,19 @@ export class ConformalQuantiles {
     };
   }
 
+  /** Takes over a snapshot of finite numbers; what lies beyond what this class makes is cut off. */
   restore(from: ConformalSnapshot): void {
-    this.#shared.restore(from.shared);
-    this.#shared95 = from.shared95;
-    this.#shared99 = from.shared99;
+    const scaledWithin = (values: Float64Array): Float64Array => values.map((value) => within(value, -MOST_SCALED, MOST_SCALED));
+    this.#shared.restore(scaledWithin(from.shared));
+    this.#shared95 = within(from.shared95, -MOST_SCALED, MOST_SCALED);
+    this.#shared99 = within(from.shared99, -MOST_SCALED, MOST_SCALED);
     this.#sinceShared = from.sinceShared;
     from.functions.forEach((of, record) => {
       if (of === null) return;
       const scaled = new Recent(OWN_ROOM);
-      scaled.restore(of.scaled);
-      this.#functions[record] = { ...of, scaled };
+      scaled.restore(scaledWithin(of.scaled));
+      const q95 = within(of.q95, 0, MOST_FACTOR);
+      this.#functions[record] = { ...of, scaled, scale: within(of.scale, LEAST_SCALE, MOST_RESIDUAL), level95: within(of.level95, 0.9, 0.99), level99: within(of.level99, 0.975, 0.999), q95, q99: within(of.q99, q95, MOST_FACTOR) };
     });
   }
 
@@ -182,8 +190,8 @@ export class ConformalQuantiles {
     const adapted95 = of.level95, adapted99 = of.level99;
     const z95 = own95 * (n > 0 ? of.scaled.quantile(adapted95, this.#sorted) : 0) + (1 - own95) * this.#shared95;
     const z99 = own99 * (n > 0 ? of.scaled.quantile(adapted99, this.#sorted) : 0) + (1 - own99) * this.#shared99;
-    of.q95 = of.scale * Math.max(0, z95);
-    of.q99 = Math.max(of.q95, of.scale * z99);
+    of.q95 = within(of.scale * z95, 0, MOST_FACTOR);
+    of.q99 = within(of.scale * z99, of.q95, MOST_FACTOR);
   }
 }
 

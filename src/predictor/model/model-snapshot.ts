@@ -9,6 +9,9 @@ import type { FlatTree } from './flat-forest.ts';
 /** Changes with the shape of a snapshot or with the meaning of what is in it. */
 export const SNAPSHOT_FORMAT = 1;
 
+/** No leaf says more than this (logarithm): what trees learn is bounded below it. */
+const MOST_VALUE = 2;
+
 /** Why a snapshot is refused. */
 export function corruptSnapshot(what: string): MetronomeError {
   return new MetronomeError('STATE_CORRUPT', `This is no model snapshot that can be used: ${what}.`);
@@ -58,12 +61,13 @@ export class SnapshotParts {
     return value;
   }
 
-  /** Finite numbers of 64 bits; `length`: how many. */
-  floats(name: string, length?: number): Float64Array {
+  /** Finite numbers of 64 bits; `length`: how many, `most`: how far from zero. */
+  floats(name: string, length?: number, most = Number.MAX_VALUE): Float64Array {
     const value = this.#value[name];
     if (!(value instanceof Float64Array)) throw corruptSnapshot(`"${this.#name(name)}" holds no numbers of 64 bits`);
     if (length !== undefined && value.length !== length) throw corruptSnapshot(`"${this.#name(name)}" holds ${value.length} numbers, not ${length}`);
     if (!value.every(Number.isFinite)) throw corruptSnapshot(`"${this.#name(name)}" holds something that is no finite number`);
+    if (!value.every((one) => Math.abs(one) <= most)) throw corruptSnapshot(`"${this.#name(name)}" holds a number beyond ±${most}`);
     return value;
   }
 
@@ -89,5 +93,5 @@ export function readTree(value: unknown, path: string, maxSize: number): FlatTre
     depths[next] = depths[next + 1] = (depths[node] as number) + 1;
     if ((depths[next] as number) > depth) throw corruptSnapshot(`"${path}" is deeper than ${depth}`);
   }
-  return { size, depth, column, threshold, link, value: parts.floats('value', size) };
+  return { size, depth, column, threshold, link, value: parts.floats('value', size, MOST_VALUE) };
 }

@@ -16,6 +16,8 @@ export interface Phases {
 
 /** Columns of the phases behind those of the situation. */
 export const FETCHED_MS: number = SITUATION_WIDTH, INITIALISED_MS: number = SITUATION_WIDTH + 1, RAN_MS: number = SITUATION_WIDTH + 2;
+/** Longest phase that is learned from, ms: more than eleven days. */
+export const MOST_PHASE_MS = 1e9;
 /** Numbers per observation. */
 export const OBSERVATION_WIDTH: number = SITUATION_WIDTH + 3;
 

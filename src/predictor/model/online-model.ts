@@ -8,7 +8,7 @@
  */
 import { MetronomeError } from '../../core/errors.ts';
 import { createRandom, type Random } from '../../core/random.ts';
-import { COLUMN, FEATURES, FIRST_FEATURE, ROW_WIDTH } from '../features.ts';
+import { COLUMN, FEATURES, FIRST_FEATURE, ROW_WIDTH, SITUATION_WIDTH } from '../features.ts';
 import { Baseline } from './baseline.ts';
 import { F_COUNT, F_Q95, F_Q99, F_SPREAD, FETCH, INITIALISE, RUN, completeRow, copySituation, estimatePhases } from './baseline-terms.ts';
 import { ConformalQuantiles } from './conformal.ts';
@@ -18,7 +18,7 @@ import { LIBRARY_ROWS } from './library-trainer.ts';
 import { SNAPSHOT_FORMAT, SnapshotParts, corruptSnapshot, readTree } from './model-snapshot.ts';
 import { FUNCTION_STRIDE, type ModelCapacity, type PredictionOut } from './model-view.ts';
 import { ObservationWindow } from './observation-window.ts';
-import { FETCHED_MS, INITIALISED_MS, OBSERVATION_WIDTH, RAN_MS, EXCLUSIONS, type Exclusion } from './observation.ts';
+import { FETCHED_MS, INITIALISED_MS, MOST_PHASE_MS, OBSERVATION_WIDTH, RAN_MS, EXCLUSIONS, type Exclusion } from './observation.ts';
 import { OnlineForest } from './online-forest.ts';
 import { createPredictionScratch, predictRows } from './predict-rows.ts';
 import type { ModelWriter, Publication } from './published-model.ts';
@@ -127,7 +127,7 @@ export interface OnlineModel {
   forgetFunction(index: number): void;
   /**
    * Learns from `count` observations of OBSERVATION_WIDTH numbers each: accuracy and quantiles first (from predictions made before looking), then baseline, drift, window
-   * and leaves. An observation with a number that is not finite or a negative phase is counted as 'invalid' and skipped. Returns how many were taken in.
+   * and leaves. An observation with a number that is not finite, or a phase below 0 or above MOST_PHASE_MS, is counted as 'invalid' and skipped; features are cut off at their bounds. Returns how many were taken in.
    */
   observe(batch: Float64Array, count: number): number;
   /** Counts an execution that must not teach. */
@@ -158,6 +158,10 @@ export const MODEL_DEFAULTS: Omit<Required<OnlineModelOptions>, 'seed'> = Object
 const MOST_FUNCTIONS = 100_000, MOST_NODES = 110_000;
 /** Residuals beyond this factor (logarithm) teach the trees as much as this one. */
 const MOST_TARGET = 1.5;
+/** Shortest execution that counts as such, ms: what is shorter counts as this long. */
+const LEAST_MEASURED_MS = 1e-3;
+/** Farthest from zero that a number of a record may be in a snapshot, and an element of a covariance: far beyond what learning makes. */
+const MOST_WEIGHT = 1e16, MOST_COVARIANCE = 1e6;
 /** Streams of random numbers: bags, trees, growth. */
 const BAGS = 1, TREES = 2, GROWTH = 3;
 
@@ -363,7 +367,7 @@ class Model implements OnlineModel {
       const parts = new SnapshotParts(value, `profiles[${record}]`);
       this.#profiles[record] = { index: parts.integer('index', record - 1, record - 1), name: parts.text('name'), application: parts.text('application'), runtime: parts.text('runtime'), dependencies: parts.number('dependencies'), packageBytes: parts.number('packageBytes'), memoryMb: parts.number('memoryMb') };
       const errors = accuracy[record];
-      if (errors instanceof Float64Array && errors.length % 3 === 0) {
+      if (errors instanceof Float64Array && errors.length % 3 === 0 && errors.every(Number.isFinite)) {
         const recent = new RecentAccuracy();
         recent.restore(errors);
         this.#accuracy[record] = recent;
@@ -375,8 +379,8 @@ class Model implements OnlineModel {
     const functionCount = baseline.integer('functionCount', Math.max(1, profiles.length), MOST_FUNCTIONS + 1), nodeCount = baseline.integer('nodeCount', 1, MOST_NODES + 1);
     try {
       this.#baseline.restore({
-        functionCount, functions: baseline.floats('functions'), nodeCount, nodes: baseline.floats('nodes'), globals: baseline.floats('globals'),
-        covariances: baseline.list('covariances').map((values, at) => new SnapshotParts({ values }, `baseline.covariances[${at}]`).floats('values')), noise: baseline.floats('noise'), localFetches: baseline.integer('localFetches'),
+        functionCount, functions: baseline.floats('functions', undefined, MOST_WEIGHT), nodeCount, nodes: baseline.floats('nodes', undefined, MOST_WEIGHT), globals: baseline.floats('globals', undefined, MOST_WEIGHT),
+        covariances: baseline.list('covariances').map((values, at) => new SnapshotParts({ values }, `baseline.covariances[${at}]`).floats('values', undefined, MOST_COVARIANCE)), noise: baseline.floats('noise', undefined, MOST_COVARIANCE), localFetches: baseline.integer('localFetches'),
       });
     } catch (error) {
       throw error instanceof RangeError ? corruptSnapshot(`"baseline" does not fit: ${error.message}`) : error;
@@ -399,12 +403,14 @@ class Model implements OnlineModel {
 
   #restoreWindow(parts: SnapshotParts, functionCount: number, nodeCount: number): void {
     const count = parts.integer('count', 0, this.#window.room);
-    const rows = parts.floats('rows', count * ROW_WIDTH), phases = parts.floats('phases', count * 3);
+    const rows = parts.floats('rows', count * ROW_WIDTH, MOST_WEIGHT), phases = parts.floats('phases', count * 3, MOST_PHASE_MS);
+    if (!phases.every(isPhase)) throw corruptSnapshot('a phase in its window is negative');
     for (let at = 0; at < count; at++) {
-      const row = rows.subarray(at * ROW_WIDTH, (at + 1) * ROW_WIDTH);
+      const row = rows.slice(at * ROW_WIDTH, (at + 1) * ROW_WIDTH);
       const record = row[COLUMN.functionIndex] as number, node = row[COLUMN.nodeIndex] as number, state = row[COLUMN.startState] as number;
       if (!Number.isInteger(record) || record < 0 || record >= functionCount || !Number.isInteger(node) || node < 0 || node >= nodeCount || ![1, 2, 3, 4].includes(state)) throw corruptSnapshot(`row ${at} of its window is of function ${record} on node ${node} from state ${state}`);
       const slot = this.#window.add(record, this.#removed);
+      for (let column = FIRST_FEATURE; column < SITUATION_WIDTH; column++) row[column] = Math.min(FEATURES[column]?.most ?? 0, Math.max(FEATURES[column]?.least ?? 0, row[column] as number));
       this.#forest.rows.set(row, slot * ROW_WIDTH);
       this.#phases.set(phases.subarray(at * 3, at * 3 + 3), slot * 3);
       this.#forest.targets[slot] = this.#target(slot);
@@ -430,8 +436,8 @@ class Model implements OnlineModel {
   #observeOne(batch: Float64Array, offset: number): boolean {
     const functionIndex = batch[offset + COLUMN.functionIndex] as number, nodeIndex = batch[offset + COLUMN.nodeIndex] as number;
     const fetchedMs = batch[offset + FETCHED_MS] as number, initialisedMs = batch[offset + INITIALISED_MS] as number, ranMs = batch[offset + RAN_MS] as number;
-    const measured = fetchedMs + initialisedMs + ranMs;
-    if (!(fetchedMs >= 0 && initialisedMs >= 0 && ranMs >= 0 && measured > 0 && measured < Infinity)) return false;
+    if (!isPhase(fetchedMs) || !isPhase(initialisedMs) || !isPhase(ranMs) || fetchedMs + initialisedMs + ranMs === 0) return false;
+    const measured = Math.max(LEAST_MEASURED_MS, fetchedMs + initialisedMs + ranMs);
     if (!Number.isInteger(functionIndex) || functionIndex < 0 || functionIndex >= MOST_FUNCTIONS || !Number.isInteger(nodeIndex) || nodeIndex < 0 || nodeIndex >= MOST_NODES) return false;
     const record = functionIndex + 1, node = nodeIndex + 1;
     const baseline = this.#baseline, row = this.#row;
@@ -450,6 +456,8 @@ class Model implements OnlineModel {
     sumTrees(view.forest, row, ROW_WIDTH, 1, this.#sum);
     const correction = view.forest.treeCount > 0 ? (this.#sum[0] as number) / view.forest.treeCount : 0;
     const residual = Math.log(measured) - totalLog - correction;
+    // What is not finite would stay in the weights that all share, in the window and in the scales for ever.
+    if (!Number.isFinite(residual) || !isFiniteRow(row)) return false;
     const scale = this.#conformal.spread(record);
     if (seen > 0) {
       (this.#accuracy[record] ??= new RecentAccuracy()).add(Math.abs(Math.exp(-residual) - 1), residual <= this.#conformal.q95(record), residual <= this.#conformal.q99(record));
@@ -543,4 +551,11 @@ class Model implements OnlineModel {
 
 function drawWithReplacement(from: readonly number[], count: number, random: Random): number[] {
   return Array.from({ length: count }, () => from[random.below(from.length)] as number);
+}
+
+const isPhase = (ms: number): boolean => ms >= 0 && ms <= MOST_PHASE_MS;
+
+function isFiniteRow(row: Float64Array): boolean {
+  for (let column = SITUATION_WIDTH; column < ROW_WIDTH; column++) if (!Number.isFinite(row[column])) return false;
+  return true;
 }
