@@ -98,13 +98,13 @@ export class ForkServer extends ZygoteFace implements Zygote {
       id, places, isOfZygote: true,
       born: async (owner) => {
         containment.prepare(places, parent);
-        return { process: await this.#fork(owner, places), adoption: { env: this.#host.environment(spec, places, this.#interpreter), workDir: places.homeDir, loaded: {} } };
+        return { process: await this.#fork(owner), adoption: { env: this.#host.environment(spec, places, this.#interpreter), workDir: places.homeDir, loaded: {} } };
       },
     });
     return this.#host.keep(sandbox);
   }
 
-  #fork(owner: ProcessOwner, { homeDir }: Places): Promise<SandboxProcess> {
+  #fork(owner: ProcessOwner): Promise<SandboxProcess> {
     const id = ++this.#nextFork;
     return new Promise<SandboxProcess>((resolve, reject) => {
       const timer = setTimeout(() => {
@@ -123,7 +123,7 @@ export class ForkServer extends ZygoteFace implements Zygote {
           reject(error);
         },
       });
-      this.#send({ fork: id, home: homeDir });
+      this.#send({ fork: id });
     });
   }
 

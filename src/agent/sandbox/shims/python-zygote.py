@@ -149,7 +149,7 @@ class Server:
                 self.reap()
             if self.channel.socket in readable:
                 for message in self.channel.messages():
-                    self.fork(message["fork"], message["home"])
+                    self.fork(message["fork"])
 
     def reap(self):
         while True:
@@ -171,7 +171,7 @@ class Server:
             except OSError:
                 pass  # it ended, or it is another user's now
 
-    def fork(self, number, home):
+    def fork(self, number):
         pairs = []
         try:
             for _ in ROLES:
