@@ -107,6 +107,35 @@ describe('hostile observations', () => {
   }, 120_000);
 });
 
+describe('hostile snapshots', () => {
+  const { situations } = TAUGHT;
+  // A snapshot is plain values; a test may write anything into its copy.
+  const spoil = (how: (parts: any) => void): unknown => {
+    const copy = structuredClone(stored);
+    how(copy);
+    return copy;
+  };
+
+  it.each([
+    ['a scale of 0', (parts) => void (parts.conformal.functions[1].scale = 0)],
+    ['endless quantiles', (parts) => void Object.assign(parts.conformal.functions[1], { q95: 1e9, q99: 1e12 })],
+    ['negative shared quantiles', (parts) => void Object.assign(parts.conformal, { shared95: -1e6, shared99: -1e6 })],
+    ['a window row beyond the bounds', (parts) => void (parts.window.rows[COLUMN.transfers] = -2)],
+  ] as const satisfies readonly (readonly [string, (parts: any) => void])[])('%s is cut off: the model is sound', (_, how) => {
+    expectSound(restoreOnlineModel(spoil(how)), situations);
+  });
+
+  it.each([
+    ['a name of a megabyte', (parts) => void (parts.profiles[1].name = 'x'.repeat(1e6)), '"profiles[1].name" has 1000000 characters'],
+    ['a weight of 1e300', (parts) => void (parts.baseline.functions[64] = 1e300), '"baseline.functions" holds a number beyond'],
+    ['noise of 0', (parts) => void (parts.baseline.noise[0] = 0), 'noise'],
+    ['a leaf that says e^700', (parts) => void (parts.trees[0].value[0] = 700), '"trees[0].value"'],
+    ['a phase below 0', (parts) => void (parts.window.phases[0] = -1), 'phase'],
+  ] as const satisfies readonly (readonly [string, (parts: any) => void, string])[])('%s is refused by name', (_, how, message) => {
+    expect(() => restoreOnlineModel(spoil(how))).toThrow(message);
+  });
+});
+
 describe('the bounds of features', () => {
   it('hold what stands for "not known", and are told with name and value', () => {
     for (const { least, most, missing } of FEATURES) expect(missing >= least && missing <= most).toBe(true);

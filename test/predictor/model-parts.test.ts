@@ -70,6 +70,18 @@ describe('blocks of weights', () => {
 });
 
 describe('the window', () => {
+  it('forgets how often a function was seen together with its rows, and knows who holds a slot', () => {
+    const window = new ObservationWindow(4);
+    const slot = window.add(1, () => {});
+    const serial = window.serial[slot] as number;
+    expect(window.holds(slot, serial)).toBe(true);
+    window.forget(1, () => {});
+    expect(window.holds(slot, serial)).toBe(false);
+    expect(window.seen[1]).toBe(0);
+    expect(window.add(2, () => {})).toBe(slot);
+    expect(window.holds(slot, serial)).toBe(false);
+  });
+
   it('never holds more than its room, and rare functions keep their rows', () => {
     const window = new ObservationWindow(50);
     const gone: number[] = [];
@@ -162,24 +174,31 @@ describe('conformal quantiles', () => {
 describe('drift', () => {
   it('of a function needs two nodes, of a node three functions', () => {
     const onOneNode = new DriftDetector();
-    expect([1, 1, 1, 1, 1, 1].map((node, i) => onOneNode.add(9, node, i, 0.4, 0.01, 100, 10)?.kind)).toEqual(Array(6).fill(undefined));
+    expect([1, 1, 1, 1, 1, 1].map((node, i) => onOneNode.add(9, node, i, 100 + i, 0.4, 0.01, 100, 10)?.kind)).toEqual(Array(6).fill(undefined));
     const onTwo = new DriftDetector();
-    expect([1, 2, 3].map((node, i) => onTwo.add(9, node, i, 0.4, 0.01, 100, 10)).at(-1)).toEqual({ kind: 'function', record: 9, slots: [0, 1, 2] });
+    expect([1, 2, 3].map((node, i) => onTwo.add(9, node, i, 100 + i, 0.4, 0.01, 100, 10)).at(-1)).toEqual({ kind: 'function', record: 9, slots: [0, 1, 2], serials: [100, 101, 102] });
     const slowNode = new DriftDetector();
-    expect([4, 5, 6].map((record, i) => slowNode.add(record, 2, i, 0.4, 0.01, 100, 10)).at(-1)).toEqual({ kind: 'node', record: 2, slots: [0, 1, 2] });
+    expect([4, 5, 6].map((record, i) => slowNode.add(record, 2, i, 100 + i, 0.4, 0.01, 100, 10)).at(-1)).toEqual({ kind: 'node', record: 2, slots: [0, 1, 2], serials: [100, 101, 102] });
     expect([onTwo.functionEvents[9], onTwo.nodeEvents, slowNode.nodeEvents]).toEqual([1, 0, 1]);
+  });
+
+  it('forgets a function also as a witness of nodes', () => {
+    const detector = new DriftDetector();
+    for (const record of [4, 5]) expect(detector.add(record, 2, record, record, 0.4, 0.01, 100, 10)).toBeUndefined();
+    detector.forget(5);
+    expect(detector.add(6, 2, 6, 6, 0.4, 0.01, 100, 10)).toBeUndefined(); // with the other two it would be the node
   });
 
   it('is noticed downwards too, and on the only node there is', () => {
     const detector = new DriftDetector();
-    expect([0, 1, 2].map((slot) => detector.add(3, 1, slot, -0.3, 0.01, 100, 1)?.kind)).toEqual([undefined, undefined, 'function']);
+    expect([0, 1, 2].map((slot) => detector.add(3, 1, slot, 100 + slot, -0.3, 0.01, 100, 1)?.kind)).toEqual([undefined, undefined, 'function']);
   });
 
   it('is not what a young function does, nor what is small', () => {
     const detector = new DriftDetector();
     for (let i = 0; i < 40; i++) {
-      expect(detector.add(3, i % 5, i, 0.5, 0.01, 3, 10)).toBeUndefined();
-      expect(detector.add(4, i % 5, i, 0.03, 0.004, 100, 10)).toBeUndefined();
+      expect(detector.add(3, i % 5, i, i, 0.5, 0.01, 3, 10)).toBeUndefined();
+      expect(detector.add(4, i % 5, i, i, 0.03, 0.004, 100, 10)).toBeUndefined();
     }
   });
 
@@ -188,7 +207,7 @@ describe('drift', () => {
     const detector = new DriftDetector();
     for (let i = 0; i < 20_000; i++) {
       const r = 0.01 * (random.uniform() + random.uniform() + random.uniform() - 1.5) * 2;
-      detector.add(i % 10, 1 + random.below(10), i, r, 0.008, 100, 10);
+      detector.add(i % 10, 1 + random.below(10), i, i, r, 0.008, 100, 10);
     }
     expect(detector.nodeEvents + detector.functionEvents.reduce((sum, events) => sum + (events ?? 0), 0)).toBe(0);
   });

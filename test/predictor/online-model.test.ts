@@ -5,6 +5,7 @@ import { createPredictionOut } from '../../src/predictor/model/model-view.ts';
 import { OBSERVATION_WIDTH, RAN_MS } from '../../src/predictor/model/observation.ts';
 import { createOnlineModel, restoreOnlineModel, type OnlineModel, type OnlineModelOptions } from '../../src/predictor/model/online-model.ts';
 import { trainTree } from '../../src/predictor/model/train-tree.ts';
+import { createSyntheticExecutions } from '../../src/workload/synthetic-executions.ts';
 import { introduce, observationsOf, situationsOf, take, teach } from './training-data.ts';
 
 const SMALL: OnlineModelOptions = { seed: 7, trees: 20, window: 400, bootstrapAfter: 100 };
@@ -128,6 +129,32 @@ describe('the on-line model', () => {
     expect(model.status().functions.find(({ index }) => index === 1)).toMatchObject({ name: 'other', observations: 0 });
     teach(model, take(source, 100));
     expect(medianError(model, take(source, 50))).toBeLessThan(0.2);
+  });
+
+  it('takes another name at a known index for another function', () => {
+    const model = createOnlineModel(SMALL);
+    const source = introduce(model, 8);
+    teach(model, take(source, 300));
+    const of = (index: number) => model.status().functions.find((row) => row.index === index);
+    const known = source.functions[1];
+    if (known === undefined) throw new Error('the source has functions');
+    const { observations } = of(1) ?? { observations: 0 };
+    expect(observations).toBeGreaterThan(3);
+    model.setFunction({ ...known, memoryMb: 512 });
+    expect(of(1)).toMatchObject({ name: known.name, observations });
+    model.setFunction({ ...known, name: 'other' });
+    expect(of(1)).toMatchObject({ name: 'other', observations: 0, medianError: 0 });
+    expect(of(2)?.observations).toBeGreaterThan(3);
+  });
+
+  it('gives who was observed before it was introduced its name, and keeps what was learned', () => {
+    const model = createOnlineModel(SMALL);
+    const source = createSyntheticExecutions(8);
+    teach(model, take(source, 100));
+    const { observations } = model.status().functions.find(({ index }) => index === 1) ?? { observations: 0 };
+    for (const profile of source.functions) model.setFunction(profile);
+    expect(observations).toBeGreaterThan(0);
+    expect(model.status().functions.find(({ index }) => index === 1)).toMatchObject({ name: source.functions[1]?.name, observations });
   });
 
   it('refuses knobs out of their bounds, by name', () => {

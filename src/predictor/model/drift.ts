@@ -19,17 +19,19 @@ const REMEMBERED = 16;
 interface Episode {
   up: number;
   down: number;
-  /** Window slots of the executions since both sums were zero, with what they were on and by how much they were off. */
+  /** Window slots and serial numbers of the executions since both sums were zero, with what they were on and by how much they were off. */
   readonly slots: number[];
+  readonly serials: number[];
   readonly others: number[];
   readonly residuals: number[];
 }
 
-/** Something changed. `slots`: the executions that showed it, oldest first. */
+/** Something changed. `slots`: those of the executions that showed it, oldest first; the window may have given one to another execution since, as its serial number tells. */
 export interface Change {
   readonly kind: 'function' | 'node';
   readonly record: number;
   readonly slots: readonly number[];
+  readonly serials: readonly number[];
 }
 
 export class DriftDetector {
@@ -42,17 +44,17 @@ export class DriftDetector {
    * Takes in one prequential residual. `scale`: the mean |residual| of the function lately; `observations` of the function so far; `nodes` known. Returns the
    * change that it completes, if any.
    */
-  add(record: number, node: number, slot: number, residual: number, scale: number, observations: number, nodes: number): Change | undefined {
+  add(record: number, node: number, slot: number, serial: number, residual: number, scale: number, observations: number, nodes: number): Change | undefined {
     if (observations < WATCHED_FROM) return undefined;
     const z = Math.min(MOST, Math.max(-MOST, residual / (1.25 * scale + 0.003)));
     if (node > 0) {
-      const episode = this.#step(this.#nodes, node, record, slot, residual, z);
+      const episode = this.#step(this.#nodes, node, record, slot, serial, residual, z);
       if (this.#isAlarm(episode) && new Set(episode.others).size >= 3) {
         this.nodeEvents++;
         return this.#close(this.#nodes, 'node', node, episode);
       }
     }
-    const episode = this.#step(this.#functions, record, node, slot, residual, z);
+    const episode = this.#step(this.#functions, record, node, slot, serial, residual, z);
     if (!this.#isAlarm(episode)) return undefined;
     const places = new Set(episode.others).size;
     if (places < 2 && !(nodes <= 1 && episode.slots.length >= 3) && episode.slots.length < 2 * ALONE) return undefined;
@@ -60,24 +62,30 @@ export class DriftDetector {
     return this.#close(this.#functions, 'function', record, episode);
   }
 
+  /** Forgets a function, also as a witness of nodes. */
   forget(record: number): void {
     this.#functions[record] = undefined;
+    this.#nodes.forEach((episode, node) => {
+      if (episode?.others.includes(record) === true) this.#nodes[node] = undefined;
+    });
     this.functionEvents[record] = 0;
   }
 
-  #step(episodes: (Episode | undefined)[], at: number, other: number, slot: number, residual: number, z: number): Episode {
-    const episode = (episodes[at] ??= { up: 0, down: 0, slots: [], others: [], residuals: [] });
+  #step(episodes: (Episode | undefined)[], at: number, other: number, slot: number, serial: number, residual: number, z: number): Episode {
+    const episode = (episodes[at] ??= { up: 0, down: 0, slots: [], serials: [], others: [], residuals: [] });
     episode.up = Math.max(0, episode.up + z - TOLERATED);
     episode.down = Math.max(0, episode.down - z - TOLERATED);
     if (episode.up === 0 && episode.down === 0) {
-      episode.slots.length = episode.others.length = episode.residuals.length = 0;
+      episode.slots.length = episode.serials.length = episode.others.length = episode.residuals.length = 0;
       return episode;
     }
     episode.slots.push(slot);
+    episode.serials.push(serial);
     episode.others.push(other);
     episode.residuals.push(residual);
     if (episode.slots.length > REMEMBERED) {
       episode.slots.shift();
+      episode.serials.shift();
       episode.others.shift();
       episode.residuals.shift();
     }
@@ -93,11 +101,11 @@ export class DriftDetector {
   #close(episodes: (Episode | undefined)[], kind: Change['kind'], record: number, episode: Episode): Change {
     episodes[record] = undefined;
     // What showed the change of a node must not count for its functions any more, and the other way round.
-    const gone = new Set(episode.slots);
+    const gone = new Set(episode.serials);
     for (const other of new Set(episode.others)) {
       const list = kind === 'node' ? this.#functions : this.#nodes;
-      if (list[other]?.slots.some((slot) => gone.has(slot)) === true) list[other] = undefined;
+      if (list[other]?.serials.some((serial) => gone.has(serial)) === true) list[other] = undefined;
     }
-    return { kind, record, slots: episode.slots };
+    return { kind, record, slots: episode.slots, serials: episode.serials };
   }
 }

@@ -9,6 +9,8 @@ import type { FlatTree } from './flat-forest.ts';
 /** Changes with the shape of a snapshot or with the meaning of what is in it. */
 export const SNAPSHOT_FORMAT = 1;
 
+/** Characters of a name in a snapshot. */
+const MOST_TEXT = 1_024;
 /** No leaf says more than this (logarithm): what trees learn is bounded below it. */
 const MOST_VALUE = 2;
 
@@ -49,9 +51,11 @@ export class SnapshotParts {
     return value;
   }
 
+  /** Text of at most MOST_TEXT characters: names are no longer than that. */
   text(name: string): string {
     const value = this.#value[name];
     if (typeof value !== 'string') throw corruptSnapshot(`"${this.#name(name)}" is no text`);
+    if (value.length > MOST_TEXT) throw corruptSnapshot(`"${this.#name(name)}" has ${value.length} characters; ${MOST_TEXT} are the most`);
     return value;
   }
 

@@ -61,6 +61,17 @@ export class ObservationWindow {
     while (this.held(record) > keep) evicted(this.#takeOldest(record));
   }
 
+  /** Drops all rows of a function, and how often it was seen: its record may be another's next. */
+  forget(record: number, evicted: (slot: number) => void): void {
+    this.dropOld(record, 0, evicted);
+    if (record < this.#seen.length) this.#seen[record] = 0;
+  }
+
+  /** True while the slot holds the observation that was given this serial number. */
+  holds(slot: number, serial: number): boolean {
+    return this.record[slot] !== -1 && this.serial[slot] === serial;
+  }
+
   /** Drops single rows, in any order. O(room). */
   dropSlots(drop: (slot: number) => boolean, evicted: (slot: number) => void): void {
     for (let record = 0; record < this.#held.length; record++) {
@@ -94,7 +105,7 @@ export class ObservationWindow {
   /** Sets what `seen` told. */
   restoreSeen(seen: readonly number[]): void {
     seen.forEach((times, record) => {
-      if (record < this.#seen.length) this.#seen[record] = times;
+      if (record < this.#seen.length) this.#seen[record] = Math.max(times, this.held(record));
     });
   }
 

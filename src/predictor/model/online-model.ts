@@ -93,7 +93,7 @@ export interface ModelStatus {
   /** Observations in the window, and its room. */
   readonly windowSize: number;
   readonly windowRoom: number;
-  /** Memory of everything that grows or could, bytes. */
+  /** Memory of what is large, bytes: records and covariances of functions, trees, rows and phases of the window, residuals. Not of names, lists of slots, nodes' covariances and episodes. */
   readonly bytes: number;
   readonly updates: number;
   readonly driftEvents: number;
@@ -121,7 +121,10 @@ export interface OnlineModel {
   readonly options: Required<OnlineModelOptions>;
   /** What its published form needs now. */
   readonly capacity: ModelCapacity;
-  /** Introduces a function, or tells a change of it. Its records are made; nothing else changes before it is observed. */
+  /**
+   * Introduces a function, or tells a change of it. Its records are made; nothing else changes before it is observed. Another name at an index is another
+   * function: the former one is forgotten.
+   */
   setFunction(profile: FunctionProfile): void;
   /** Forgets a function: its record, its rows in the window. The index may come again with another one. */
   forgetFunction(index: number): void;
@@ -251,6 +254,9 @@ class Model implements OnlineModel {
     const record = profile.index + 1;
     this.#baseline.growFunctions(record);
     while (this.#profiles.length <= record) this.#profiles.push(undefined);
+    const known = this.#profiles[record];
+    // Who was observed before anybody told of it is the one that is told of now.
+    if (known !== undefined && known.name !== profile.name && known.name !== namelessAt(profile.index)) this.forgetFunction(profile.index);
     const isNew = this.#profiles[record] === undefined;
     this.#profiles[record] = profile;
     if (isNew) this.#bear(record);
@@ -263,7 +269,7 @@ class Model implements OnlineModel {
     this.#accuracy[record] = undefined;
     this.#conformal.forget(record);
     this.#drift.forget(record);
-    this.#window.dropOld(record, 0, this.#removed);
+    this.#window.forget(record, this.#removed);
     this.#bear(record);
   }
 
@@ -428,7 +434,7 @@ class Model implements OnlineModel {
     });
     return {
       version: this.#version, trainer: this.options.trainer, trees: this.#forest.flat.treeCount, treeNodes: this.#forest.nodes, observations: this.#observations, excluded: { ...this.#excluded },
-      windowSize: this.#window.size, windowRoom: this.#window.room, bytes: this.#baseline.bytes + this.#forest.bytes + this.#conformal.bytes + this.#phases.byteLength, updates: this.#updates,
+      windowSize: this.#window.size, windowRoom: this.#window.room, bytes: this.#baseline.bytes + this.#forest.bytes + this.#conformal.bytes + this.#phases.byteLength + this.#accuracy.reduce((sum, recent) => sum + (recent?.bytes ?? 0), 0), updates: this.#updates,
       driftEvents: this.#drift.functionEvents.reduce((sum, events) => sum + (events ?? 0), 0), nodeDriftEvents: this.#drift.nodeEvents, functions,
     };
   }
@@ -443,7 +449,7 @@ class Model implements OnlineModel {
     const baseline = this.#baseline, row = this.#row;
     const { view, scratch } = baseline;
     if (!copySituation(view, batch, offset, row, 0)) return false;
-    if (this.#profiles[record] === undefined) this.setFunction({ index: functionIndex, name: `function ${functionIndex}`, application: '', runtime: '', dependencies: row[COLUMN.dependencies] as number, packageBytes: row[COLUMN.packageBytes] as number, memoryMb: row[COLUMN.memoryMb] as number });
+    if (this.#profiles[record] === undefined) this.setFunction({ index: functionIndex, name: namelessAt(functionIndex), application: '', runtime: '', dependencies: row[COLUMN.dependencies] as number, packageBytes: row[COLUMN.packageBytes] as number, memoryMb: row[COLUMN.memoryMb] as number });
     baseline.growNodes(node);
     row[COLUMN.functionIndex] = record;
     row[COLUMN.nodeIndex] = node;
@@ -478,15 +484,17 @@ class Model implements OnlineModel {
     this.#sinceUpdate++;
     // An execution of less than a millisecond tells of clocks and wake-ups.
     const tellsOfChange = measured >= 1 || measured * Math.exp(-residual) >= 1;
-    const change = seen > 0 ? this.#drift.add(record, node, slot, tellsOfChange ? residual : 0, scale, seen, view.nodeCount - 1) : undefined;
+    const change = seen > 0 ? this.#drift.add(record, node, slot, this.#window.serial[slot] as number, tellsOfChange ? residual : 0, scale, seen, view.nodeCount - 1) : undefined;
     if (change !== undefined) this.#follow(change);
     this.#writeQuantiles(record);
     return true;
   }
 
   /** A function or a node changed: moves its level, drops what is out of date, doubts the rest. */
-  #follow({ kind, record, slots }: Change): void {
+  #follow({ kind, record, slots: told, serials }: Change): void {
     const { view, scratch } = this.#baseline;
+    // A full window may have given a row to somebody else meanwhile. The newest is always there.
+    const slots = told.filter((slot, at) => this.#window.holds(slot, serials[at] as number));
     const seen: [number[], number[], number[]] = [[], [], []];
     for (const slot of slots) {
       estimatePhases(view, this.#forest.rows, slot * ROW_WIDTH, scratch);
@@ -499,7 +507,7 @@ class Model implements OnlineModel {
     // The median: the first of them may have been an ordinary bad prediction.
     const shifts = seen.map((logs) => (logs.length < 2 ? 0 : (logs.sort((a, b) => a - b)[logs.length >> 1] as number)));
     if (kind === 'node') for (const phase of [FETCH, INITIALISE] as const) if (seen[phase].length === 0) shifts[phase] = shifts[RUN] as number;
-    const first = this.#window.serial[slots[0] as number] as number;
+    const first = serials[0] as number;
     if (kind === 'function') {
       this.#baseline.shiftFunction(record, shifts);
       this.#window.dropOld(record, slots.length, this.#removed);
@@ -552,6 +560,9 @@ class Model implements OnlineModel {
 function drawWithReplacement(from: readonly number[], count: number, random: Random): number[] {
   return Array.from({ length: count }, () => from[random.below(from.length)] as number);
 }
+
+/** Name of a function that was observed before it was introduced. */
+const namelessAt = (index: number): string => `function ${index}`;
 
 const isPhase = (ms: number): boolean => ms >= 0 && ms <= MOST_PHASE_MS;
 

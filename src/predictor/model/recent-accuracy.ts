@@ -6,6 +6,7 @@ export class RecentAccuracy {
   readonly #errors = new Float64Array(ROOM);
   readonly #below95 = new Uint8Array(ROOM);
   readonly #below99 = new Uint8Array(ROOM);
+  readonly bytes = ROOM * (8 + 1 + 1);
   #count = 0;
 
   add(relativeError: number, isBelow95: boolean, isBelow99: boolean): void {
