@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { COLUMN, FEATURES, FIRST_FEATURE, SITUATION_WIDTH, situationProblem, type SituationFeature } from '../../src/predictor/features.ts';
 import { createPredictionOut } from '../../src/predictor/model/model-view.ts';
 import { FETCHED_MS, INITIALISED_MS, OBSERVATION_WIDTH, RAN_MS } from '../../src/predictor/model/observation.ts';
-import { createOnlineModel, restoreOnlineModel, type OnlineModel, type OnlineModelOptions } from '../../src/predictor/model/online-model.ts';
+import { createOnlineModel, restoreOnlineModel, type ModelSnapshot, type OnlineModel, type OnlineModelOptions } from '../../src/predictor/model/online-model.ts';
 import { introduce, observationsOf, situationsOf, take, teach } from './training-data.ts';
 
 const SMALL: OnlineModelOptions = { seed: 7, trees: 8, window: 200, bootstrapAfter: 60 };
@@ -107,11 +107,19 @@ describe('hostile observations', () => {
   }, 120_000);
 });
 
+/** What the tests below write into. */
+interface Parts {
+  readonly profiles: [null, { name: string }];
+  readonly baseline: { readonly functions: Float64Array; readonly noise: Float64Array };
+  readonly conformal: { readonly functions: [null, { scale: number; q95: number; q99: number }]; shared95: number; shared99: number };
+  readonly window: { readonly rows: Float64Array; readonly phases: Float64Array };
+  readonly trees: [{ readonly value: Float64Array }];
+}
+
 describe('hostile snapshots', () => {
   const { situations } = TAUGHT;
-  // A snapshot is plain values; a test may write anything into its copy.
-  const spoil = (how: (parts: any) => void): unknown => {
-    const copy = structuredClone(stored);
+  const spoil = (how: (parts: Parts) => void): unknown => {
+    const copy = structuredClone(stored) as ModelSnapshot & Parts; // a snapshot of a model that has a function and a tree
     how(copy);
     return copy;
   };
@@ -121,7 +129,7 @@ describe('hostile snapshots', () => {
     ['endless quantiles', (parts) => void Object.assign(parts.conformal.functions[1], { q95: 1e9, q99: 1e12 })],
     ['negative shared quantiles', (parts) => void Object.assign(parts.conformal, { shared95: -1e6, shared99: -1e6 })],
     ['a window row beyond the bounds', (parts) => void (parts.window.rows[COLUMN.transfers] = -2)],
-  ] as const satisfies readonly (readonly [string, (parts: any) => void])[])('%s is cut off: the model is sound', (_, how) => {
+  ] as const satisfies readonly (readonly [string, (parts: Parts) => void])[])('%s is cut off: the model is sound', (_, how) => {
     expectSound(restoreOnlineModel(spoil(how)), situations);
   });
 
@@ -131,7 +139,7 @@ describe('hostile snapshots', () => {
     ['noise of 0', (parts) => void (parts.baseline.noise[0] = 0), 'noise'],
     ['a leaf that says e^700', (parts) => void (parts.trees[0].value[0] = 700), '"trees[0].value"'],
     ['a phase below 0', (parts) => void (parts.window.phases[0] = -1), 'phase'],
-  ] as const satisfies readonly (readonly [string, (parts: any) => void, string])[])('%s is refused by name', (_, how, message) => {
+  ] as const satisfies readonly (readonly [string, (parts: Parts) => void, string])[])('%s is refused by name', (_, how, message) => {
     expect(() => restoreOnlineModel(spoil(how))).toThrow(message);
   });
 });
