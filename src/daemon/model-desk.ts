@@ -7,6 +7,7 @@ import { ALONE } from '../core/invocation.ts';
 import { FEATURES, SITUATION_WIDTH, encodeSituation, isSituationFeature, type Situation as FeatureRow } from '../predictor/features.ts';
 import { FETCHED_MS, INITIALISED_MS, OBSERVATION_WIDTH, RAN_MS } from '../predictor/model/observation.ts';
 import { COLD, NO_SITUATION, NO_TICKET, SOURCES, WARM, createPredictionRows } from '../predictor/predictor.ts';
+import { NO_KEY } from '../predictor/model-keys.ts';
 import type { Forest } from '../predictor/pool/forest.ts';
 import type { GetModelStatusResponse, ImportModelResponse, ObserveRequest, ObserveResponse, PredictRequest, PredictResponse, Prediction, Situation } from '../rpc/gen/metronome/v1/model.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
@@ -28,7 +29,14 @@ export interface ModelDesk {
   importSnapshot(bytes: Uint8Array): Promise<ImportModelResponse>;
 }
 
-/** A situation with the places that its names have. */
+/** A situation that is right, before its names have places. */
+interface ReadSituation {
+  readonly function: string;
+  readonly node: string;
+  readonly features: Omit<FeatureRow, 'functionIndex' | 'nodeIndex'>;
+}
+
+/** A situation with the places that its names have; -1: none. */
 interface NamedRow {
   /** In the scheduler's table of functions, and of nodes or behind it. */
   readonly index: number;
@@ -41,6 +49,10 @@ interface NamedRow {
 const MAX_ITEMS = 10_000;
 /** Names of nodes that are kept beside those of the cluster; '' is one of them. */
 const MAX_STRANGERS = 4_096;
+/** Name, among the keys, of the node of observations that name none. */
+const NOWHERE = '(no node)';
+/** Longest phase, ms: more than eleven days. */
+const MOST_MS = 1e9;
 /** Rows given to the pool at once. */
 const CHUNK = 512;
 /** Features that have fields of their own. */
@@ -52,7 +64,7 @@ export function createModelDesk({ scheduler, forest, maxNames }: ModelDeskOption
   const strangers = new Map<string, number>();
 
   const functionIndex = (name: string): number => {
-    if (functions.get(name) === undefined && functions.reserved >= maxNames) throw new MetronomeError('QUEUE_FULL', `${maxNames} functions that are not deployed have histories already (limits.maxFunctions); "${name}" finds no room.`, { component: 'scheduler' });
+    if (functions.findIndex(name) < 0 && functions.reserved >= maxNames) throw new MetronomeError('QUEUE_FULL', `${maxNames} functions that are not deployed have histories already (limits.maxFunctions); "${name}" finds no room.`, { component: 'scheduler' });
     const before = functions.entries.length;
     const index = functions.indexFor(name);
     if (index === before) predictor.functionPut(index);
@@ -69,11 +81,11 @@ export function createModelDesk({ scheduler, forest, maxNames }: ModelDeskOption
     return stranger;
   };
 
-  /** The situation as features; what is wrong goes into `violations` with its place. */
-  const read = (situation: Situation | undefined, place: string, violations: Violation[]): NamedRow => {
+  /** The situation as features; what is wrong goes into `violations` with its place. Nobody gets a place by it. */
+  const read = (situation: Situation | undefined, place: string, violations: Violation[]): ReadSituation => {
     if (situation === undefined || situation.function === '') {
       violations.push({ field: `${place}.function`, description: 'is required' });
-      return { index: 0, node: 0, features: { functionIndex: 0, nodeIndex: 0 } };
+      return { function: '', node: '', features: {} };
     }
     const features: { [name: string]: number } = {};
     for (const [name, value] of Object.entries(situation.features)) {
@@ -88,10 +100,20 @@ export function createModelDesk({ scheduler, forest, maxNames }: ModelDeskOption
     const { startState, inputBytes, missingBytes, fetchBytesPerS } = situation;
     if (!Number.isFinite(fetchBytesPerS) || fetchBytesPerS < 0) violations.push({ field: `${place}.fetch_bytes_per_s`, description: 'must be 0 or more' });
     if (startState > WARM) violations.push({ field: `${place}.start_state`, description: `${startState} is no start state` });
-    if (violations.length > 0) return { index: 0, node: 0, features: { functionIndex: 0, nodeIndex: 0 } }; // nobody gets a place for a mistake
-    const keys = { functionIndex: forest?.keys.functionKeyOf(situation.function) ?? 0, nodeIndex: forest?.keys.nodeKeyOf(situation.node) ?? 0 };
-    const row: FeatureRow = { ...features, ...keys, startState: startState === 0 ? COLD : startState, inputBytes, missingBytes, ...(fetchBytesPerS > 0 ? { fetchBytesPerS } : {}) };
-    return { index: functionIndex(situation.function), node: nodeIndex(situation.node), features: row };
+    const row = { ...features, startState: startState === 0 ? COLD : startState, inputBytes, missingBytes, ...(fetchBytesPerS > 0 ? { fetchBytesPerS } : {}) };
+    return { function: situation.function, node: situation.node, features: row };
+  };
+  /** With the places that the names have already: who only asks must not take room from those who teach. */
+  const find = ({ function: name, node, features: row }: ReadSituation): NamedRow => {
+    const keys = { functionIndex: forest?.keys.findFunction(name) ?? NO_KEY, nodeIndex: forest?.keys.findNode(node === '' ? NOWHERE : node) ?? NO_KEY };
+    const known = node === '' ? -1 : cluster.indexOf(node);
+    return { index: functions.findIndex(name), node: known >= 0 ? known : (strangers.get(node) ?? -1), features: { ...row, ...keys } };
+  };
+  /** With places and keys, which new names get here. The bounds of names come first. */
+  const admit = ({ function: name, node, features: row }: ReadSituation): NamedRow => {
+    const index = functionIndex(name), place = nodeIndex(node);
+    const keys = { functionIndex: forest?.keys.functionKeyOf(name) ?? NO_KEY, nodeIndex: forest?.keys.nodeKeyOf(node === '' ? NOWHERE : node) ?? NO_KEY };
+    return { index, node: place, features: { ...row, ...keys } };
   };
   const bounded = (items: readonly unknown[], field: string): void => {
     if (items.length < 1 || items.length > MAX_ITEMS) throw new MetronomeError('INVALID_REQUEST', `${field} has ${items.length} entries; 1 to ${MAX_ITEMS} are possible.`, { component: 'scheduler', violations: [{ field, description: `must have 1 to ${MAX_ITEMS} entries` }] });
@@ -139,8 +161,9 @@ export function createModelDesk({ scheduler, forest, maxNames }: ModelDeskOption
       await forest?.opened;
       bounded(situations, 'situations');
       const violations: Violation[] = [];
-      const rows = situations.map((situation, i) => read(situation, `situations[${i}]`, violations));
+      const asked = situations.map((situation, i) => read(situation, `situations[${i}]`, violations));
       refuse(violations);
+      const rows = asked.map(find);
       const predictions: Prediction[] = [];
       for (let at = 0; at < rows.length; at += CHUNK) {
         const chunk = rows.slice(at, at + CHUNK);
@@ -154,24 +177,28 @@ export function createModelDesk({ scheduler, forest, maxNames }: ModelDeskOption
       const violations: Violation[] = [];
       const taken = observations.map(({ situation, fetchedMs, initialisedMs, ranMs }, i) => {
         for (const [field, value] of [['fetched_ms', fetchedMs], ['initialised_ms', initialisedMs], ['ran_ms', ranMs]] as const) {
-          if (!Number.isFinite(value) || value < 0) violations.push({ field: `observations[${i}].${field}`, description: 'must be 0 or more' });
+          if (!(value >= 0 && value <= MOST_MS)) violations.push({ field: `observations[${i}].${field}`, description: `must be 0 to ${MOST_MS}` });
         }
-        return { row: read(situation, `observations[${i}].situation`, violations), fetchedMs, initialisedMs, ranMs };
+        return { situation: read(situation, `observations[${i}].situation`, violations), fetchedMs, initialisedMs, ranMs };
       });
       refuse(violations);
       const encoded = new Float64Array(OBSERVATION_WIDTH);
-      for (const { row: { index, node, features: row }, fetchedMs, initialisedMs, ranMs } of taken) {
+      let accepted = 0;
+      for (const { situation, fetchedMs, initialisedMs, ranMs } of taken) {
+        const { index, node, features: row } = admit(situation);
+        if (forest !== undefined) {
+          encodeSituation(row, encoded);
+          encoded[FETCHED_MS] = fetchedMs;
+          encoded[INITIALISED_MS] = initialisedMs;
+          encoded[RAN_MS] = ranMs;
+          if (!forest.training.observe(encoded, 0)) continue; // whoever sends it again teaches both, or neither
+        }
+        accepted++;
         predictor.observe({
           functionIndex: index, node, startState: row.startState ?? COLD, inputBytes: row.inputBytes ?? 0, fetchedBytes: row.missingBytes ?? 0, fetchedMs, initialisedMs, ranMs, predictedMs: 0, situation: NO_SITUATION,
         });
-        if (forest === undefined) continue;
-        encodeSituation(row, encoded);
-        encoded[FETCHED_MS] = fetchedMs;
-        encoded[INITIALISED_MS] = initialisedMs;
-        encoded[RAN_MS] = ranMs;
-        forest.training.observe(encoded, 0);
       }
-      return { accepted: taken.length };
+      return { accepted };
     },
     async status() {
       const accuracy = predictor.accuracy();

@@ -17,8 +17,8 @@ import { SituationEncoder, SituationSlab } from './situations.ts';
 
 /** Where observations go: a thread that trains. */
 export interface TrainingLine {
-  /** Takes a copy of the OBSERVATION_WIDTH numbers at `rows[offset]`. */
-  observe(rows: Float64Array, offset: number): void;
+  /** Takes a copy of the OBSERVATION_WIDTH numbers at `rows[offset]`; false when it finds no room. */
+  observe(rows: Float64Array, offset: number): boolean;
   /** A run that must not teach; the function by its key. */
   exclude(functionKey: number, why: Exclusion): void;
   functionPut(functionIndex: number): void;

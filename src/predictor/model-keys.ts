@@ -9,7 +9,10 @@ export interface KeyNames {
   readonly nodes: readonly string[];
 }
 
-/** From places in the scheduler's tables to keys. */
+/** Who has no name, or came when all keys were taken: the model knows nothing of it, and answers with what it knows of all. */
+export const NO_KEY = -1;
+
+/** From places in the scheduler's tables to keys, or NO_KEY. */
 export interface Keys {
   functionKey(index: number): number;
   nodeKey(index: number): number;
@@ -18,7 +21,7 @@ export interface Keys {
 /** Places are keys: for a model that lives no longer than its scheduler. */
 export const OWN_PLACES: Keys = { functionKey: (index) => index, nodeKey: (index) => index };
 
-/** Keys of nodes; further nodes share the last one. */
+/** Keys; whoever comes when they are taken has none. */
 const MAX_NODES = 16_384;
 const MAX_FUNCTIONS = 100_000;
 
@@ -36,10 +39,18 @@ class NameTable {
     this.#most = most;
   }
 
+  /** The key of a name that has one. */
+  find(name: string): number {
+    return this.#byName.get(name) ?? NO_KEY;
+  }
+
+  /** The key of a name; a new name gets one, if there is one left. */
   keyOf(name: string): number {
     const known = this.#byName.get(name);
     if (known !== undefined) return known;
-    const key = this.#free.pop() ?? (this.names.length < this.#most ? this.names.length : this.#most - 1);
+    if (name === '') return NO_KEY;
+    const key = this.#free.pop() ?? (this.names.length < this.#most ? this.names.length : NO_KEY);
+    if (key === NO_KEY) return NO_KEY;
     this.names[key] = name;
     this.#byName.set(name, key);
     return key;
@@ -47,6 +58,7 @@ class NameTable {
 
   /** The key of whoever has this place now. A string is compared, mostly by identity. */
   at(place: number, name: string): number {
+    if (place < 0) return NO_KEY;
     if (this.#seen[place] === name) return this.#keys[place] as number;
     if (place >= this.#keys.length) {
       const grown = new Int32Array(Math.max(place + 1, this.#keys.length * 2)).fill(-1);
@@ -57,14 +69,19 @@ class NameTable {
     return (this.#keys[place] = this.keyOf(name));
   }
 
-  free(name: string): number | undefined {
+  /** Takes the key from a name. It comes again only when it was freed. */
+  retire(name: string): number | undefined {
     const key = this.#byName.get(name);
     if (key === undefined) return undefined;
     this.#byName.delete(name);
     this.names[key] = '';
-    this.#free.push(key);
     this.#seen = [];
     return key;
+  }
+
+  free(key: number): void {
+    this.#free.push(key);
+    this.#seen = []; // who had none may have one now
   }
 
   load(names: readonly string[]): void {
@@ -77,13 +94,15 @@ class NameTable {
 }
 
 export class ModelKeys implements Keys {
-  readonly #functions = new NameTable(MAX_FUNCTIONS);
-  readonly #nodes = new NameTable(MAX_NODES);
+  readonly #functions: NameTable;
+  readonly #nodes: NameTable;
   readonly #functionName: (index: number) => string;
   readonly #nodeName: (index: number) => string;
 
   /** The callbacks say who has a place now. */
-  constructor(functionName: (index: number) => string, nodeName: (index: number) => string) {
+  constructor(functionName: (index: number) => string, nodeName: (index: number) => string, most = { functions: MAX_FUNCTIONS, nodes: MAX_NODES }) {
+    this.#functions = new NameTable(most.functions);
+    this.#nodes = new NameTable(most.nodes);
     this.#functionName = functionName;
     this.#nodeName = nodeName;
   }
@@ -104,13 +123,26 @@ export class ModelKeys implements Keys {
     return this.#nodes.keyOf(name);
   }
 
+  /** The same for names that may be unknown: nobody gets a key by being asked about. */
+  findFunction(name: string): number {
+    return this.#functions.find(name);
+  }
+
+  findNode(name: string): number {
+    return this.#nodes.find(name);
+  }
+
   nodeNameOf(key: number): string {
     return this.#nodes.names[key] ?? '';
   }
 
-  /** The function is no more; its key may come again. Returns it. */
-  freeFunction(name: string): number | undefined {
-    return this.#functions.free(name);
+  /** The function is no more. Returns its key, which comes again when freeFunction says that the model has forgotten it. */
+  retireFunction(name: string): number | undefined {
+    return this.#functions.retire(name);
+  }
+
+  freeFunction(key: number): void {
+    this.#functions.free(key);
   }
 
   get names(): KeyNames {
@@ -124,8 +156,19 @@ export class ModelKeys implements Keys {
   }
 }
 
-/** Whether a model with the keys `of` may be used with `keys`: no key stands for two names. */
+/**
+ * Whether a model with the keys `of` may be used with `keys`: no node's key stands for two names. Functions come and go: those whose keys have other
+ * names now (staleFunctions) must be forgotten.
+ */
 export function fitsKeys(of: KeyNames, keys: KeyNames): boolean {
-  const fits = (own: readonly string[], others: readonly string[]): boolean => own.every((name, key) => name === '' || others[key] === undefined || others[key] === name);
-  return fits(of.functions, keys.functions) && fits(of.nodes, keys.nodes);
+  return of.nodes.every((name, key) => isFree(name) || isFree(keys.nodes[key]) || keys.nodes[key] === name);
+}
+
+/** Keys of functions that a model with the keys `of` knows under names that are not theirs in `keys`. */
+export function staleFunctions(of: KeyNames, keys: KeyNames): number[] {
+  return of.functions.flatMap((name, key) => (isFree(name) || keys.functions[key] === name ? [] : [key]));
+}
+
+function isFree(name: string | undefined): boolean {
+  return name === undefined || name === '';
 }

@@ -63,7 +63,7 @@ export function createMovingAveragePredictor(options: MovingAverageOptions = {})
   const bandwidthPrior = options.bytesPerMs ?? 125_000;
   const histories: (FunctionHistory | undefined)[] = [];
   const bandwidths: (Average | undefined)[] = [];
-  const excluded = { failed: 0, cancelled: 0, timedOut: 0, memoryExceeded: 0, lost: 0, refused: 0 };
+  const excluded = { failed: 0, cancelled: 0, timedOut: 0, memoryExceeded: 0, lost: 0, refused: 0, deleted: 0 };
 
   const sizeClass = (bytes: number): number => (bytes < 1024 ? 0 : Math.min(SIZE_CLASSES - 1, 1 + ((31 - Math.clz32(Math.min(bytes / 1024, 2 ** 31))) >> 1)));
   const initialise = (history: FunctionHistory | undefined, state: number): number => {

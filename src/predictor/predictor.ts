@@ -133,7 +133,7 @@ export interface Observation {
 export const NO_SITUATION = -1;
 
 /** Why a run teaches nothing. */
-export const EXCLUSIONS = ['failed', 'cancelled', 'timedOut', 'memoryExceeded', 'lost', 'refused'] as const;
+export const EXCLUSIONS = ['failed', 'cancelled', 'timedOut', 'memoryExceeded', 'lost', 'refused', 'deleted'] as const;
 export type Exclusion = (typeof EXCLUSIONS)[number];
 
 /** How good a predictor was for one function lately. */

@@ -66,6 +66,7 @@ export class SituationEncoder {
     if (source === undefined) return;
     const { table, used, slots } = source.nodes;
     const base = node * source.rowLength;
+    if (base < 0 || base >= table.length) return; // a node that the scheduler does not know
     const metrics = this.#metrics;
     for (let i = 0; i < metrics.length; i += 2) out[offset + (metrics[i + 1] as number)] = table[base + (metrics[i] as number)] as number;
     const taken = used[node] as number, room = slots[node] as number;
@@ -82,7 +83,7 @@ export class SituationEncoder {
   /** Changes whenever the features of the node may have changed: its last state, and what the scheduler booked since. */
   stamp(node: number): number {
     const source = this.#source;
-    if (source === undefined) return 0;
+    if (source === undefined || node < 0 || node >= source.nodes.used.length) return 0;
     return Math.floor(source.nodes.table[node * source.rowLength + source.receivedAt] as number) * 4_096 + (source.nodes.used[node] as number);
   }
 
@@ -171,8 +172,8 @@ export class SituationSlab {
   }
 }
 
-/** What the model counts of what the scheduler excludes; undefined: it never ran. */
+/** What the model counts of what the scheduler excludes; undefined: it never ran, or there is nobody left to count it for. */
 export function toModelExclusion(why: Exclusion): ModelExclusion | undefined {
-  if (why === 'refused' || why === 'lost') return undefined;
+  if (why === 'refused' || why === 'lost' || why === 'deleted') return undefined;
   return why === 'memoryExceeded' ? 'failed' : why;
 }

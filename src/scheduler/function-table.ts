@@ -164,6 +164,11 @@ export class FunctionTable {
     return entry.index;
   }
 
+  /** The same for names that may be unknown: -1, and no place is kept. */
+  findIndex(name: string): number {
+    return (this.#byName.get(name) ?? this.#reserved.get(name))?.index ?? -1;
+  }
+
   /** Names with a place that are not deployed. */
   get reserved(): number {
     return this.#reserved.size;

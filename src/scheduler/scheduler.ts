@@ -646,7 +646,9 @@ export class Scheduler implements InvocationHost {
       const serviceMs = result.fetchedMs + result.initialisedMs + result.ranMs;
       facts.meanServiceMs += (serviceMs - facts.meanServiceMs) / Math.min(++this.#served, MEAN_OVER);
       this.#policies.get(invocation.decidedBy)?.served?.(invocation.functionIndex, serviceMs, this.nowMs - invocation.arrivedAtMs);
-      this.predictor.observe({
+      // Whose function is gone teaches nobody: the model may know another one in its place.
+      if (entry.deleted) this.#teachesNothing(invocation, 'deleted');
+      else this.predictor.observe({
         functionIndex: invocation.functionIndex, node, startState: result.startState, zygoteDistance: result.zygoteDistance ?? 0, inputBytes: invocation.inputBytes, fetchedBytes: result.fetchedBytes,
         fetchedMs: result.fetchedMs, initialisedMs: result.initialisedMs, ranMs: result.ranMs, predictedMs: invocation.predictedRunMs, situation: invocation.situation,
       });

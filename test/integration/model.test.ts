@@ -69,6 +69,22 @@ describe('the model service alone', () => {
     expect(predictions[1_233]!.meanMs).not.toBeCloseTo(one, 3);
   });
 
+  it('gives places only to names that teach, within their bound, and says how many observations found room', async () => {
+    const { client } = await start(0, { 'limits.maxFunctions': 3 });
+    const { predictions } = await client.predict({ situations: Array.from({ length: 20 }, (_, i) => ({ function: `asked-${i}`, node: `asked-${i}` })) });
+    expect(predictions.map(({ source, meanMs }) => [source, meanMs > 0])).toEqual(Array.from({ length: 20 }, () => ['moving-average', true]));
+    // What is refused takes no place either.
+    await expect(client.observe({ observations: [{ situation: { function: 'wrong' }, ranMs: 5 }, { situation: { function: 'wrong-2' }, ranMs: 2e9 }] })).rejects.toMatchObject({ extras: { violations: [{ field: 'observations[1].ran_ms', description: 'must be 0 to 1000000000' }] } });
+    for (const name of ['a', 'b', 'c']) expect(await client.observe({ observations: [{ situation: { function: name }, ranMs: 5 }] })).toEqual({ accepted: 1 });
+    await expect(client.observe({ observations: [{ situation: { function: 'd' }, ranMs: 5 }] })).rejects.toMatchObject({ code: 'QUEUE_FULL' });
+    const { accepted } = await client.observe({ observations: Array.from({ length: 10_000 }, () => ({ situation: { function: 'a' }, ranMs: 5 })) });
+    expect(accepted).toBeGreaterThan(4_000);
+    expect(accepted).toBeLessThanOrEqual(4_096);
+    const { counters, functions } = await client.getModelStatus({});
+    expect(counters['dropped']).toBe(10_000 - accepted);
+    expect(functions.find((row) => row.function === 'a')?.observations).toBe(1 + accepted);
+  });
+
   it('refuses what it does not understand, with the place', async () => {
     const { client } = await start(0);
     await expect(client.predict({ situations: [] })).rejects.toMatchObject({ code: 'INVALID_REQUEST', extras: { violations: [{ field: 'situations', description: 'must have 1 to 10000 entries' }] } });
@@ -81,7 +97,7 @@ describe('the model service alone', () => {
         { field: 'situations[2].function', description: 'is required' },
       ] },
     });
-    await expect(client.observe({ observations: [{ situation: { function: 'f' }, ranMs: -1 }] })).rejects.toMatchObject({ extras: { violations: [{ field: 'observations[0].ran_ms', description: 'must be 0 or more' }] } });
+    await expect(client.observe({ observations: [{ situation: { function: 'f' }, ranMs: -1 }] })).rejects.toMatchObject({ extras: { violations: [{ field: 'observations[0].ran_ms', description: 'must be 0 to 1000000000' }] } });
     await expect(async () => { for await (const _ of client.exportModel({})); }).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE' });
     await expect(client.importModel([{ chunk: Buffer.from('no model') }])).rejects.toMatchObject({ code: 'STATE_CORRUPT' });
   });

@@ -22,7 +22,7 @@ function make({ count = 1, rows = 64, serving = true, good = true } = {}) {
   const excluded: string[] = [];
   const predictor = createForestPredictor({
     clock, threads, lateAfterMs: LATE_MS, poolChanged: (change) => changes.push(change),
-    training: { observe: (from, offset) => void learned.push(from.slice(offset, offset + OBSERVATION_WIDTH)), exclude: (index, why) => void excluded.push(`${index} ${why}`), functionPut() {}, functionDeleted() {} },
+    training: { observe: (from, offset) => learned.push(from.slice(offset, offset + OBSERVATION_WIDTH)) > 0, exclude: (index, why) => void excluded.push(`${index} ${why}`), functionPut() {}, functionDeleted() {} },
   });
   const table = new Float64Array(createNodeTable(NODES));
   const used = new Int32Array(NODES), slots = new Int32Array(NODES).fill(4);

@@ -663,6 +663,19 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
       expect(invocation.error?.code).toBe('NODE_LOST');
     });
 
+    it('teaches nothing with a run whose function was deleted meanwhile', () => {
+      const cluster = make({ slots: [1] });
+      cluster.deploy();
+      const invocation = cluster.submit('f', 50);
+      cluster.advance(10);
+      cluster.scheduler.deleteFunction('f');
+      cluster.advance(1_000);
+      expect(cluster.state(invocation)).toBe('completed');
+      expect(cluster.predictor.observed).toEqual([]);
+      expect(cluster.predictor.excluded).toMatchObject({ deleted: 1 });
+      expect(cluster.predictor.situations.size).toBe(0);
+    });
+
     it('changes the number of slots, up and down', () => {
       const cluster = make({ slots: [1] });
       cluster.deploy();
@@ -939,7 +952,7 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
       expect([...cluster.predictor.situations.values()]).toEqual([0, 0, 0, 0]);
       cluster.advance(20);
       expect(cluster.predictor.observed).toEqual([expect.objectContaining({ node: 0, ranMs: 10, situation: 0 })]);
-      expect(cluster.predictor.excluded).toEqual({ failed: 1, timedOut: 1, memoryExceeded: 1, cancelled: 0, lost: 0, refused: 0 });
+      expect(cluster.predictor.excluded).toEqual({ failed: 1, timedOut: 1, memoryExceeded: 1, cancelled: 0, lost: 0, refused: 0, deleted: 0 });
       expect(cluster.predictor.situations.size).toBe(0);
     });
 

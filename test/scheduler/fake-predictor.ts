@@ -18,7 +18,7 @@ export interface FakePredictor extends Predictor {
 export function createFakePredictor(): FakePredictor {
   let listener: (ticket: number) => void = () => {};
   const asked: number[] = [];
-  const excluded: { [Why in Exclusion]: number } = { failed: 0, cancelled: 0, timedOut: 0, memoryExceeded: 0, lost: 0, refused: 0 };
+  const excluded: { [Why in Exclusion]: number } = { failed: 0, cancelled: 0, timedOut: 0, memoryExceeded: 0, lost: 0, refused: 0, deleted: 0 };
   let handles = 0;
   const initMs: { [state: number]: number } = { [COLD]: 500, [PACKAGES]: 100, [ZYGOTE]: 20, [WARM]: 0 };
   const predictor: FakePredictor = {

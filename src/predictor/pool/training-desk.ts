@@ -65,7 +65,10 @@ export class TrainingDesk {
         return { bytes: encodeSnapshot({ names: task.names, model: model.toSnapshot() }), version: this.#version };
       case 'import': {
         const snapshot = decodeSnapshot(task.bytes, 'The imported file');
-        const imported = this.#restore(snapshot);
+        const imported = this.#restored(snapshot);
+        // Whoever serves must go on serving.
+        if (imported.status().version === 0) throw new MetronomeError('INVALID_REQUEST', 'The imported file holds a model that has no forest yet (version 0); there is nothing to predict with. Export one from a scheduler whose model has a version.', { component: 'scheduler' });
+        this.#use(imported);
         // Into memory of its own: readers go over to it together with its keys.
         this.#writer = undefined;
         return { ...this.#publish(imported), observations: this.#observations, names: snapshot.names };
@@ -81,8 +84,9 @@ export class TrainingDesk {
     try {
       const bytes = task.snapshotPath === '' ? undefined : await readSnapshotFile(task.snapshotPath);
       const snapshot = bytes === undefined ? undefined : decodeSnapshot(bytes, task.snapshotPath);
-      if (snapshot !== undefined && (task.names === undefined || fitsKeys(snapshot.names, task.names))) {
-        this.#restore(snapshot);
+      if (snapshot !== undefined) {
+        if (task.names !== undefined && !fitsKeys(snapshot.names, task.names)) throw new MetronomeError('STATE_CORRUPT', `${task.snapshotPath} is the snapshot of another model: its keys of nodes are not those in use.`, { component: 'scheduler' });
+        this.#use(this.#restored(snapshot));
         ({ names } = snapshot);
       }
     } catch (error) {
@@ -107,15 +111,17 @@ export class TrainingDesk {
     }
   }
 
-  #restore(snapshot: NamedSnapshot): OnlineModel {
+  #restored(snapshot: NamedSnapshot): OnlineModel {
     if (this.#options === undefined) throw new MetronomeError('INTERNAL', 'The training thread was not opened.');
     // The size of the forest and of its window are those of the snapshot.
     const { trainer, updateEvery, replace, forgetting, bootstrapAfter } = this.#options;
     const changed = Object.fromEntries(Object.entries({ trainer, updateEvery, replace, forgetting, bootstrapAfter }).filter(([, value]) => value !== undefined));
-    const model = restoreOnlineModel(snapshot.model, changed);
+    return restoreOnlineModel(snapshot.model, changed);
+  }
+
+  #use(model: OnlineModel): void {
     this.#model = model;
     ({ version: this.#version, observations: this.#observations } = model.status());
-    return model;
   }
 
   #functionsChanged(model: OnlineModel, changes: readonly FunctionChange[]): void {

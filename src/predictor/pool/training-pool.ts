@@ -13,7 +13,7 @@ import { OBSERVATION_WIDTH } from '../model/observation.ts';
 import type { FunctionProfile, ModelStatus, OnlineModelOptions, UpdateReason } from '../model/online-model.ts';
 import type { Exclusion } from '../predictor.ts';
 import type { ExcludedRuns, FunctionChange, RecordingOptions, TrainAnswers, TrainKind, TrainOutcome, TrainTask } from './training-protocol.ts';
-import type { KeyNames, ModelKeys } from '../model-keys.ts';
+import { staleFunctions, type KeyNames, type ModelKeys } from '../model-keys.ts';
 import { toModelExclusion } from '../situations.ts';
 import { workerEntry } from './worker-entry.ts';
 
@@ -56,7 +56,7 @@ export interface TrainingListener {
 export interface TrainingCounters {
   /** Observations that were learned from. */
   learned: number;
-  /** Those that found no room. */
+  /** Those that found no room, or whose function was deleted while they waited. */
   dropped: number;
   updates: number;
   /** What they cost, ms of CPU of the thread. */
@@ -85,6 +85,8 @@ export class TrainingPool implements TrainingLine {
   #first = 0;
   #count = 0;
   #functions: FunctionChange[] = [];
+  /** Keys of deleted functions that the model has not forgotten yet. */
+  readonly #retired = new Set<number>();
   #excluded = new Map<string, ExcludedRuns>();
   readonly #told = new Map<number, string>();
   #isOpen = false;
@@ -130,14 +132,16 @@ export class TrainingPool implements TrainingLine {
 
   // ── the line of the predictor ─────────────────────────────────────────────────────────────────────────────────
 
-  observe(rows: Float64Array, offset: number): void {
-    if (this.#count === MAX_WAITING_OBSERVATIONS || !this.#hasKeys) {
+  observe(rows: Float64Array, offset: number): boolean {
+    const isKnown = (rows[offset + COLUMN.functionIndex] as number) >= 0 && (rows[offset + COLUMN.nodeIndex] as number) >= 0;
+    if (this.#count === MAX_WAITING_OBSERVATIONS || !this.#hasKeys || !isKnown) {
       this.counters.dropped++;
-      return;
+      return false;
     }
     const at = ((this.#first + this.#count++) % MAX_WAITING_OBSERVATIONS) * OBSERVATION_WIDTH;
     for (let column = 0; column < OBSERVATION_WIDTH; column++) this.#waiting[at + column] = rows[offset + column] as number;
     this.#collect();
+    return true;
   }
 
   exclude(functionKey: number, why: Exclusion): void {
@@ -158,10 +162,25 @@ export class TrainingPool implements TrainingLine {
 
   functionDeleted(functionIndex: number): void {
     this.#known.delete(functionIndex);
-    const key = this.#hasKeys ? this.#o.keys.freeFunction(this.#o.functionName(functionIndex)) : undefined;
+    const key = this.#hasKeys ? this.#o.keys.retireFunction(this.#o.functionName(functionIndex)) : undefined;
     if (key === undefined) return;
+    this.#dropWaiting(key);
+    this.#retired.add(key);
     this.#functions.push({ gone: key });
     this.#collect();
+  }
+
+  /** Nobody learns from a function that is gone; whoever has its key next least of all. */
+  #dropWaiting(functionKey: number): void {
+    let kept = 0;
+    for (let i = 0; i < this.#count; i++) {
+      const from = ((this.#first + i) % MAX_WAITING_OBSERVATIONS) * OBSERVATION_WIDTH;
+      if (this.#waiting[from + COLUMN.functionIndex] === functionKey) continue;
+      const to = ((this.#first + kept++) % MAX_WAITING_OBSERVATIONS) * OBSERVATION_WIDTH;
+      if (to !== from) this.#waiting.copyWithin(to, from, from + OBSERVATION_WIDTH);
+    }
+    this.counters.dropped += this.#count - kept;
+    this.#count = kept;
   }
 
   // ── wishes from elsewhere ─────────────────────────────────────────────────────────────────────────────────────
@@ -184,9 +203,12 @@ export class TrainingPool implements TrainingLine {
       this.counters.dropped += this.#count;
       this.#count = 0;
       this.#excluded.clear();
-      this.#useKeys(imported.names);
+      this.#retired.clear();
+      this.#useKeys(imported.names, []);
       this.#afterPublication(imported);
       this.#learnedSinceSave = true;
+      // The snapshot that is there belongs to other keys: a thread that dies now must find this one.
+      this.#wishes.unshift(async () => void (await this.#save()));
       return imported;
     });
   }
@@ -235,7 +257,8 @@ export class TrainingPool implements TrainingLine {
       });
       if (opened === undefined) return;
       this.#isOpen = true;
-      this.#useKeys(this.#hasKeys ? keys.names : (opened.names ?? keys.names));
+      const names = this.#hasKeys ? keys.names : (opened.names ?? keys.names);
+      this.#useKeys(names, opened.names === undefined ? [] : staleFunctions(opened.names, names));
       if (opened.memory !== undefined) this.#o.listener.memoryChanged(opened.memory);
       this.#o.listener.opened({ version: opened.version, restored: opened.restored, refused: opened.refused });
       this.#notRecorded(opened.notRecorded);
@@ -342,10 +365,12 @@ export class TrainingPool implements TrainingLine {
     }
     this.#first = (this.#first + count) % MAX_WAITING_OBSERVATIONS;
     this.#count -= count;
-    const functions = this.#functions, excluded = [...this.#excluded.values()];
+    const functions = this.#functions;
+    const excluded = [...this.#excluded.values()];
     this.#functions = [];
     this.#excluded = new Map();
     const answer = await this.#run({ kind: 'learn', batch, count, functions, nodes, excluded }, [batch.buffer]);
+    for (const change of functions) if ('gone' in change && this.#retired.delete(change.gone)) this.#o.keys.freeFunction(change.gone);
     this.counters.learned += answer.taken;
     this.#notRecorded(answer.notRecorded);
     this.#learnedSinceSave ||= answer.taken > 0;
@@ -394,17 +419,17 @@ export class TrainingPool implements TrainingLine {
     if (version > 0) this.#o.listener.published(version);
   }
 
-  /** From now on observations are written with these keys; the model is told of all functions. */
-  #useKeys(names: KeyNames): void {
+  /** From now on observations are written with these keys; the model forgets the functions of `stale` and is told of all others. */
+  #useKeys(names: KeyNames, stale: readonly number[]): void {
     if (names !== this.#o.keys.names) this.#o.keys.load(names);
     this.#hasKeys = true;
-    this.#functions = [];
+    this.#functions = [...new Set([...stale, ...this.#retired])].map((gone) => ({ gone }));
     for (const index of this.#known) this.#tellFunction(index);
     this.#collect();
   }
 
   #tellFunction(functionIndex: number): void {
     const profile = this.#o.profileOf(functionIndex);
-    if (profile !== undefined) this.#functions.push(profile);
+    if (profile !== undefined && profile.index >= 0) this.#functions.push(profile);
   }
 }

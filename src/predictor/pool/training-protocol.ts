@@ -24,7 +24,7 @@ export interface RecordingOptions {
 export type TrainTask =
   /** Makes the model, from the snapshot file if there is one. The first task of a thread. */
   | { readonly kind: 'open'; readonly options: OnlineModelOptions; readonly snapshotPath: string; readonly recording: RecordingOptions | undefined;
-      /** Keys in use; a snapshot with other ones is of no use. Undefined: whatever the snapshot has. */
+      /** Keys in use; a snapshot with other nodes is of no use. Undefined: whatever the snapshot has. */
       readonly names: KeyNames | undefined }
   /** Learns `count` observations. `nodes`: names by index, as far as they changed since the last time. */
   | { readonly kind: 'learn'; readonly batch: Float64Array; readonly count: number; readonly functions: readonly FunctionChange[]; readonly nodes: readonly (readonly [number, string])[]; readonly excluded: readonly ExcludedRuns[] }

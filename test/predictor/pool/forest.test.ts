@@ -268,6 +268,80 @@ describe('the forest', () => {
     await expect(forest.training.export()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   });
 
+  it('teaches nobody with what waits of a deleted function, and gives its key away only when it is forgotten', async () => {
+    const source = createSyntheticExecutions(7);
+    const names = source.functions.map(({ name }) => name);
+    const { forest, feed } = start({ functionName: (index) => names[index] ?? `f${index}`, profileOf: (index) => ({ ...source.functions[index % source.functions.length]!, name: names[index] ?? `f${index}` }) });
+    await feed(150);
+    await until(async () => (await forest.status()).version > 0, 'it has a forest');
+    const key = forest.keys.functionKey(3);
+    const row = new Float64Array(OBSERVATION_WIDTH);
+    const { situation, phases } = source.next();
+    for (const functionKey of [key, forest.keys.functionKey(4), key, key]) {
+      encodeObservation({ ...situation, functionIndex: functionKey, nodeIndex: forest.keys.nodeKey(1) }, phases, row);
+      expect(forest.training.observe(row, 0)).toBe(true);
+    }
+    const { learned, dropped } = forest.training.counters;
+    forest.predictor.functionDeleted(3);
+    expect(forest.training.waiting).toBe(1);
+    expect(forest.training.counters.dropped).toBe(dropped + 3);
+    // Before the model has forgotten the former owner, the next function has another key.
+    forest.predictor.functionPut(90);
+    expect(forest.keys.functionKey(90)).not.toBe(key);
+    await until(() => forest.training.counters.learned === learned + 1, 'the rest is learned');
+    expect(forest.keys.functionKey(91)).toBe(key);
+    const known = (await forest.status()).model!.functions;
+    expect(known.map(({ name }) => name)).not.toContain(names[3]);
+    expect(known.find(({ index }) => index === key)).toBeUndefined();
+  });
+
+  it('goes on from its snapshot when its training thread dies, although a function was deleted since', async () => {
+    const dir = await folder();
+    const { forest, events, feed } = start({ dir });
+    await feed(150);
+    await until(() => forest.state === 'serving', 'it serves');
+    expect(await forest.training.save()).toBe(true);
+    const name = createSyntheticExecutions(7).functions[3]!.name;
+    forest.predictor.functionDeleted(3);
+    await until(async () => (await forest.status()).model?.functions.every((row) => row.name !== name) === true, 'it is forgotten');
+    await forest.training.workers[0]!.terminate();
+    await until(() => events.filter((event) => event === 'model.opened').length === 2, 'the next thread opened a model');
+    await until(async () => (await forest.status()).model?.functions.every((row) => row.name !== name) === true, 'it is forgotten again');
+    const { model } = await forest.status();
+    expect(model).toMatchObject({ observations: 150, version: expect.any(Number) });
+    expect(model!.version).toBeGreaterThan(0);
+    expect(events.join()).not.toContain('refused');
+  });
+
+  it('moves a snapshot aside that belongs to other keys than those in use, and says so', async () => {
+    const dir = await folder();
+    const { forest, events, feed } = start({ dir }), other = start({ nodeName: (node) => `other-${node}` });
+    await Promise.all([feed(150), other.feed(150)]);
+    await until(() => forest.state === 'serving' && other.forest.state === 'serving', 'both serve');
+    const path = join(dir, SNAPSHOT_FILE);
+    await writeFile(path, (await other.forest.exportSnapshot()).bytes);
+    await forest.training.workers[0]!.terminate();
+    await until(() => events.filter((event) => event === 'model.opened').length === 2, 'the next thread opened a model');
+    expect(events.find((event) => event.startsWith('model.snapshot.refused'))).toBe(`model.snapshot.refused STATE_CORRUPT ${path} is the snapshot of another model: its keys of nodes are not those in use. The model starts cold; the file was moved to ${path}.refused.`);
+    expect(await readdir(dir)).toEqual([`${SNAPSHOT_FILE}.refused`]);
+  });
+
+  it('keeps an imported model at once, and refuses one that has no forest', async () => {
+    const dir = await folder();
+    const first = start(), second = start({ dir });
+    await Promise.all([first.forest.opened, second.forest.opened]);
+    const { bytes: cold } = await first.forest.exportSnapshot();
+    await expect(second.forest.importSnapshot(cold)).rejects.toMatchObject({ code: 'INVALID_REQUEST', message: expect.stringContaining('has no forest yet (version 0)') });
+    await first.feed(150);
+    await until(() => first.forest.state === 'serving', 'it serves');
+    const { bytes } = await first.forest.exportSnapshot();
+    await second.forest.importSnapshot(bytes);
+    await until(() => second.forest.training.counters.snapshots === 1, 'it is saved');
+    expect(await readdir(dir)).toEqual([SNAPSHOT_FILE]);
+    await expect(second.forest.importSnapshot(cold)).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
+    expect((await second.forest.status()).model).toMatchObject({ observations: 150 });
+  });
+
   it('records observations in files that are rotated, kept to a number, and readable', async () => {
     const dir = await folder();
     const { forest, feed } = start({ recording: { folder: dir, maxBytes: 20_000, files: 3 } });

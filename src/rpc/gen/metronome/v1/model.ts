@@ -102,7 +102,7 @@ export interface ObserveRequest {
 
 /** The answer. */
 export interface ObserveResponse {
-  /** How many were taken in. */
+  /** How many were taken in; the others found no room among those that wait to be learned, and may be sent again later. */
   accepted: number;
 }
 
