@@ -4,7 +4,7 @@
  */
 import { MetronomeError, suggest, type Violation } from '../core/errors.ts';
 import { ALONE } from '../core/invocation.ts';
-import { FEATURES, SITUATION_WIDTH, encodeSituation, isSituationFeature, type Situation as FeatureRow } from '../predictor/features.ts';
+import { FEATURES, SITUATION_WIDTH, encodeSituation, isSituationFeature, situationProblem, type Situation as FeatureRow } from '../predictor/features.ts';
 import { FETCHED_MS, INITIALISED_MS, OBSERVATION_WIDTH, RAN_MS } from '../predictor/model/observation.ts';
 import { COLD, NO_SITUATION, NO_TICKET, SOURCES, WARM, createPredictionRows } from '../predictor/predictor.ts';
 import { NO_KEY } from '../predictor/model-keys.ts';
@@ -95,10 +95,17 @@ export function createModelDesk({ scheduler, forest, maxNames }: ModelDeskOption
         const near = suggest(name, FEATURES.slice(0, SITUATION_WIDTH).map((feature) => feature.name));
         violations.push({ field, description: `is no feature (docs/reference/features.md)${near === undefined ? '' : `; did you mean "${near}"?`}` });
       } else if (!Number.isFinite(value)) violations.push({ field, description: 'must be a finite number' });
-      else features[name] = value;
+      else {
+        const problem = situationProblem(name, value);
+        if (problem === undefined) features[name] = value;
+        else violations.push({ field, description: problem });
+      }
     }
     const { startState, inputBytes, missingBytes, fetchBytesPerS } = situation;
-    if (!Number.isFinite(fetchBytesPerS) || fetchBytesPerS < 0) violations.push({ field: `${place}.fetch_bytes_per_s`, description: 'must be 0 or more' });
+    for (const [field, name, value] of [['input_bytes', 'inputBytes', inputBytes], ['missing_bytes', 'missingBytes', missingBytes], ['fetch_bytes_per_s', 'fetchBytesPerS', fetchBytesPerS]] as const) {
+      const problem = situationProblem(name, value);
+      if (problem !== undefined) violations.push({ field: `${place}.${field}`, description: problem });
+    }
     if (startState > WARM) violations.push({ field: `${place}.start_state`, description: `${startState} is no start state` });
     const row = { ...features, startState: startState === 0 ? COLD : startState, inputBytes, missingBytes, ...(fetchBytesPerS > 0 ? { fetchBytesPerS } : {}) };
     return { function: situation.function, node: situation.node, features: row };

@@ -97,6 +97,13 @@ describe('the model service alone', () => {
         { field: 'situations[2].function', description: 'is required' },
       ] },
     });
+    await expect(client.predict({ situations: [{ function: 'f', inputBytes: 2e15, features: { cpuUtilisation: 1.5, memoryMb: -1 } }] })).rejects.toMatchObject({
+      extras: { violations: [
+        { field: 'situations[0].features.cpuUtilisation', description: 'must be from 0 to 1 for cpuUtilisation (0 to 1), not 1.5' },
+        { field: 'situations[0].features.memoryMb', description: 'must be from 0 to 1000000000 for memoryMb (MiB), not -1' },
+        { field: 'situations[0].input_bytes', description: 'must be from 0 to 1000000000000000 for inputBytes (bytes), not 2000000000000000' },
+      ] },
+    });
     await expect(client.observe({ observations: [{ situation: { function: 'f' }, ranMs: -1 }] })).rejects.toMatchObject({ extras: { violations: [{ field: 'observations[0].ran_ms', description: 'must be 0 to 1000000000' }] } });
     await expect(async () => { for await (const _ of client.exportModel({})); }).rejects.toMatchObject({ code: 'MODEL_UNAVAILABLE' });
     await expect(client.importModel([{ chunk: Buffer.from('no model') }])).rejects.toMatchObject({ code: 'STATE_CORRUPT' });
