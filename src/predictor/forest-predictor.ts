@@ -82,6 +82,8 @@ export interface ForestPredictor extends Predictor {
   forgetAnswers(): void;
   /** Some thread answers in time. */
   readonly isPoolGood: boolean;
+  /** What `poolChanged` said last: while threads change models the pool still counts as good. */
+  readonly countsAsGood: boolean;
   /** Version of the model that answered last; 0: none. */
   readonly version: number;
   readonly counters: Readonly<ForestCounters>;
@@ -103,6 +105,8 @@ const STARTS_WITHIN_MS = 30_000;
 const RATIO_WEIGHT = 0.2;
 const LEAST_RATIO = 0.1, GREATEST_RATIO = 10;
 const LATENCIES = 1_024;
+/** Places for counts of questions without an answer; a power of two. */
+const OUTSTANDING = 4_096;
 
 /** A question without an answer; one record per place in a ring, reused. */
 interface Question {
@@ -149,6 +153,13 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
   /** Forest divided by moving average, per function: what an average is scaled with where the forest has not answered. */
   let ratios = new Float64Array(64).fill(1);
   let places = new Int32Array(64);
+  /** Questions without an answer, by subject; two that fall into one place only make the second wait. */
+  const outstanding = new Uint16Array(OUTSTANDING);
+  const placeOf = (functionIndex: number, subject: number): number => (Math.imul(functionIndex + 1, 0x9e3779b1) ^ subject) & (OUTSTANDING - 1);
+  const countAsked = (functionIndex: number, subject: number, by: 1 | -1): void => {
+    const place = placeOf(functionIndex, subject);
+    outstanding[place] = (outstanding[place] as number) + by;
+  };
   const one = createPredictionRows(1);
   let listener: (ticket: number) => void = () => {};
   let serving = false;
@@ -175,7 +186,7 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
     let best = -1, least = Infinity;
     for (let thread = 0; thread < desks.length; thread++) {
       const ring = threads.ring(thread);
-      if (ring === undefined || !(desks[thread] as Desk).health.isGood || ring.takenRows >= least) continue;
+      if (ring === undefined || threads.isRetiring(thread) || !(desks[thread] as Desk).health.isGood || ring.takenRows >= least) continue;
       best = thread;
       least = ring.takenRows;
     }
@@ -223,6 +234,7 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
       desk.stamp[at] = encoder.stamp(node);
     }
     note(desk, ring, ring.commit(count), ticket, false, subject.functionIndex, key, subject.inputBytes);
+    countAsked(subject.functionIndex, key, 1);
     threads.asked(thread);
     counters.asked++;
     return true;
@@ -231,7 +243,7 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
   const probe = (thread: number): void => {
     const desk = desks[thread] as Desk;
     const ring = threads.ring(thread);
-    if (ring === undefined || desk.oldest !== desk.next) return;
+    if (ring === undefined || threads.isRetiring(thread) || desk.oldest !== desk.next) return;
     const first = ring.reserve(1);
     if (first < 0) return;
     ring.features.fill(0, first * ring.shape.width, (first + 1) * ring.shape.width);
@@ -292,7 +304,9 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
         question.answer = undefined;
         return;
       }
-      if (answeredBy > 0) {
+      countAsked(question.functionIndex, question.subject, -1);
+      // What a model says that is being replaced is not kept: the next one may have other keys.
+      if (answeredBy > 0 && !threads.isRetiring(thread)) {
         version = answeredBy;
         remember(desk, question, ring, first, count, now);
       }
@@ -314,10 +328,13 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
       counters.threadsLost++;
       options.threadLost?.(thread, error);
     }
-    verdict('lost');
+    // A change of models is no loss: the next thread has loaded its code in a moment, and averages answer for so long.
+    if (error === undefined) watchUntil(clock.nowMs() + PROBE_EVERY_MS);
+    else verdict('lost');
     const tickets: number[] = [];
     for (; desk.oldest !== desk.next; desk.oldest = (desk.oldest + 1) | 0) {
       const question = desk.questions[desk.oldest & (ring.shape.requests - 1)] as Question;
+      if (!question.isProbe && question.answer === undefined) countAsked(question.functionIndex, question.subject, -1);
       question.answer?.(undefined, 0, 0);
       question.answer = undefined;
       if (question.isProbe || question.isOver) continue;
@@ -448,7 +465,9 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
         if (place < 0) unknown++;
       }
       if (ticket === NO_TICKET) {
-        if (unknown > 0 || (stale > 0 && now - oldestMs > REFRESH_MS)) ask(subject, key, rows, NO_TICKET);
+        // One without an answer is enough: asked again, a pool that is late already would have twice the work.
+        const isAsked = (outstanding[placeOf(subject.functionIndex, key)] as number) > 0;
+        if (!isAsked && (unknown > 0 || (stale > 0 && now - oldestMs > REFRESH_MS))) ask(subject, key, rows, NO_TICKET);
       } else if (unknown === 0 && stale === 0) counters.remembered++;
       else if (ask(subject, key, rows, ticket)) return false;
       else counters.degraded++;
@@ -515,6 +534,9 @@ export function createForestPredictor(options: ForestPredictorOptions): ForestPr
     },
     get isPoolGood() {
       return isPoolGood();
+    },
+    get countsAsGood() {
+      return wasGood;
     },
     get version() {
       return version;

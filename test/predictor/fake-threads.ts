@@ -14,6 +14,10 @@ export interface FakeThreads extends InferenceThreads {
   /** The thread dies; nothing replaces it by itself. */
   kill(thread: number): void;
   start(thread: number): void;
+  /** Another model is to answer: the thread ends when it has answered what it was asked. */
+  retire(thread: number): void;
+  /** The retired thread has ended. */
+  end(thread: number): void;
   /** Threads that were asked to be replaced. */
   readonly replaced: number[];
 }
@@ -23,6 +27,7 @@ export function createFakeThreads({ count = 1, rows = 64, requests = 16 } = {}):
   const shape = { rows, requests, width: SITUATION_WIDTH };
   const desks: ({ memory: SharedArrayBuffer; ring: RingClient } | undefined)[] = [];
   const asked = new Set<number>();
+  const retiring = new Set<number>();
   const open = (): { memory: SharedArrayBuffer; ring: RingClient } => {
     const memory = createRingMemory(shape);
     const ring = new RingClient(memory, shape);
@@ -34,6 +39,13 @@ export function createFakeThreads({ count = 1, rows = 64, requests = 16 } = {}):
     count, replaced: [], version: 1,
     meanOf: () => 40,
     ring: (thread) => desks[thread]?.ring,
+    isRetiring: (thread) => retiring.has(thread),
+    retire: (thread) => void retiring.add(thread),
+    end(thread) {
+      const desk = desks[thread];
+      desks[thread] = undefined;
+      if (desk !== undefined) listener.lost(thread, desk.ring, undefined);
+    },
     asked: (thread) => void asked.add(thread),
     replace: (thread) => void fake.replaced.push(thread),
     listen: (given) => void (listener = given),
@@ -62,6 +74,7 @@ export function createFakeThreads({ count = 1, rows = 64, requests = 16 } = {}):
       if (desk !== undefined) listener.lost(thread, desk.ring, new Error('It was killed.'));
     },
     start(thread) {
+      retiring.delete(thread);
       const desk = open();
       desks[thread] = desk;
       listener.started(thread, desk.ring);

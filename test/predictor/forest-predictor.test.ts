@@ -126,6 +126,45 @@ describe('the forest predictor', () => {
     expect(predictor.counters.late).toBe(1);
   });
 
+  it('does not ask again for what has no answer yet, and does when its thread is gone', () => {
+    const { predictor, threads, told, clock, setGood } = make();
+    expect(predictor.predict(subject(), rowsOf([0]), 1)).toBe(false);
+    clock.advance(3);
+    expect(told).toEqual([1]); // late
+    for (let i = 0; i < 5; i++) predictor.predict(subject(), rowsOf([0]), NO_TICKET);
+    expect(predictor.counters.asked).toBe(1);
+    threads.kill(0);
+    threads.start(0);
+    setGood();
+    predictor.predict(subject(), rowsOf([0]), NO_TICKET);
+    expect(predictor.counters.asked).toBe(2);
+    threads.answer();
+    const rows = rowsOf([0, 1]);
+    predictor.predict(subject(), rows, NO_TICKET);
+    expect([rows.source[0], predictor.counters.asked]).toEqual([BY_FOREST, 3]);
+  });
+
+  it('asks nothing of a thread that goes over to another model, keeps nothing of what it still says, and counts no loss', () => {
+    const { predictor, threads, told, changes, setGood } = make();
+    expect(predictor.predict(subject(), rowsOf([0]), 1)).toBe(false);
+    threads.retire(0);
+    expect(predictor.predict(subject({ inputBytes: 5 }), rowsOf([0]), 2)).toBe(true);
+    threads.answer();
+    expect(told).toEqual([1]);
+    const rows = rowsOf([0]);
+    predictor.predict(subject(), rows, NO_TICKET);
+    expect([rows.source[0], predictor.counters.asked]).toEqual([BY_MOVING_AVERAGE, 1]);
+    threads.end(0);
+    expect([predictor.isPoolGood, predictor.countsAsGood]).toEqual([false, true]);
+    threads.start(0);
+    setGood();
+    expect(predictor.predict(subject(), rows, 3)).toBe(false);
+    threads.answer();
+    expect(told).toEqual([1, 3]);
+    expect(changes).toEqual(['recovered']);
+    expect(predictor.counters).toMatchObject({ lost: 0, threadsLost: 0 });
+  });
+
   it('waits for nobody who is late half of the time, until two probes come back in time', () => {
     const { predictor, threads, changes, clock, told } = make();
     expect(changes).toEqual(['recovered']);

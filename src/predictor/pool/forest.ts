@@ -101,7 +101,7 @@ export function startForest(options: ForestOptions): Forest {
   const inference = new InferencePool({ clock, threads: options.threads, shape: { rows: 2 * options.maxRows + RING_ROWS, requests: RING_REQUESTS, width: SITUATION_WIDTH } });
   /** The machine must not say that the forest serves while no thread can be asked. */
   const checkPool = (): void => {
-    if (!predictor.isPoolGood) machine.send({ type: 'POOL_LOST' });
+    if (!predictor.countsAsGood) machine.send({ type: 'POOL_LOST' });
   };
   const training: TrainingPool = new TrainingPool({
     clock, model: options.model, snapshotPath: options.dir === '' ? '' : join(options.dir, SNAPSHOT_FILE), snapshotEveryMs: options.snapshotEveryMs, updatePauseMs: options.updatePauseMs, recording: options.recording,

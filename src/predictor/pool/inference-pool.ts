@@ -42,6 +42,8 @@ export interface InferenceThreads {
   readonly count: number;
   /** The ring of a thread; undefined between its loss and its replacement. */
   ring(thread: number): RingClient | undefined;
+  /** Its thread ends when it has answered what it was asked, for one that reads another model. Nothing new is to be asked of it. */
+  isRetiring(thread: number): boolean;
   /** Something was committed to this ring: the thread is told at the end of this turn. */
   asked(thread: number): void;
   /** Ends a thread that answers no more; it is replaced like one that died. */
@@ -61,6 +63,7 @@ interface Desk {
   startedAtMs: number;
   pauseMs: number;
   announcing: boolean;
+  retiring: boolean;
   waiting: boolean;
 }
 
@@ -82,7 +85,7 @@ export class InferencePool implements InferenceThreads {
     this.#piscina = new Piscina({ filename: workerEntry('infer'), minThreads: options.threads, maxThreads: options.threads, concurrentTasksPerWorker: 1, idleTimeout: Infinity, recordTiming: false });
     // Tasks report what ends them; without one there is nothing to report.
     this.#piscina.on('error', () => {});
-    this.#desks = Array.from({ length: options.threads }, () => ({ ring: undefined, abort: new AbortController(), startedAtMs: 0, pauseMs: FIRST_PAUSE_MS, announcing: false, waiting: false }));
+    this.#desks = Array.from({ length: options.threads }, () => ({ ring: undefined, abort: new AbortController(), startedAtMs: 0, pauseMs: FIRST_PAUSE_MS, announcing: false, retiring: false, waiting: false }));
   }
 
   /** The threads that live now. */
@@ -95,9 +98,18 @@ export class InferencePool implements InferenceThreads {
     const first = this.#model === undefined;
     this.#model = model;
     for (let thread = 0; thread < this.count; thread++) {
+      const desk = this.#desk(thread);
       if (first) this.#start(thread);
-      else this.#desk(thread).ring?.stop();
+      else if (desk.ring !== undefined) {
+        desk.retiring = true;
+        desk.ring.announce(); // what this turn asked, before the wish to end
+        desk.ring.stop();
+      }
     }
+  }
+
+  isRetiring(thread: number): boolean {
+    return this.#desk(thread).retiring;
   }
 
   ring(thread: number): RingClient | undefined {
@@ -145,6 +157,7 @@ export class InferencePool implements InferenceThreads {
     const memory = createRingMemory(shape);
     const ring = new RingClient(memory, shape);
     desk.ring = ring;
+    desk.retiring = false;
     desk.abort = new AbortController();
     desk.startedAtMs = clock.nowMs();
     const task = this.#piscina.run({ ring: memory, shape, model, reader: thread }, { signal: desk.abort.signal }).then(
@@ -164,6 +177,8 @@ export class InferencePool implements InferenceThreads {
     if (this.#stopped) return;
     const { clock } = this.#options;
     const desk = this.#desk(thread);
+    // It answered all that it was asked, and this turn may come before the one that tells of it.
+    if (error === undefined) this.#listener.answered(thread);
     desk.ring = undefined;
     const now = clock.nowMs();
     if (now - desk.startedAtMs > GOOD_SERVICE_MS) desk.pauseMs = FIRST_PAUSE_MS;
