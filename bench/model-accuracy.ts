@@ -5,12 +5,12 @@
  */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { FunctionProfile } from '../src/predictor/model/online-model.ts';
+import { MODEL_DEFAULTS, type FunctionProfile } from '../src/predictor/model/online-model.ts';
 import { cumulative, drawLines, writePlot } from '../src/report/plot.ts';
 import { readRecording, type Execution } from '../src/workload/observation-file.ts';
 import { createSyntheticExecutions } from '../src/workload/synthetic-executions.ts';
 import { measuredMs, modelContestant, movingAverageContestant, type Contestant } from '../src/workload/test-then-train.ts';
-import { BASELINE_ONLY, libraryContestant } from './contestants.ts';
+import { BASELINE_ONLY, libraryContestant, type LibraryOptions } from './contestants.ts';
 import { overRounds, quantile, type Bench, type BenchContext, type BenchResult, type Figure } from './harness.ts';
 
 /** The recording that is committed, if it is. */
@@ -69,6 +69,9 @@ function repetitionSpread(executions: readonly Execution[]): number[] {
 const errorFigures = (prefix: string, rounds: readonly (readonly number[])[]): Figure[] =>
   SHARES.map(([name, share]) => overRounds(`${prefix}_${name}`, '%', rounds.map((errors) => quantile([...errors].sort((a, b) => a - b), share)), rounds.reduce((sum, errors) => sum + errors.length, 0)));
 
+/** As often as the library's trees are replaced in `ours_library_trainer`: a whole forest of it every 20 executions, as ours is updated, would take an hour. */
+const libraryOptions = (quick: boolean): LibraryOptions => (quick ? { window: 150, every: 100, trees: 8 } : { window: 300, every: 60, trees: 20 });
+
 const now = (): number => performance.now();
 
 function contestantsFor(functions: readonly FunctionProfile[], seed: number, quick: boolean): readonly [ReturnType<typeof modelContestant>, ...Contestant[]] {
@@ -77,7 +80,7 @@ function contestantsFor(functions: readonly FunctionProfile[], seed: number, qui
     modelContestant('ours_library_trainer', functions, { seed, trainer: 'ml-random-forest', ...(quick ? { trees: 10, replace: 1, updateEvery: 200 } : { trees: 50, replace: 1, updateEvery: 60 }) }, now),
     modelContestant('baseline', functions, { seed, ...BASELINE_ONLY }, now),
     movingAverageContestant(),
-    libraryContestant(quick ? 150 : 300, quick ? 900 : 500, quick ? 8 : 20, seed),
+    libraryContestant(libraryOptions(quick), seed),
   ];
 }
 
@@ -139,7 +142,7 @@ export const modelAccuracyBench: Bench = {
     const path = context.recording ?? (existsSync(RECORDING) ? RECORDING : undefined);
     if (path === undefined) progress('model-accuracy: no recording of real executions (--recording file.jsonl.gz), so no figures real_…');
     else figures.push(...(await recorded(path, context)));
-    return { mode: 'micro', figures, params: { warmUp, counted, rounds, noise: 0.005, recording: path === undefined ? null : path.split('/').at(-1) } };
+    return { mode: 'micro', figures, params: { warmUp, counted, rounds, noise: 0.005, updateEvery: MODEL_DEFAULTS.updateEvery, libraryWindow: libraryOptions(quick), recording: path === undefined ? null : path.split('/').at(-1) } };
   },
 };
 

@@ -2,18 +2,21 @@
  * Bench `model-recovery` (the paper's figure 8): how fast predictions are good again when something is new or changed. A model that knows the other
  * applications meets one that it never saw, input sizes beyond what it saw, a function that suddenly takes 1.6 times as long, and a node that suddenly is 1.5
  * times slower. Errors are against the truth without noise, medians over functions and repetitions with different seeds: `…_after_k` is of executions that
- * had k predecessors of the same function (from k = 3 on: k to k + 2, because one execution more or less says little). Synthetic.
+ * had k predecessors of the same function (from k = 3 on: k − 1 to k + 1, because one execution more or less says little). Coverage is of the 21st to the 120th
+ * execution of a function after it was changed, got new sizes, or was first seen: the share that did not take longer than the quantile said. Synthetic.
  */
 import { createOnlineModel } from '../src/predictor/model/online-model.ts';
 import { drawLines, writePlot } from '../src/report/plot.ts';
 import { createSyntheticExecutions, type SyntheticExecution, type SyntheticExecutions } from '../src/workload/synthetic-executions.ts';
-import { modelContestant } from '../src/workload/test-then-train.ts';
+import { measuredMs, modelContestant } from '../src/workload/test-then-train.ts';
 import { overRounds, quantile, type Bench, type BenchContext, type BenchResult, type Figure } from './harness.ts';
 
 const APPLICATIONS = ['video', 'log', 'document', 'ml'] as const;
 /** Samples after which an error is told. */
 const TOLD = [0, 1, 2, 3, 5, 10, 20, 40] as const;
 const MOST = 40;
+/** Executions of a function whose coverage is told: those with so many predecessors, from … to before. */
+const COVERED_FROM = 20, COVERED_END = 120;
 const RUN_FACTOR = 1.6, NODE_FACTOR = 1.5, SIZE_FACTOR = 6, SLOW_NODE = 3;
 
 type Model = ReturnType<typeof modelContestant>;
@@ -28,8 +31,24 @@ function trained(seed: number, count: number, only: readonly string[]): { readon
   return { model, source };
 }
 
-/** Errors on the next executions: at k the error of those that had k predecessors of the same function (or on the same node). */
-function follow(model: Model, source: SyntheticExecutions, keyOf: (execution: SyntheticExecution) => number, keys: number, isConcerned: (execution: SyntheticExecution) => boolean): { readonly after: number[][]; readonly others: number[] } {
+/** How many executions stayed below the quantiles. */
+interface Coverage {
+  asked: number;
+  below95: number;
+  below99: number;
+}
+
+/** Counts one more, before the model learns of it. */
+function cover(coverage: Coverage, model: Model, execution: SyntheticExecution): void {
+  const { p95Ms = Infinity, p99Ms = Infinity } = model.predict(execution);
+  const measured = measuredMs(execution);
+  coverage.asked++;
+  if (measured <= p95Ms) coverage.below95++;
+  if (measured <= p99Ms) coverage.below99++;
+}
+
+/** Errors on the next executions, and with `coverage` what of COVERED_FROM … is covered: at k the error of those that had k predecessors of the same function (or on the same node). */
+function follow(model: Model, source: SyntheticExecutions, keyOf: (execution: SyntheticExecution) => number, keys: number, isConcerned: (execution: SyntheticExecution) => boolean, coverage?: Coverage): { readonly after: number[][]; readonly others: number[] } {
   const after: number[][] = Array.from({ length: MOST + 1 }, () => []), others: number[] = [];
   const seen = new Map<number, number>();
   let done = 0;
@@ -39,18 +58,21 @@ function follow(model: Model, source: SyntheticExecutions, keyOf: (execution: Sy
       const key = keyOf(execution);
       const k = seen.get(key) ?? 0;
       if (k <= MOST) after[k]?.push(errorOf(model, execution));
+      if (coverage !== undefined && k >= COVERED_FROM && k < COVERED_END) cover(coverage, model, execution);
       seen.set(key, k + 1);
-      if (k === MOST) done++;
+      if (k === (coverage === undefined ? MOST : COVERED_END - 1)) done++;
     } else others.push(errorOf(model, execution));
     model.learn(execution);
   }
   return { after, others };
 }
 
+const nothingAsked = (): Coverage => ({ asked: 0, below95: 0, below99: 0 });
+const sumOf = (coverages: readonly Coverage[], what: keyof Coverage): number => coverages.reduce((sum, coverage) => sum + coverage[what], 0);
 const median = (values: readonly number[]): number => quantile([...values].sort((a, b) => a - b), 0.5);
 
-/** Errors after k executions: from k = 3 on with those after the next two, so that a figure rests on more than a handful. */
-const around = (curve: readonly (readonly number[])[], k: number): number[] => (k < 3 ? [k] : [k, k + 1, k + 2]).flatMap((at) => curve[at] ?? []);
+/** Errors after k executions: from k = 3 on with those before and after, so that a figure rests on more than a handful. */
+const around = (curve: readonly (readonly number[])[], k: number): number[] => (k < 3 ? [k] : [k - 1, k, k + 1]).flatMap((at) => curve[at] ?? []);
 
 /** The recovery bench. */
 export const modelRecoveryBench: Bench = {
@@ -64,6 +86,7 @@ export const modelRecoveryBench: Bench = {
       after.forEach((errors, k) => curve[k]?.push(...errors));
       curves.set(name, curve);
     };
+    const coverages = { sudden_change: nothingAsked(), new_sizes: nothingAsked(), unseen: nothingAsked() };
     const before: number[] = [], during: number[] = [];
     let functionEvents = 0, nodeEvents = 0, falseEvents = 0;
     const names = createSyntheticExecutions(seed).functions;
@@ -77,14 +100,14 @@ export const modelRecoveryBench: Bench = {
         const { model, source } = trained(seed + round, history, rest);
         falseEvents += model.model.status().driftEvents + model.model.status().nodeDriftEvents;
         source.change({ only: own.map(({ name }) => name) });
-        add(`unseen_${application}`, follow(model, source, byFunction, own.length, () => true).after);
+        add(`unseen_${application}`, follow(model, source, byFunction, own.length, () => true, coverages.unseen).after);
       }
       const concerned = names.filter(({ name }) => name === 'log-analyze' || name === 'video-split');
       const isConcerned = ({ situation }: SyntheticExecution): boolean => concerned.some(({ index }) => index === situation.functionIndex);
       {
         const { model, source } = trained(seed + round, history, all);
         source.change({ only: concerned.map(({ name }) => name), sizeFactor: Object.fromEntries(concerned.map(({ name }) => [name, SIZE_FACTOR])) });
-        add('new_sizes', follow(model, source, byFunction, concerned.length, isConcerned).after);
+        add('new_sizes', follow(model, source, byFunction, concerned.length, isConcerned, coverages.new_sizes).after);
       }
       {
         const { model, source } = trained(seed + round, history, all);
@@ -94,7 +117,7 @@ export const modelRecoveryBench: Bench = {
           model.learn(execution);
         }
         source.change({ runFactor: Object.fromEntries(concerned.map(({ name }) => [name, RUN_FACTOR])) });
-        const { after, others } = follow(model, source, byFunction, concerned.length, isConcerned);
+        const { after, others } = follow(model, source, byFunction, concerned.length, isConcerned, coverages.sudden_change);
         add('sudden_change', after);
         during.push(...others.slice(0, 300));
         functionEvents += model.model.status().driftEvents;
@@ -117,6 +140,11 @@ export const modelRecoveryBench: Bench = {
       overRounds('others_before', '%', [median(before)], before.length), overRounds('others_during_change', '%', [median(during)], during.length),
       overRounds('function_changes_noticed', '', [functionEvents / (2 * rounds)], 2 * rounds), overRounds('node_changes_noticed', '', [nodeEvents / rounds], rounds), overRounds('false_alarms', '', [falseEvents], 4 * rounds),
     );
+    const each = Object.values(coverages);
+    const pooled: Coverage = { asked: sumOf(each, 'asked'), below95: sumOf(each, 'below95'), below99: sumOf(each, 'below99') };
+    for (const [name, { asked, below95, below99 }] of Object.entries({ coverage_after_change: pooled, ...Object.fromEntries(Object.entries(coverages).map(([name, coverage]) => [`coverage_${name}`, coverage])) })) {
+      figures.push(overRounds(`${name}_p95`, '%', [(100 * below95) / asked], asked), overRounds(`${name}_p99`, '%', [(100 * below99) / asked], asked));
+    }
     if (out !== undefined) {
       const series = (prefix: string): { name: string; points: { x: number; y: number }[] }[] =>
         [...curves].filter(([name]) => name.startsWith(prefix)).map(([name, curve]) => ({ name: name.replace('unseen_', '').replaceAll('_', ' '), points: curve.map((_, k) => ({ x: k, y: median(around(curve, k)) })).filter(({ y }) => Number.isFinite(y)) }));
