@@ -90,7 +90,7 @@ export function createModelDesk({ scheduler, forest, maxNames }: ModelDeskOption
     const features: { [name: string]: number } = {};
     for (const [name, value] of Object.entries(situation.features)) {
       const field = `${place}.features.${name}`;
-      if (FIELDS[name] !== undefined) violations.push({ field, description: `is given by the field ${FIELDS[name]}` });
+      if (Object.hasOwn(FIELDS, name)) violations.push({ field, description: `is given by the field ${FIELDS[name]}` });
       else if (!isSituationFeature(name)) {
         const near = suggest(name, FEATURES.slice(0, SITUATION_WIDTH).map((feature) => feature.name));
         violations.push({ field, description: `is no feature (docs/reference/features.md)${near === undefined ? '' : `; did you mean "${near}"?`}` });

@@ -97,6 +97,9 @@ describe('the model service alone', () => {
         { field: 'situations[2].function', description: 'is required' },
       ] },
     });
+    await expect(client.predict({ situations: [{ function: 'f', features: { constructor: 1 } }] })).rejects.toMatchObject({
+      extras: { violations: [{ field: 'situations[0].features.constructor', description: 'is no feature (docs/reference/features.md)' }] },
+    });
     await expect(client.predict({ situations: [{ function: 'f', inputBytes: 2e15, features: { cpuUtilisation: 1.5, memoryMb: -1 } }] })).rejects.toMatchObject({
       extras: { violations: [
         { field: 'situations[0].features.cpuUtilisation', description: 'must be from 0 to 1 for cpuUtilisation (0 to 1), not 1.5' },
