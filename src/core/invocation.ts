@@ -148,6 +148,8 @@ export class Invocation implements Timed {
   /** Predicted execution time on the chosen node, ms. */
   predictedRunMs = 0;
   predictedSpreadMs = 0;
+  predictedP95Ms = 0;
+  predictedP99Ms = 0;
   /** The predictor's handle of the situation it was dispatched in; -1: none. */
   situation = -1;
   /** Locality of the chosen node. */

@@ -221,7 +221,7 @@ export function createModelDesk({ scheduler, forest, maxNames }: ModelDeskOption
         functions: names.map((name) => {
           const used = served.get(name), learned = own.get(name);
           return {
-            function: name, observations: used?.observations ?? 0, medianError: used?.medianError ?? 0, p95Error: used?.p95Error ?? 0,
+            function: name, observations: used?.observations ?? 0, medianError: used?.medianError ?? 0, p95Error: used?.p95Error ?? 0, servedCoverageP95: used?.coverageP95 ?? 0, servedCoverageP99: used?.coverageP99 ?? 0,
             forestMedianError: learned?.medianError ?? 0, forestP95Error: learned?.p95Error ?? 0, coverageP95: learned?.coverageP95 ?? 0, coverageP99: learned?.coverageP99 ?? 0, driftEvents: learned?.driftEvents ?? 0,
             forestObservations: learned?.observations ?? 0,
           };

@@ -55,9 +55,10 @@ export function createGatewayMetrics(): GatewayMetrics {
   const modelExcluded = new Counter({ name: 'metronome_model_excluded_total', help: 'Runs that taught nothing, by reason.', labelNames: ['reason'], registers });
   const modelAnswer = new Gauge({ name: 'metronome_model_answer_seconds', help: 'Time from question to answer over the last 1024 questions.', labelNames: ['quantile'], registers });
   const modelError = new Gauge({ name: 'metronome_model_error_ratio', help: 'Relative error of the predictions that decisions rested on, over the last 256 of a function.', labelNames: ['function', 'quantile'], registers });
-  const modelCoverage = new Gauge({ name: 'metronome_model_coverage_ratio', help: 'Share of executions below the upper quantile that the forest predicted, over the last 256 of a function.', labelNames: ['function', 'quantile'], registers });
+  const modelCoverage = new Gauge({ name: 'metronome_model_coverage_ratio', help: 'Share of executions below the upper quantile that the forest would have predicted with all that it had learned before, over the last 256 of a function.', labelNames: ['function', 'quantile'], registers });
+  const modelServedCoverage = new Gauge({ name: 'metronome_model_served_coverage_ratio', help: 'Share of executions below the upper quantile that was predicted at dispatch, over the last 256 of a function.', labelNames: ['function', 'quantile'], registers });
   const modelSeen = new Gauge({ name: 'metronome_model_observations', help: 'Executions of a function that predictions rest on.', labelNames: ['function'], registers });
-  const perScrape = [events, live, delaying, states, info, nodeStatus, slots, slotsUsed, stateAge, modelState, modelVersion, modelAge, modelEvents, modelDrift, modelExcluded, modelAnswer, modelError, modelCoverage, modelSeen];
+  const perScrape = [events, live, delaying, states, info, nodeStatus, slots, slotsUsed, stateAge, modelState, modelVersion, modelAge, modelEvents, modelDrift, modelExcluded, modelAnswer, modelError, modelCoverage, modelServedCoverage, modelSeen];
 
   const readScheduler = async (loop: Pick<LoopClient, 'call'>): Promise<void> => {
     const signal = AbortSignal.timeout(SCRAPE_TIMEOUT_MS);
@@ -89,6 +90,8 @@ export function createGatewayMetrics(): GatewayMetrics {
       modelSeen.set({ function: row.function }, row.observations);
       modelError.set({ function: row.function, quantile: '0.5' }, row.medianError);
       modelError.set({ function: row.function, quantile: '0.95' }, row.p95Error);
+      modelServedCoverage.set({ function: row.function, quantile: '0.95' }, row.servedCoverageP95);
+      modelServedCoverage.set({ function: row.function, quantile: '0.99' }, row.servedCoverageP99);
       if (row.forestObservations === 0) continue;
       modelCoverage.set({ function: row.function, quantile: '0.95' }, row.coverageP95);
       modelCoverage.set({ function: row.function, quantile: '0.99' }, row.coverageP99);

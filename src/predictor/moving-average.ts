@@ -3,6 +3,7 @@
  * initialisation, per (function, class of input size) for the run, and per node for bandwidth. It stays afterwards as
  * the cold-start fallback and as a baseline.
  */
+import { RecentAccuracy } from './model/recent-accuracy.ts';
 import { BY_MOVING_AVERAGE, COLD, NO_SITUATION, PACKAGES, WARM, ZYGOTE, type FunctionAccuracy, type Observation, type Predictor } from './predictor.ts';
 
 /** Priors and weights of the moving averages. */
@@ -25,7 +26,6 @@ export interface MovingAverageOptions {
 
 /** Classes of input size: one per factor of four from 1 KiB on. */
 const SIZE_CLASSES = 16;
-const RECENT_ERRORS = 256;
 /** Beyond this distance a start from a zygote is mostly an ordinary one. */
 const FAR_ZYGOTE = 0.5;
 /** Upper quantiles of a normal distribution in mean absolute deviations: an assumption, where the forest measures. */
@@ -51,8 +51,7 @@ class FunctionHistory {
   readonly run = new Average();
   readonly runBySize: (Average | undefined)[] = new Array<Average | undefined>(SIZE_CLASSES).fill(undefined);
   observations = 0;
-  readonly errors = new Float64Array(RECENT_ERRORS);
-  errorCount = 0;
+  readonly recent = new RecentAccuracy();
 }
 
 /** The moving-average predictor. Always answers at once. */
@@ -146,15 +145,13 @@ export function createMovingAveragePredictor(options: MovingAverageOptions = {})
       // Small transfers say more about latency than about bandwidth.
       if (seen.fetchedBytes >= 65_536 && seen.fetchedMs > 0) (bandwidths[seen.node] ??= new Average()).add(seen.fetchedBytes / seen.fetchedMs, weight);
       const measured = seen.fetchedMs + seen.initialisedMs + seen.ranMs;
-      if (seen.predictedMs > 0 && measured > 0) history.errors[history.errorCount++ % RECENT_ERRORS] = Math.abs(seen.predictedMs - measured) / measured;
+      if (seen.predictedMs > 0 && measured > 0) history.recent.add(Math.abs(seen.predictedMs - measured) / measured, measured <= (seen.predictedP95Ms ?? 0), measured <= (seen.predictedP99Ms ?? 0));
     },
     accuracy() {
       const result: FunctionAccuracy[] = [];
       histories.forEach((history, functionIndex) => {
         if (history === undefined) return;
-        const errors = history.errors.slice(0, Math.min(history.errorCount, RECENT_ERRORS)).sort();
-        const at = (share: number): number => errors[Math.min(errors.length - 1, Math.floor(share * errors.length))] ?? 0;
-        result.push({ functionIndex, observations: history.observations, medianError: at(0.5), p95Error: at(0.95) });
+        result.push({ functionIndex, observations: history.observations, ...history.recent.summary() });
       });
       return result;
     },

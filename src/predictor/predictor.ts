@@ -125,6 +125,9 @@ export interface Observation {
   readonly ranMs: number;
   /** What had been predicted at dispatch, ms; 0: nothing. */
   readonly predictedMs: number;
+  /** Its upper quantiles, ms. @default 0 */
+  readonly predictedP95Ms?: number;
+  readonly predictedP99Ms?: number;
   /** What `dispatched` returned for it; NO_SITUATION when nothing was kept. */
   readonly situation: number;
 }
@@ -143,6 +146,9 @@ export interface FunctionAccuracy {
   /** Median of |predicted − measured| / measured over the last 256. */
   readonly medianError: number;
   readonly p95Error: number;
+  /** Over the same: share that did not take longer than the P95 and the P99 that had been predicted at dispatch. */
+  readonly coverageP95: number;
+  readonly coverageP99: number;
 }
 
 /** The ticket of a question whose late answer nobody waits for. */

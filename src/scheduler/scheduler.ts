@@ -486,6 +486,8 @@ export class Scheduler implements InvocationHost {
     const node = candidates.node[row] as number;
     invocation.predictedRunMs = candidates.meanMs[row] as number;
     invocation.predictedSpreadMs = candidates.spreadMs[row] as number;
+    invocation.predictedP95Ms = candidates.p95Ms[row] as number;
+    invocation.predictedP99Ms = candidates.p99Ms[row] as number;
     const local = candidates.local[row] as number;
     invocation.localClass = local === 1 ? 1 : 2;
     this.counters.localDispatches += local;
@@ -650,7 +652,7 @@ export class Scheduler implements InvocationHost {
       if (entry.deleted) this.#teachesNothing(invocation, 'deleted');
       else this.predictor.observe({
         functionIndex: invocation.functionIndex, node, startState: result.startState, zygoteDistance: result.zygoteDistance ?? 0, inputBytes: invocation.inputBytes, fetchedBytes: result.fetchedBytes,
-        fetchedMs: result.fetchedMs, initialisedMs: result.initialisedMs, ranMs: result.ranMs, predictedMs: invocation.predictedRunMs, situation: invocation.situation,
+        fetchedMs: result.fetchedMs, initialisedMs: result.initialisedMs, ranMs: result.ranMs, predictedMs: invocation.predictedRunMs, predictedP95Ms: invocation.predictedP95Ms, predictedP99Ms: invocation.predictedP99Ms, situation: invocation.situation,
       });
       invocation.situation = NO_SITUATION;
     } else this.#teachesNothing(invocation, exclusionOf(result.error.code));

@@ -163,6 +163,7 @@ describe('the model of a scheduler', () => {
       expect(metrics).toMatch(/metronome_model_version [1-9]/);
       expect(metrics).toMatch(/metronome_model_error_ratio\{function="echo",quantile="0.5"\} \d/);
       expect(metrics).toMatch(/metronome_model_coverage_ratio\{function="echo",quantile="0.95"\} \d/);
+      expect(metrics).toMatch(/metronome_model_served_coverage_ratio\{function="echo",quantile="0.99"\} \d/);
       expect(metrics).toMatch(/metronome_model_excluded_total\{reason="failed"\} 1/);
     }, PATIENCE);
     expect(await readdir(recordings)).toEqual(['observations.jsonl']);

@@ -129,12 +129,18 @@ describe('moving averages', () => {
   it('report their own error: median and P95 of the last 256 predictions', () => {
     const predictor = createMovingAveragePredictor();
     predictor.observe(seen({ predictedMs: 0, ranMs: 99, initialisedMs: 1 }));
-    expect(predictor.accuracy()).toEqual([{ functionIndex: 0, observations: 1, medianError: 0, p95Error: 0 }]);
+    expect(predictor.accuracy()).toEqual([{ functionIndex: 0, observations: 1, medianError: 0, p95Error: 0, coverageP95: 0, coverageP99: 0 }]);
     for (let i = 0; i < 300; i++) predictor.observe(seen({ predictedMs: i < 200 ? 110 : 150, ranMs: 99, initialisedMs: 1 }));
     const [accuracy] = predictor.accuracy();
     expect(accuracy?.observations).toBe(301);
     expect(accuracy?.medianError).toBeCloseTo(0.1, 9);
     expect(accuracy?.p95Error).toBeCloseTo(0.5, 9);
+  });
+
+  it('report how often the upper quantiles held that were predicted at dispatch', () => {
+    const predictor = createMovingAveragePredictor();
+    for (let i = 0; i < 100; i++) predictor.observe(seen({ predictedMs: 100, predictedP95Ms: 120, predictedP99Ms: 200, ranMs: i < 80 ? 119 : i < 95 ? 199 : 300, initialisedMs: 1 }));
+    expect(predictor.accuracy()).toMatchObject([{ coverageP95: 0.8, coverageP99: 0.95 }]);
   });
 
   it('keep functions apart', () => {

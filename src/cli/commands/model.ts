@@ -145,6 +145,8 @@ const FUNCTION_COLUMNS: readonly Column<FunctionAccuracy>[] = [
   { header: 'SEEN', align: 'right', cell: ({ observations }) => String(observations) },
   { header: 'ERROR p50', align: 'right', cell: ({ medianError, observations }) => (observations === 0 ? '' : fine(medianError)) },
   { header: 'p95', align: 'right', cell: ({ p95Error, observations }) => (observations === 0 ? '' : fine(p95Error)) },
+  { header: 'P95 HELD', align: 'right', cell: ({ servedCoverageP95, observations }) => (observations === 0 ? '' : fine(servedCoverageP95)) },
+  { header: 'P99 HELD', align: 'right', wide: true, cell: ({ servedCoverageP99, observations }) => (observations === 0 ? '' : fine(servedCoverageP99)) },
   { header: 'LEARNED', align: 'right', cell: ({ forestObservations }) => String(forestObservations) },
   { header: 'FOREST p50', align: 'right', cell: ({ forestMedianError, forestObservations }) => (forestObservations === 0 ? '' : fine(forestMedianError)) },
   { header: 'p95', align: 'right', cell: ({ forestP95Error, forestObservations }) => (forestObservations === 0 ? '' : fine(forestP95Error)) },

@@ -178,7 +178,10 @@ export interface FunctionAccuracy {
   forestMedianError: number;
   /** 95th percentile of the same. */
   forestP95Error: number;
-  /** Share of executions that did not take longer than the P95 that the forest predicted, over the last 256. */
+  /**
+   * Share of executions that did not take longer than the P95 that the forest would have predicted with all that it had learned before, over the last 256. Not what was
+   * predicted at dispatch, with an older version: that is served_coverage_p95.
+   */
   coverageP95: number;
   /** The same for the P99. */
   coverageP99: number;
@@ -186,6 +189,10 @@ export interface FunctionAccuracy {
   driftEvents: number;
   /** Observations that the forest has of it. */
   forestObservations: number;
+  /** Share of executions that did not take longer than the P95 that had been predicted at dispatch, by whomever, over the last 256 predictions that decisions rested on. */
+  servedCoverageP95: number;
+  /** The same for the P99. */
+  servedCoverageP99: number;
 }
 
 /** Asks for the model. */
@@ -1840,6 +1847,8 @@ function createBaseFunctionAccuracy(): FunctionAccuracy {
     coverageP99: 0,
     driftEvents: 0,
     forestObservations: 0,
+    servedCoverageP95: 0,
+    servedCoverageP99: 0,
   };
 }
 
@@ -1874,6 +1883,12 @@ export const FunctionAccuracy: MessageFns<FunctionAccuracy> = {
     }
     if (message.forestObservations !== 0) {
       writer.uint32(80).uint64(message.forestObservations);
+    }
+    if (message.servedCoverageP95 !== 0) {
+      writer.uint32(89).double(message.servedCoverageP95);
+    }
+    if (message.servedCoverageP99 !== 0) {
+      writer.uint32(97).double(message.servedCoverageP99);
     }
     return writer;
   },
@@ -1971,6 +1986,22 @@ export const FunctionAccuracy: MessageFns<FunctionAccuracy> = {
             message.forestObservations = longToNumber(reader.uint64());
             continue;
           }
+          case 11: {
+            if (tag !== 89) {
+              break;
+            }
+
+            message.servedCoverageP95 = reader.double();
+            continue;
+          }
+          case 12: {
+            if (tag !== 97) {
+              break;
+            }
+
+            message.servedCoverageP99 = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2027,6 +2058,16 @@ export const FunctionAccuracy: MessageFns<FunctionAccuracy> = {
         : isSet(object.forest_observations)
         ? globalThis.Number(object.forest_observations)
         : 0,
+      servedCoverageP95: isSet(object.servedCoverageP95)
+        ? globalThis.Number(object.servedCoverageP95)
+        : isSet(object.served_coverage_p95)
+        ? globalThis.Number(object.served_coverage_p95)
+        : 0,
+      servedCoverageP99: isSet(object.servedCoverageP99)
+        ? globalThis.Number(object.servedCoverageP99)
+        : isSet(object.served_coverage_p99)
+        ? globalThis.Number(object.served_coverage_p99)
+        : 0,
     };
   },
 
@@ -2062,6 +2103,12 @@ export const FunctionAccuracy: MessageFns<FunctionAccuracy> = {
     if (message.forestObservations !== 0) {
       obj.forestObservations = Math.round(message.forestObservations);
     }
+    if (message.servedCoverageP95 !== 0) {
+      obj.servedCoverageP95 = floatToJson(message.servedCoverageP95);
+    }
+    if (message.servedCoverageP99 !== 0) {
+      obj.servedCoverageP99 = floatToJson(message.servedCoverageP99);
+    }
     return obj;
   },
 
@@ -2080,6 +2127,8 @@ export const FunctionAccuracy: MessageFns<FunctionAccuracy> = {
     message.coverageP99 = object.coverageP99 ?? 0;
     message.driftEvents = object.driftEvents ?? 0;
     message.forestObservations = object.forestObservations ?? 0;
+    message.servedCoverageP95 = object.servedCoverageP95 ?? 0;
+    message.servedCoverageP99 = object.servedCoverageP99 ?? 0;
     return message;
   },
 };
