@@ -1,0 +1,182 @@
+/**
+ * What the page asks the daemon for, and what it gets: types only, shared by the gateway's routes and the page, so that neither can drift from
+ * the other. JSON over HTTP below /inspect/api, and server-sent events. All times are ms since 1970 UTC unless a name ends otherwise.
+ * Every list has a bound, and what was left out is counted.
+ */
+
+/** GET /inspect/api/machines: the charts, laid out by the daemon. */
+export interface MachineChart {
+  /** invocation, node, sandbox, workflow or model. */
+  readonly name: string;
+  readonly summary: string;
+  /** In the order of the indexes that Tick.counts uses. */
+  readonly states: readonly ChartState[];
+  /** In the order of the indexes that Tick.flow uses. */
+  readonly edges: readonly ChartEdge[];
+  readonly width: number;
+  readonly height: number;
+}
+
+/** A state with its box: centre and size, in the units of the chart. */
+export interface ChartState {
+  readonly name: string;
+  readonly isInitial: boolean;
+  readonly isFinal: boolean;
+  readonly description: string;
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** An edge with the points of its line, and where its label stands. */
+export interface ChartEdge {
+  readonly from: string;
+  readonly to: string;
+  readonly event: string;
+  readonly guard: string;
+  readonly points: readonly (readonly [number, number])[];
+  readonly label: readonly [number, number];
+}
+
+/**
+ * GET /inspect/api/stream: server-sent events `hello`, `tick` and `transitions`. The id of each event is the number of the next transition,
+ * so that `Last-Event-ID` goes on where it stopped.
+ */
+export interface Hello {
+  readonly version: string;
+  /** Changes with every start of the daemon: another one means that all numbers begin anew. */
+  readonly startedAtMs: number;
+  readonly policy: string;
+  readonly shadowPolicy: string;
+  /** True: what is shown is a simulation. */
+  readonly simulated: boolean;
+}
+
+/** Event `tick`, four times a second: aggregates of everything, sampled or not. */
+export interface Tick {
+  readonly atMs: number;
+  /** By machine name: how many are in each state now, and how often each edge was taken since the start. */
+  readonly machines: Readonly<Record<string, { readonly counts: readonly number[]; readonly flow: readonly number[] }>>;
+  readonly live: number;
+  readonly delayingForLocality: number;
+  readonly delayingForCapacity: number;
+  /** Counters since the start, by name, as in GetStatus. */
+  readonly counters: Readonly<Record<string, number>>;
+  /** Latencies of what ended since the last tick, by function and policy. At most 64; the rest is summed under the function name "". */
+  readonly ended: readonly EndedGroup[];
+  readonly nodes: readonly NodeCell[];
+  /** What the shadow policy would have done; absent without one. */
+  readonly shadow?: ShadowTick;
+}
+
+/** What ended since the last tick, of one function under one policy. */
+export interface EndedGroup {
+  readonly function: string;
+  readonly policy: string;
+  readonly count: number;
+  readonly failed: number;
+  readonly slaMissed: number;
+  /** Sums, ms. */
+  readonly latencyMs: number;
+  readonly delayedMs: number;
+  /** Predicted time of the best node with room at the first decision, less what it took where it ran after waiting: what waiting saved. */
+  readonly savedMs: number;
+  readonly warm: number;
+  readonly local: number;
+  /** Sum of |predicted − measured| ÷ measured. */
+  readonly error: number;
+  /** Smallest slack left at the end: SLA − latency, ms. */
+  readonly leastSlackMs: number;
+  /** Latencies in buckets of factor 2^¼: bucket i holds [2^(i/4), 2^((i+1)/4)) ms; trailing zeros are left out. At most 96. */
+  readonly histogram: readonly number[];
+}
+
+/** One node in the heat map. At most 256 per tick, the busiest; all of them by GET /inspect/api/nodes. */
+export interface NodeCell {
+  readonly name: string;
+  readonly state: string;
+  readonly slots: number;
+  readonly used: number;
+  readonly waiting: number;
+  readonly warm: number;
+  readonly zygotes: number;
+  readonly cpu: number;
+  readonly memoryUsed: number;
+  readonly objectBytes: number;
+  readonly fetchBytesPerS: number;
+}
+
+/** Shadow mode since the last tick: the second policy decided too, and nothing was dispatched for it. */
+export interface ShadowTick {
+  readonly policy: string;
+  readonly decisions: number;
+  /** Same action and same node. */
+  readonly agreed: number;
+  /** Sums over the decisions: predicted completion (expected wait + predicted time) of the choice of either, ms. */
+  readonly activeMs: number;
+  readonly shadowMs: number;
+}
+
+/** Event `transitions`: the sampled ones, at most 500 per tick. */
+export interface TransitionsEvent {
+  readonly next: number;
+  /** Not shown: overwritten before they were read, or beyond the bound. */
+  readonly missed: number;
+  readonly records: readonly TransitionRow[];
+}
+
+/** One transition. */
+export interface TransitionRow {
+  readonly id: string;
+  readonly function: string;
+  readonly from: string;
+  readonly to: string;
+  readonly event: string;
+  readonly reason: string;
+  readonly node: string;
+  readonly delayingFor: string;
+  readonly atMs: number;
+}
+
+/** GET /inspect/api/invocations?state=&function=&node=&limit=&before= : newest first, at most 500. */
+export interface InvocationRow {
+  readonly id: string;
+  readonly function: string;
+  readonly policy: string;
+  readonly state: string;
+  readonly delayingFor: string;
+  readonly node: string;
+  readonly arrivedAtMs: number;
+  readonly latencyMs: number;
+  readonly slaMs: number;
+  readonly reason: string;
+}
+
+/** GET /inspect/api/nodes/:name: everything of one node; lists of at most 200. */
+export interface NodeDetail extends NodeCell {
+  readonly running: readonly InvocationRow[];
+  readonly line: readonly InvocationRow[];
+  readonly warmByFunction: Readonly<Record<string, { readonly idle: number; readonly busy: number }>>;
+  readonly zygoteSets: readonly string[];
+  readonly packageSets: number;
+  readonly objects: number;
+  readonly metrics: Readonly<Record<string, number>>;
+}
+// GET /inspect/api/invocations/:id is the JSON of ExplainResponse (proto inspect.proto); POST /inspect/api/nodes/:name/drain drains, POST …/undrain takes it back.
+// GET /inspect/api/model is the JSON of GetModelStatusResponse. GET /inspect/api/policies is ListPoliciesResponse; PUT /inspect/api/policy and /inspect/api/shadow {"policy": "name"} change them.
+
+/** POST /inspect/api/simulations {scenario, policies, seed}: frames of a simulated run for the page's Simulation view, in the same shapes as the stream. At most 20 000 frames. */
+export interface SimulationRun {
+  readonly policy: string;
+  readonly frames: readonly SimulationFrame[];
+  readonly summary: Readonly<Record<string, number>>;
+}
+
+/** What happened in one step of simulated time. */
+export interface SimulationFrame {
+  readonly simulatedMs: number;
+  readonly counts: readonly number[];
+  readonly nodes: readonly NodeCell[];
+  readonly transitions: readonly TransitionRow[];
+}
