@@ -54,6 +54,7 @@ async function up(app: CliApp, command: Command, options: UpOptions, loaded: Loa
   const starting = new AbortController();
   const { promise: stopped, resolve: stop } = Promise.withResolvers<void>();
   let firstAt = 0;
+  let isKilled = false;
   let cluster: Cluster | undefined;
   const dir = await openClusterDir(config.up.dataDir === '' ? '' : resolve(app.io.cwd, config.up.dataDir));
   app.takeSignals((signal) => {
@@ -63,6 +64,7 @@ async function up(app: CliApp, command: Command, options: UpOptions, loaded: Loa
       starting.abort();
       stop();
     } else if (performance.now() - firstAt > SAME_SIGNAL_MS) {
+      isKilled = true;
       cluster?.kill();
       void dir.dispose().finally(() => process.exit(INTERRUPTED));
     }
@@ -74,12 +76,15 @@ async function up(app: CliApp, command: Command, options: UpOptions, loaded: Loa
     const failure = await Promise.race([stopped, cluster.failed]);
     const begun = performance.now();
     await cluster.stop();
+    // The kill ended what the drain waited for: nothing ended in order then.
+    if (isKilled) return INTERRUPTED;
     if (failure !== undefined) throw failure;
     printer.progress(`Ended in order after ${formatMs(performance.now() - begun)}.`);
     return demoFailed ? 1 : 0;
   } catch (error) {
     cluster?.kill();
     await cluster?.stop();
+    if (isKilled) return INTERRUPTED;
     // Stopped while it started: that was asked for.
     if (starting.signal.aborted && MetronomeError.from(error).code === 'CANCELLED') return 0;
     throw error;
