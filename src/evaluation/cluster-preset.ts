@@ -1,0 +1,51 @@
+/**
+ * The two clusters that the evaluation knows. `paper` is the paper's: ten nodes with 16 cores, 8 GB and 1 Gbit/s, full inputs; it exists in simulation only.
+ * `emulated` is what one machine with two cores can be without being the bottleneck itself: nodes as processes with shaped links, inputs scaled down, so
+ * that time goes where it goes in the large cluster (moving data, starting sandboxes, running) and not into waiting for the two cores.
+ */
+import type { ApplicationName } from '../workload/applications.ts';
+import type { SizeScale } from '../workload/input-sizes.ts';
+
+/** A cluster and how the applications are put on it. */
+export interface ClusterPreset {
+  readonly name: 'emulated' | 'paper';
+  readonly nodes: number;
+  /** Invocations at once, per node. */
+  readonly slots: number;
+  /** CPUs of a node. */
+  readonly cpus: number;
+  /** CPUs that all nodes share; undefined: every node has its own. */
+  readonly hostCpus?: number;
+  /** For the sandboxes of a node. */
+  readonly memoryBytes: number;
+  /** Rate of a node's link, each direction, bits per second. */
+  readonly linkBitsPerS: number;
+  /** How long idle sandboxes are kept, ms. */
+  readonly keepAliveMs: number;
+  /** Input sizes (src/workload/input-sizes.ts): scale, and factor by application. */
+  readonly inputScale: SizeScale;
+  readonly inputFactor: Readonly<Record<ApplicationName, number>>;
+  /** Functions of different owners: each application is deployed so many times under names of its own, called by a power law of popularity. */
+  readonly copies: number;
+  /** Clients in closed loops that keep 60–80 % of the slots busy. */
+  readonly concurrency: Readonly<Record<ApplicationName, number>>;
+}
+
+const MIB = 1024 ** 2;
+
+/** One machine with two cores. */
+export const EMULATED_CLUSTER: ClusterPreset = {
+  name: 'emulated', nodes: 4, slots: 2, cpus: 2, hostCpus: 2, memoryBytes: 2_048 * MIB, linkBitsPerS: 200e6, keepAliveMs: 60_000,
+  inputScale: 'small', inputFactor: { video: 0.1, log: 0.25, document: 0.5, inference: 0.5 }, copies: 6,
+  concurrency: { video: 2, log: 2, document: 3, inference: 3 },
+};
+
+/** The paper's cluster. Slots: memory binds first, 8 GB ÷ 512 MB = 16, which is also the number of cores. */
+export const PAPER_CLUSTER: ClusterPreset = {
+  name: 'paper', nodes: 10, slots: 16, cpus: 16, memoryBytes: 8_192 * MIB, linkBitsPerS: 1e9, keepAliveMs: 60_000,
+  inputScale: 'paper', inputFactor: { video: 1, log: 1, document: 1, inference: 1 }, copies: 20,
+  concurrency: { video: 20, log: 20, document: 60, inference: 60 },
+};
+
+/** By name. */
+export const CLUSTER_PRESETS: Readonly<Record<ClusterPreset['name'], ClusterPreset>> = { emulated: EMULATED_CLUSTER, paper: PAPER_CLUSTER };
