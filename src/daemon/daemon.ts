@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
+import { schedulerParameters } from '../config/scheduler-parameters.ts';
 import { createSystemClock } from '../core/clock.ts';
 import { MetronomeError } from '../core/errors.ts';
 import type { Invocation } from '../core/invocation.ts';
@@ -81,9 +82,8 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     const forest = config.scheduler.predictor === 'forest' ? startForest(forestOptions(config, { clock, log, profileOf: (index) => profileOf(scheduler, index), functionName: (index) => scheduler.functions.entries[index]?.settings.name ?? '', nodeName: (node) => scheduler.cluster.name(node) })) : undefined;
     cleanUp.push(() => forest?.stop());
     const scheduler: Scheduler = new Scheduler({
-      clock, seed: Math.floor(startedAtMs) % 2 ** 31, engine: config.scheduler.engine, policy: config.scheduler.policy, localityGain: config.delay.localityGain, safetyMargin: config.delay.safetyMargin,
-      strict: config.delay.strict, lookahead: { hysteresis: config.policies.lookaheadHysteresis }, ruleDelay: { waitMs: config.policies.ruleDelayWaitMs, locality: config.policies.ruleDelayLocality }, xfaas: { prefetch: config.policies.xfaasPrefetch }, pools: { windowMs: config.policies.poolWindowMs, margin: config.policies.aquatopeMargin }, localityThreshold: config.delay.localityThreshold, monitorIntervalMs: config.delay.monitorIntervalMs, staleAfterMs: config.nodes.staleAfterMs, lostAfterMs: config.nodes.lostAfterMs,
-      maxLive: config.limits.maxLive, maxNodes: config.limits.maxNodes, maxObjects: 1_000_000, maxWaitMs: config.limits.maxWaitMs, rememberDecisions: Math.max(1, config.limits.rememberDecisions), idPrefix, nodeTable,
+      ...schedulerParameters(config), clock, seed: Math.floor(startedAtMs) % 2 ** 31,
+      maxNodes: config.limits.maxNodes, maxObjects: 1_000_000, rememberDecisions: Math.max(1, config.limits.rememberDecisions), idPrefix, nodeTable,
       predictor: forest?.predictor ?? createMovingAveragePredictor(),
       transport: {
         execute(invocation, node) {
