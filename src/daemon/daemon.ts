@@ -12,6 +12,7 @@ import type { Invocation } from '../core/invocation.ts';
 import type { ControlMethod, GatewayMessage, LoopMessage } from '../gateway/protocol.ts';
 import { DEFAULT_GATEWAY_CONFIG } from '../gateway/gateway-config.ts';
 import { spawnGatewayProcess, spawnGatewayThread } from '../gateway/spawn-gateway.ts';
+import { createTracing } from '../inspect/tracing.ts';
 import { TransitionRing } from '../inspect/transition-ring.ts';
 import type { FunctionProfile } from '../predictor/model/online-model.ts';
 import { createMovingAveragePredictor } from '../predictor/moving-average.ts';
@@ -71,6 +72,8 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     for (const step of cleanUp.reverse()) await step();
   };
   try {
+    const version = (JSON.parse(readFileSync(packageFile(), 'utf8')) as { version: string }).version;
+    const tracing = createTracing(version, (node) => scheduler.cluster.name(node));
     const nodeTable = createNodeTable(config.limits.maxNodes);
     const transitions = new TransitionRing(Math.max(1_024, config.limits.rememberDecisions * TRANSITIONS_PER_DECISION));
     /** Connection of each node's last snapshot. */
@@ -104,7 +107,11 @@ export async function startDaemon(options: { readonly config: Config; readonly l
         },
       },
       observer: {
-        transitioned: (invocation, from, to, event) => transitions.record(invocation, from, to, event),
+        transitioned(invocation, from, to, event) {
+          transitions.record(invocation, from, to, event);
+          const { trace } = invocation.cargo as Cargo;
+          if (trace !== undefined) tracing?.transitioned(trace, invocation, from, to, event);
+        },
         settled: (invocation) => work.settled(invocation),
         nodeChanged(node, status) {
           // Its streams may stand although it was silent for too long: broken, they make it register again, with a snapshot.
@@ -122,7 +129,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     const retention = new Retention({ nowMs, log, command: (command) => links.command(command), forHolders: (object, each) => scheduler.objects.forHolders(object, each) });
     cleanUp.push(() => retention.stop());
     const work: Work = new Work({
-      retention, scheduler, registry, store, nowMs, idPrefix, engine: config.scheduler.engine, log,
+      retention, tracing, scheduler, registry, store, nowMs, idPrefix, engine: config.scheduler.engine, log,
       post: (message) => post(message),
       acknowledge: (node, id) => links.command({ kind: 'acknowledge', node, id }),
       rememberInvocations: config.limits.rememberInvocations, maxWorkflowRuns: config.limits.maxWorkflowRuns, maxLive: config.limits.maxLive, maxPayloadBytes: config.limits.maxPayloadBytes,
@@ -224,7 +231,6 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     // Before anybody can register: an agent's first snapshot must find what it is to decide on.
     const resumed = await recovery.begin(store, config.nodes.lostAfterMs + RECOVERY_GRACE_MS);
     if (resumed > 0) log.info({ invocations: resumed }, 'recovery.began');
-    const version = (JSON.parse(readFileSync(packageFile(), 'utf8')) as { version: string }).version;
     const gateway = (config.scheduler.gateway === 'process' ? spawnGatewayProcess : spawnGatewayThread)({
       ...DEFAULT_GATEWAY_CONFIG, host: config.scheduler.host, grpcPort: config.scheduler.grpcPort, httpPort: config.scheduler.httpPort, maxPayloadBytes: config.limits.maxPayloadBytes, maxInputs: config.limits.maxInputs,
       maxInFlight: config.limits.maxInFlight, maxStreamInFlight: config.limits.maxInFlight, reflection: config.scheduler.reflection, version, logLevel: config.scheduler.logLevel,

@@ -5,11 +5,12 @@
 import { MetronomeError, type ErrorRecord } from '../core/errors.ts';
 import type { Invocation } from '../core/invocation.ts';
 import type { GatewayMessage, LoopMessage, SettledItem, SubmitItem } from '../gateway/protocol.ts';
+import type { LiveTrace, Tracing } from '../inspect/tracing.ts';
 import { createMachineHost, type HostedMachine } from '../../machines/host.ts';
 import { workflowMachine, type WorkflowEvent, type WorkflowLife, type WorkflowStateName } from '../../machines/workflow.ts';
 import { InvocationState, InvokeRequest, Invocation as InvocationMessage, type InvokeResponse } from '../rpc/gen/metronome/v1/invoke.ts';
 import { toErrorDetail } from '../rpc/status.ts';
-import type { Scheduler } from '../scheduler/scheduler.ts';
+import type { Scheduler, Submission } from '../scheduler/scheduler.ts';
 import type { Store, StoredInvocation } from '../store/store.ts';
 import { placesOf } from '../workflow/graph.ts';
 import { createWorkflowRun, type StepCall, type WorkflowOutcome, type WorkflowRun } from '../workflow/run.ts';
@@ -23,7 +24,9 @@ export interface Cargo {
   readonly ticket: number;
   payload: Uint8Array;
   readonly contentType: string;
+  /** For the function: the caller's, or one below it when spans are made. */
   readonly traceparent: string;
+  trace: LiveTrace | undefined;
   /** Step of this run, as this call. */
   run: Run | undefined;
   /** Id of that run, which stays when the run is forgotten; '': none. */
@@ -45,6 +48,7 @@ export interface Run {
   readonly key: string;
   readonly arrivedAtMs: number;
   readonly slaMs: number;
+  readonly trace: LiveTrace | undefined;
   readonly workflow: WorkflowRun;
   /** Stage and predecessors of each step. */
   readonly places: ReturnType<typeof placesOf>;
@@ -72,6 +76,8 @@ export interface WorkOptions {
   readonly post: (message: LoopMessage) => void;
   readonly acknowledge: (node: number, id: string) => void;
   readonly retention: Retention;
+  /** Undefined: nobody wants spans. */
+  readonly tracing: Tracing | undefined;
   readonly nowMs: () => number;
   readonly idPrefix: string;
   readonly engine: 'table' | 'xstate';
@@ -172,11 +178,22 @@ export class Work {
     const expiresAtMs = item.deadlineAtMs === 0 ? Infinity : item.deadlineAtMs;
     if (registry.workflows.has(item.target)) return this.#beginRun(item, owner, id).id;
     if (!registry.functions.has(item.target)) throw registry.unknown(item.target);
-    const cargo: Cargo = { ticket: owner.ticket, payload: item.payload, contentType: item.contentType, traceparent: item.traceparent, run: undefined, runId: '', call: 0, step: '', durable: owner.durable, key: owner.key };
-    return scheduler.submit({
+    const trace = this.#o.tracing?.begin({ name: item.target, kind: 'invocation', traceparent: item.traceparent, atMs: this.#o.nowMs(), trigger: owner.durable ? 'other' : 'http' });
+    const cargo: Cargo = { ticket: owner.ticket, payload: item.payload, contentType: item.contentType, traceparent: trace?.traceparent ?? item.traceparent, trace, run: undefined, runId: '', call: 0, step: '', durable: owner.durable, key: owner.key };
+    return this.#submit({
       functionName: item.target, slaMs: item.slaMs, expiresAtMs, inputs: item.inputs, localityKey: item.localityKey, policyName: item.policy, payloadBytes: item.payload.length, cargo,
       ...(id === undefined ? {} : { id, attempt }), ...(owner.durable ? { patient: true } : {}),
-    }).id;
+    }, trace).id;
+  }
+
+  /** Submits; what the scheduler refuses has a span that ends here. */
+  #submit(submission: Submission, trace: LiveTrace | undefined): Invocation {
+    try {
+      return this.#o.scheduler.submit(submission);
+    } catch (error) {
+      if (trace !== undefined) this.#o.tracing?.end(trace, '', MetronomeError.from(error).toRecord(), this.#o.nowMs());
+      throw error;
+    }
   }
 
   // ── workflows ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -194,7 +211,8 @@ export class Work {
     const deadlineAtMs = item.deadlineAtMs === 0 ? limitAtMs : Math.min(limitAtMs, item.deadlineAtMs);
     const slaMs = item.slaMs > 0 ? item.slaMs : spec.slaMs;
     const run: Run = {
-      id, name: spec.name, ticket: owner.ticket, durable: owner.durable, key: owner.key, arrivedAtMs, slaMs, calls: new Map(), ended: [], expiry: undefined, cancelError: undefined, state: InvocationState.DISPATCHED,
+      id, name: spec.name, ticket: owner.ticket, durable: owner.durable, key: owner.key, arrivedAtMs, slaMs,
+      trace: this.#o.tracing?.begin({ name: spec.name, kind: 'run', traceparent: item.traceparent, atMs: arrivedAtMs, trigger: owner.durable ? 'other' : 'http' }), calls: new Map(), ended: [], expiry: undefined, cancelError: undefined, state: InvocationState.DISPATCHED,
       machine: this.#workflowMachines.start({ cause: '', entered: (state) => void (run.state = RUN_STATES[state]) }),
       places: placesOf(spec.steps),
       workflow: createWorkflowRun({
@@ -226,12 +244,13 @@ export class Work {
   }
 
   #callStep(run: Run, call: StepCall, item: Pick<SubmitItem, 'localityKey' | 'policy' | 'traceparent'>): void {
-    const cargo: Cargo = { ticket: -1, payload: call.payload, contentType: call.contentType, traceparent: item.traceparent, run, runId: run.id, call: call.call, step: call.label, durable: false, key: '' };
+    const trace = this.#o.tracing?.begin({ name: call.function, kind: 'step', traceparent: item.traceparent, parent: run.trace, atMs: this.#o.nowMs(), trigger: 'other' });
+    const cargo: Cargo = { ticket: -1, payload: call.payload, contentType: call.contentType, traceparent: trace?.traceparent ?? item.traceparent, trace, run, runId: run.id, call: call.call, step: call.label, durable: false, key: '' };
     try {
-      const { id } = this.#o.scheduler.submit({
+      const { id } = this.#submit({
         functionName: call.function, slaMs: call.slaMs, expiresAtMs: call.deadlineAtMs === 0 ? Infinity : call.deadlineAtMs, inputs: call.inputs,
         localityKey: item.localityKey, policyName: item.policy, payloadBytes: call.payload.length, place: { stage: 0, predecessors: 0, ...run.places.get(call.step), fanOut: call.count }, patient: true, cargo,
-      });
+      }, trace);
       if (this.#o.scheduler.live.has(id)) run.calls.set(call.call, id);
     } catch (error) {
       // Not within the run's own start: it is still collecting calls.
@@ -264,6 +283,7 @@ export class Work {
         steps: run.ended,
       };
     } else if (error !== undefined) message.error = toErrorDetail({ ...error, invocationId: run.id });
+    if (run.trace !== undefined) this.#o.tracing?.end(run.trace, run.id, error, now, { 'metronome.sla_ms': run.slaMs, 'metronome.steps': run.ended.length });
     this.#deliver(run.ticket, run.key, message.response, error === undefined ? undefined : { ...error, invocationId: run.id });
     if (run.durable) this.#storeEnd(run.id, message, () => {});
     if (message.response !== undefined) message.response = { ...message.response, steps: [], ...(message.response.payload.length > REMEMBERED_RESULT_BYTES ? { payload: Buffer.alloc(0) } : {}) };
@@ -363,7 +383,7 @@ export class Work {
   /** Takes back what an agent still runs, or has ended and tells again after its snapshot. False: the agent does not have it. */
   adopt(row: StoredInvocation, node: number): boolean {
     const item = requestOf(row);
-    const cargo: Cargo = { ticket: -1, payload: NOTHING, contentType: '', traceparent: '', run: undefined, runId: '', call: 0, step: '', durable: true, key: '' };
+    const cargo: Cargo = { ticket: -1, payload: NOTHING, contentType: '', traceparent: '', trace: undefined, run: undefined, runId: '', call: 0, step: '', durable: true, key: '' };
     return this.#o.scheduler.adopt({ functionName: row.target, slaMs: item.slaMs, expiresAtMs: row.deadlineAtMs === 0 ? Infinity : row.deadlineAtMs, inputs: item.inputs, localityKey: '', policyName: '', id: row.id, cargo }, node, row.attempt) !== undefined;
   }
 
@@ -380,6 +400,7 @@ export class Work {
     const cargo = invocation.cargo as Cargo; // all invocations here carry it
     const node = invocation.node;
     cargo.payload = NOTHING;
+    cargo.trace = undefined;
     const response = invocation.error === undefined ? toResponse(invocation, scheduler.cluster) : undefined;
     const { run } = cargo;
     if (run !== undefined) {
