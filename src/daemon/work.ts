@@ -174,7 +174,7 @@ export class Work {
 
   /** Gives a request to the scheduler or starts its run. Returns the id. */
   #begin(item: Omit<SubmitItem, 'mode' | 'ticket'>, owner: { ticket: number; durable: boolean; key: string }, id: string | undefined, attempt = 0): string {
-    const { scheduler, registry } = this.#o;
+    const { registry } = this.#o;
     const expiresAtMs = item.deadlineAtMs === 0 ? Infinity : item.deadlineAtMs;
     if (registry.workflows.has(item.target)) return this.#beginRun(item, owner, id).id;
     if (!registry.functions.has(item.target)) throw registry.unknown(item.target);
