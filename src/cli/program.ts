@@ -16,6 +16,7 @@ import { objectCommand } from './commands/object.ts';
 import { planCommand } from './commands/plan.ts';
 import { policyCommand } from './commands/policy.ts';
 import { schedulerCommand } from './commands/scheduler.ts';
+import { simCommand } from './commands/sim.ts';
 import { statusCommand } from './commands/status.ts';
 import { upCommand } from './commands/up.ts';
 import { versionCommand } from './commands/version.ts';
@@ -28,7 +29,7 @@ import { programVersion } from './project.ts';
 const FACTORIES: readonly CommandFactory[] = [
   upCommand, schedulerCommand, agentCommand,
   functionCommand, workflowCommand, invokeCommand, invocationCommand,
-  nodeCommand, objectCommand, modelCommand, planCommand, policyCommand, statusCommand,
+  nodeCommand, objectCommand, modelCommand, planCommand, policyCommand, simCommand, statusCommand,
   configCommand, doctorCommand, completionCommand, versionCommand,
 ];
 

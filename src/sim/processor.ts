@@ -1,6 +1,7 @@
 /**
  * The CPU of a virtual node: everything that runs shares its cores equally (processor sharing). Work is given in milliseconds at full
- * speed; with more demand than cores all of it goes slower by the same factor. One timer per processor; O(log n) per change.
+ * speed; with more demand than cores all of it goes slower by the same factor. Nodes that stand on one machine, as emulated ones do, share its
+ * cores in the same way. One timer per processor; O(log n) per change, on a shared machine times its nodes.
  */
 import type { Clock, TimerHandle } from '../core/clock.ts';
 import { Heap } from '../core/heap.ts';
@@ -12,6 +13,28 @@ export interface Job {
   /** Service time at which it is done. */
   readonly endsAt: number;
   done: (() => void) | undefined;
+}
+
+/** The machine that several virtual nodes stand on. */
+export class Host {
+  readonly cores: number;
+  /** How much longer everything takes with all cores busy than with one, beyond the sharing: caches, memory, two threads of one core. 0.3: by 30 %. */
+  readonly contention: number;
+  readonly processors: Processor[] = [];
+
+  constructor(cores: number, contention = 0) {
+    this.cores = cores;
+    this.contention = contention;
+  }
+
+  /** How fast a job goes here that its own node lets go at full speed, 0 to 1. */
+  get rate(): number {
+    let busy = 0;
+    for (const { demand, cores } of this.processors) busy += Math.min(demand, cores);
+    const shared = busy > this.cores ? this.cores / busy : 1;
+    if (this.contention === 0 || this.cores <= 1) return shared;
+    return shared / (1 + this.contention * Math.max(0, Math.min(1, (busy - 1) / (this.cores - 1))));
+  }
 }
 
 /** What is left of a job when its timer fires, for the rounding of times: less than this is nothing. */
@@ -32,15 +55,19 @@ export class Processor {
   #timer: TimerHandle;
   #usedMs = 0;
 
-  constructor(clock: Clock, cores: number) {
+  readonly #host: Host | undefined;
+
+  constructor(clock: Clock, cores: number, host?: Host) {
     this.#clock = clock;
     this.cores = cores;
+    this.#host = host;
+    host?.processors.push(this);
     this.#atMs = clock.nowMs();
   }
 
   /** How fast a job goes now, 0 to `speed`. */
   get rate(): number {
-    return this.speed * (this.demand > this.cores ? this.cores / this.demand : 1);
+    return this.speed * (this.demand > this.cores ? this.cores / this.demand : 1) * (this.#host?.rate ?? 1);
   }
 
   /** Core-milliseconds used since the start. */
@@ -51,21 +78,21 @@ export class Processor {
 
   /** Begins `workMs` of work that can use `demand` cores; calls `done` at its end. */
   start(workMs: number, demand: number, done: () => void): Job {
-    this.#advance();
+    this.#before();
     const job: Job = { demand, endsAt: this.#served + Math.max(0, workMs), done };
     this.#jobs.push(job.endsAt, this.#order++, job);
     this.demand += demand;
-    this.#arm();
+    this.#after();
     return job;
   }
 
   /** Ends a job without calling its `done`. Harmless when it is over. */
   stop(job: Job): void {
     if (job.done === undefined) return;
-    this.#advance();
+    this.#before();
     job.done = undefined;
     this.demand -= job.demand;
-    this.#arm();
+    this.#after();
   }
 
   /** Changes the speed of the node from now on. */
@@ -73,6 +100,18 @@ export class Processor {
     this.#advance();
     this.speed = speed;
     this.#arm();
+  }
+
+  /** Before the demand changes: all whose speed may change with it are brought to this moment. */
+  #before(): void {
+    if (this.#host === undefined) this.#advance();
+    else for (const processor of this.#host.processors) processor.#advance();
+  }
+
+  /** After it changed. */
+  #after(): void {
+    if (this.#host === undefined) this.#arm();
+    else for (const processor of this.#host.processors) processor.#arm();
   }
 
   #advance(): void {
@@ -101,7 +140,7 @@ export class Processor {
 
   readonly #fire = (): void => {
     this.#timer = undefined;
-    this.#advance();
+    this.#before();
     const over: (() => void)[] = [];
     for (let next = this.#jobs.peek(); next !== undefined && (next.done === undefined || next.endsAt <= this.#served + TOLERANCE_MS); next = this.#jobs.peek()) {
       this.#jobs.pop();
@@ -110,7 +149,7 @@ export class Processor {
       next.done = undefined;
       this.demand -= next.demand;
     }
-    this.#arm();
+    this.#after();
     for (const done of over) done();
   };
 }

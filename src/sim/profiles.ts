@@ -7,11 +7,16 @@ import { createRandom } from '../core/random.ts';
 
 /** What a run makes of its inputs. */
 export interface OutputProfile {
-  /** Objects that it makes; 0: none. */
+  /** Objects that it makes, at least; 0: none. */
   readonly count: number;
   /** Their bytes together, as a share of the input bytes, and beside that. */
   readonly share: number;
   readonly bytes: number;
+  /** One object for so many bytes of input, from `count` to `most`. @default `count`, whatever the input */
+  readonly bytesPerObject?: number;
+  readonly most?: number;
+  /** One more object of another kind (the sound of a video): its share of the input bytes. @default none */
+  readonly side?: number;
 }
 
 /** The costs of one function. */
@@ -29,8 +34,12 @@ export interface FunctionProfile {
   /** A run: ms, plus ms per MiB of input. */
   readonly runMs: number;
   readonly runMsPerMib: number;
+  /** The first run in a new sandbox takes so many times as long: nothing is compiled yet. @default 1 */
+  readonly freshFactor?: number;
   /** Standard deviation of the natural logarithm of its costs. */
   readonly noise: number;
+  /** That of making a sandbox ready, where it differs. @default noise */
+  readonly startNoise?: number;
   /** Cores that it can use. */
   readonly cores: number;
   readonly output: OutputProfile;
@@ -56,10 +65,10 @@ export interface Costs {
 /** Draws the costs. `key`: a number of the invocation that is the same under every policy. */
 export function drawCosts(profile: FunctionProfile, seed: number, key: number, attempt: number, inputBytes: number): Costs {
   const random = createRandom(seed, Math.imul(key, 31) + attempt);
-  const { noise } = profile;
-  const run = lognormal(random, 1, noise), start = lognormal(random, 1, noise);
+  const { noise, startNoise = noise } = profile;
+  const run = lognormal(random, 1, noise), start = lognormal(random, 1, startNoise);
   return {
-    installMs: profile.installMs * lognormal(random, 1, noise),
+    installMs: profile.installMs * lognormal(random, 1, startNoise),
     startMs: (profile.processMs + profile.importMs) * start,
     zygoteMs: profile.zygoteMs * start,
     warmMs: profile.warmMs,
@@ -68,6 +77,9 @@ export function drawCosts(profile: FunctionProfile, seed: number, key: number, a
 }
 
 /** Bytes of each output object. */
-export function outputSizes({ count, share, bytes }: OutputProfile, inputBytes: number): number[] {
-  return Array.from({ length: count }, () => Math.max(1, Math.round((share * inputBytes + bytes) / count)));
+export function outputSizes({ count, share, bytes, bytesPerObject = 0, most = count, side = 0 }: OutputProfile, inputBytes: number): number[] {
+  const objects = bytesPerObject > 0 ? Math.min(most, Math.max(count, Math.round(inputBytes / bytesPerObject))) : count;
+  const sizes = Array.from({ length: objects }, () => Math.max(1, Math.round((share * inputBytes + bytes) / objects)));
+  if (side > 0) sizes.push(Math.max(1, Math.round(side * inputBytes)));
+  return sizes;
 }

@@ -13,6 +13,7 @@ import { Scheduler, type SchedulerOptions, type Submission } from '../scheduler/
 import type { ZygoteFacts } from '../scheduler/zygote-index.ts';
 import { Digest } from './digest.ts';
 import { Network } from './network.ts';
+import { Host } from './processor.ts';
 import { PLAIN_PROFILE, type FunctionProfile } from './profiles.ts';
 import { VirtualNode, type NodeWorld, type VirtualFunction, type VirtualNodeOptions } from './virtual-node.ts';
 
@@ -32,6 +33,8 @@ export interface SimulationOptions extends SchedulerParameters {
   readonly latencyMs?: number;
   /** A message between scheduler and node, one way, ms. @default 0.5 */
   readonly messageMs?: number;
+  /** One machine on which all nodes stand, as emulated ones do: its cores, and how much longer everything takes with all of them busy (processor.ts). @default each node has its own */
+  readonly host?: { readonly cores: number; readonly contention?: number };
   /** How often nodes push their scalars, ms. @default 50 */
   readonly pushMs?: number;
   /** @default moving averages */
@@ -133,7 +136,7 @@ export class Simulation {
       },
     });
     this.#world = {
-      clock, network: this.network, seed: options.seed,
+      clock, network: this.network, seed: options.seed, host: options.host === undefined ? undefined : new Host(options.host.cores, options.host.contention),
       functionOf: (name) => this.#functions.get(name),
       holderOf: (object, butNot) => this.#holderOf(object, butNot),
       keyOf: (invocation) => (invocation.cargo as SimulatedWork).key,

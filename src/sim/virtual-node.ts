@@ -8,7 +8,7 @@ import type { InputObject, Invocation, RunResult } from '../core/invocation.ts';
 import { COLD, PACKAGES, WARM, ZYGOTE } from '../predictor/predictor.ts';
 import type { FunctionSettings } from '../scheduler/function-table.ts';
 import type { Network, Transfer } from './network.ts';
-import { Processor, type Job } from './processor.ts';
+import { Processor, type Host, type Job } from './processor.ts';
 import { drawCosts, outputSizes, type FunctionProfile } from './profiles.ts';
 
 /** A function as nodes know it. */
@@ -39,6 +39,8 @@ export interface NodeWorld {
   holderOf(object: InputObject, butNot: number): number;
   /** A number of the invocation that is the same under every policy. */
   keyOf(invocation: Invocation): number;
+  /** The machine that all nodes stand on. @default each has its own */
+  readonly host?: Host | undefined;
 }
 
 /** What a node has. */
@@ -122,7 +124,7 @@ export class VirtualNode {
     this.index = index;
     this.name = name;
     this.options = options;
-    this.processor = new Processor(world.clock, options.cores);
+    this.processor = new Processor(world.clock, options.cores, world.host);
   }
 
   holds(id: string): boolean {
@@ -228,7 +230,7 @@ export class VirtualNode {
     const begin = (): void => {
       run.initialisedMs += this.#phase(run);
       this.#world.events.started(this.index, run.invocation.id, run.startState);
-      run.job = this.processor.start(costs.runMs, profile.cores, () => this.#end(run, undefined));
+      run.job = this.processor.start(run.startState === WARM ? costs.runMs : costs.runMs * (profile.freshFactor ?? 1), profile.cores, () => this.#end(run, undefined));
     };
     if (run.startState === WARM) return void (run.job = this.processor.start(costs.warmMs, 1, begin));
     const set = settings.packageSet;

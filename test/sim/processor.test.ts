@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createVirtualClock } from '../../src/core/clock.ts';
-import { Processor } from '../../src/sim/processor.ts';
+import { Host, Processor } from '../../src/sim/processor.ts';
 
 /** Starts jobs [atMs, workMs, demand] and says when each ended. */
 function ends(cores: number, jobs: readonly (readonly [atMs: number, workMs: number, demand: number])[], speed = 1): number[] {
@@ -56,5 +56,33 @@ describe('a virtual processor', () => {
       });
       expect(processor.usedMs).toBeCloseTo(all, 1);
     }));
+  });
+});
+
+describe('nodes on one machine', () => {
+  /** Starts a job of 100 ms on each of `nodes` nodes with `nodeCores` cores and says when each ended. */
+  function together(nodes: number, nodeCores: number, host: Host): number[] {
+    const clock = createVirtualClock();
+    const at: number[] = [];
+    for (let i = 0; i < nodes; i++) new Processor(clock, nodeCores, host).start(100, 1, () => void (at[i] = Math.round(clock.nowMs() * 1e3) / 1e3));
+    clock.advance(1e6);
+    return at;
+  }
+
+  it('share its cores', () => expect(together(4, 2, new Host(2))).toEqual([200, 200, 200, 200]));
+  it('disturb each other by its contention before the cores run out', () => {
+    expect(together(1, 2, new Host(2, 0.5))).toEqual([100]);
+    expect(together(2, 2, new Host(2, 0.5))).toEqual([150, 150]);
+  });
+  it('get no more than their own cores', () => expect(together(2, 0.5, new Host(2))).toEqual([200, 200]));
+  it('give back what they no longer need', () => {
+    const clock = createVirtualClock();
+    const host = new Host(1);
+    const ends: number[] = [];
+    const [a, b] = [new Processor(clock, 1, host), new Processor(clock, 1, host)];
+    a.start(100, 1, () => void ends.push(clock.nowMs()));
+    b.start(30, 1, () => void ends.push(clock.nowMs()));
+    clock.advance(1e3);
+    expect(ends).toEqual([expect.closeTo(60, 6), expect.closeTo(130, 6)]);
   });
 });

@@ -1,0 +1,105 @@
+/** One cell of the evaluation in simulation: an application under a variant on a preset cluster, as records of the same kind as those of real nodes. */
+import { loadConfig } from '../config/load.ts';
+import { schedulerParameters } from '../config/scheduler-parameters.ts';
+import { exponential } from '../core/distributions.ts';
+import { createRandom } from '../core/random.ts';
+import { createInlineForestPredictor } from '../predictor/inline-forest-predictor.ts';
+import { runApplications, type ApplicationModel, type ApplicationsResult, type SimulatedCluster, type SimulatedExecution, type SimulatedInput } from '../sim/applications.ts';
+import type { ApplicationName } from '../workload/applications.ts';
+import { createInputSizes } from '../workload/input-sizes.ts';
+import type { ClusterPreset } from './cluster-preset.ts';
+import { START_STATE_NAMES, type ExecutionRecord } from './execution-record.ts';
+import type { Variant } from './variant.ts';
+
+/** One execution: which owner's functions are called, on which input. */
+export interface SimulatedCall {
+  readonly copy: number;
+  readonly input: number;
+}
+
+/** What is simulated. Plain data, for threads. */
+export interface SimulatedCell {
+  readonly preset: ClusterPreset;
+  readonly application: ApplicationModel;
+  readonly variant: Pick<Variant, 'name' | 'policy' | 'overrides'>;
+  readonly seed: number;
+  /** Clients in closed loops; 0: arrivals at `ratePerS`. */
+  readonly concurrency: number;
+  /** Executions per second, independent of each other. Only without clients. */
+  readonly ratePerS?: number;
+  /** Executions that count, and those before them that do not. */
+  readonly executions: number;
+  readonly warmUp: number;
+  /** Latency target of an execution, ms. @default the workflow's */
+  readonly slaMs?: number;
+  /** Sizes and first places of the inputs. @default 24 of the preset's sizes, on the nodes in turn */
+  readonly inputs?: readonly SimulatedInput[];
+  /** Warm-up first. @default owners by a power law with the exponent 1, inputs at random */
+  readonly calls?: readonly SimulatedCall[];
+  /** @default forest, as in the daemon */
+  readonly predictor?: 'forest' | 'moving-average';
+  /** What was measured on the cluster that is to be simulated. */
+  readonly cluster?: Partial<Pick<SimulatedCluster, 'messageMs' | 'latencyMs' | 'requestMs' | 'bytesPerMs'>> & { readonly contention?: number };
+}
+
+/** What came of a cell. */
+export interface SimulatedCellResult extends Omit<ApplicationsResult, 'executions'> {
+  readonly records: readonly ExecutionRecord[];
+}
+
+const DEFAULT_INPUTS = 24;
+const MIB = 1024 ** 2;
+const OBJECT_QUOTA_BYTES = 10 * 1024 ** 3;
+/** Share of a node's memory that zygotes may take, as agent.zygoteMemory. */
+const ZYGOTE_SHARE = 0.25;
+
+/** Runs a cell. CONFIG_INVALID for overrides that are none of the configuration. */
+export function simulateApplications(cell: SimulatedCell): SimulatedCellResult {
+  const { preset, application, variant, seed, concurrency, executions, warmUp } = cell;
+  const { policy: _policy, ...scheduler } = schedulerParameters(loadConfig({ flags: variant.overrides, env: {}, cwd: '/' }).config);
+  const inputs = cell.inputs ?? defaultInputs(preset, application.name as ApplicationName, seed);
+  const calls = cell.calls ?? defaultCalls(seed, warmUp + executions, preset.copies, inputs.length);
+  const memoryMb = Math.floor(preset.memoryBytes / MIB);
+  const { contention, ...measured } = cell.cluster ?? {};
+  const gap = createRandom(seed, 8_100);
+  let atMs = 0;
+  const { executions: ended, ...rest } = runApplications({
+    seed, policy: variant.policy, scheduler, concurrency, warmUp, copies: preset.copies, inputs,
+    predictor: cell.predictor === 'moving-average' ? undefined : () => createInlineForestPredictor({ seed }),
+    cluster: {
+      nodes: preset.nodes, bytesPerMs: preset.linkBitsPerS / 8_000, ...measured,
+      node: { slots: preset.slots, cores: preset.cpus, memoryMb, keepAliveMs: preset.keepAliveMs, zygoteMb: memoryMb * ZYGOTE_SHARE, objectQuotaBytes: OBJECT_QUOTA_BYTES },
+      ...(preset.hostCpus === undefined ? {} : { host: { cores: preset.hostCpus, ...(contention === undefined ? {} : { contention }) } }),
+    },
+    applications: [cell.slaMs === undefined ? application : { ...application, workflow: { ...application.workflow, slaMs: cell.slaMs } }],
+    requests: calls.slice(0, warmUp + executions).map(({ copy, input }) => ({ application: application.name, copy, input, ...(concurrency > 0 ? {} : { atMs: (atMs += exponential(gap, 1_000 / (cell.ratePerS ?? 1))) }) })),
+  });
+  const firstAtMs = Math.min(...ended.map(({ startedAtMs }) => startedAtMs));
+  return { ...rest, records: ended.map((execution) => toRecord(execution, cell, firstAtMs)) };
+}
+
+/** Inputs of an application in the sizes of a preset, on the nodes in turn. */
+export function defaultInputs(preset: ClusterPreset, application: ApplicationName, seed: number, count = DEFAULT_INPUTS): SimulatedInput[] {
+  const sizes = createInputSizes({ application, seed, scale: preset.inputScale, factor: preset.inputFactor[application] });
+  return Array.from({ length: count }, (_, i) => ({ bytes: sizes.next(i), node: i % preset.nodes }));
+}
+
+function defaultCalls(seed: number, count: number, copies: number, inputs: number): SimulatedCall[] {
+  const random = createRandom(seed, 8_000);
+  let all = 0;
+  const upTo = Array.from({ length: copies }, (_, rank) => (all += 1 / (rank + 1)));
+  return Array.from({ length: count }, () => {
+    const wanted = random.uniform() * all;
+    return { copy: Math.max(0, upTo.findIndex((sum) => wanted < sum)), input: random.below(inputs) };
+  });
+}
+
+function toRecord({ application, request, startedAtMs, latencyMs, slaMs, problem, steps }: SimulatedExecution, { variant, concurrency, seed, warmUp }: SimulatedCell, firstAtMs: number): ExecutionRecord {
+  return {
+    application, variant: variant.name, concurrency, seed, index: request - warmUp, simulated: true, startedAtMs: startedAtMs - firstAtMs, latencyMs, slaMs, ok: problem === undefined, ...(problem === undefined ? {} : { problem }),
+    steps: steps.map(({ function: name, nodeName, invocation }) => ({
+      function: name, node: nodeName, startState: START_STATE_NAMES[invocation.startState - 1] ?? 'cold', queuedMs: invocation.queuedMs, delayedMs: invocation.delayedMs, fetchMs: invocation.result?.fetchedMs ?? 0, initMs: invocation.result?.initialisedMs ?? 0,
+      runMs: invocation.result?.ranMs ?? 0, predictedMs: invocation.predictedRunMs, local: invocation.localClass === 1,
+    })),
+  };
+}

@@ -1,0 +1,79 @@
+import { describe, expect, it } from 'vitest';
+import { COMPLETED } from '../../src/core/invocation.ts';
+import { POLICY_NAMES } from '../../src/policy/registry.ts';
+import { WorkflowSpec } from '../../src/rpc/gen/metronome/v1/workflow.ts';
+import { runApplications, type ApplicationModel, type ApplicationsOptions } from '../../src/sim/applications.ts';
+import { PLAIN_PROFILE } from '../../src/sim/profiles.ts';
+
+const MIB = 1024 ** 2;
+const functionOf = (name: string, profile: Partial<typeof PLAIN_PROFILE>) => ({ name, memoryMb: 128, slaMs: 10_000, timeoutMs: 60_000, packageSet: `p-${name}`, profile: { ...PLAIN_PROFILE, noise: 0, ...profile } });
+/** split → work for each part → merge, as the video and log applications. */
+const SPLIT: ApplicationModel = {
+  name: 'cutting',
+  workflow: WorkflowSpec.fromPartial({
+    name: 'cutting', slaMs: 20_000, timeoutMs: 600_000,
+    steps: [{ name: 'split', function: 'split' }, { name: 'work', function: 'work', after: ['split'], forEach: 'objects' }, { name: 'merge', function: 'merge', after: ['work'] }],
+  }),
+  functions: [functionOf('split', { runMs: 10, output: { count: 2, share: 1, bytes: 0, bytesPerObject: 4 * MIB, most: 5, side: 0.01 } }), functionOf('work', { runMs: 0, runMsPerMib: 20, output: { count: 1, share: 0.5, bytes: 0 } }), functionOf('merge', { runMs: 5 })],
+};
+const options = (more: Partial<ApplicationsOptions> = {}): ApplicationsOptions => ({
+  seed: 1, policy: 'metronome', applications: [SPLIT], copies: 2, inputs: [{ bytes: 16 * MIB, node: 0 }, { bytes: 2 * MIB, node: 1 }], warmUp: 2, concurrency: 2,
+  cluster: { nodes: 3, node: { slots: 4, cores: 4, memoryMb: 4_096, keepAliveMs: 60_000, zygoteMb: 512, objectQuotaBytes: 1e12 }, bytesPerMs: 25_000 },
+  requests: Array.from({ length: 12 }, (_, i) => ({ application: 'cutting', copy: i % 2, input: i % 2 })), ...more,
+});
+
+describe('an application in the simulator', () => {
+  it('runs all steps of its workflow, each part of the input in a call of its own', () => {
+    const { executions, digest } = runApplications(options());
+    expect(executions).toHaveLength(10);
+    for (const { problem, steps, request, latencyMs } of executions) {
+      expect(problem).toBeUndefined();
+      // 16 MiB make four parts, 2 MiB the least of two; and one of another kind.
+      expect(steps.map(({ function: name }) => name)).toEqual(['split', ...Array<string>(request % 2 === 0 ? 5 : 3).fill('work'), 'merge']);
+      expect(steps.every(({ invocation }) => invocation.state === COMPLETED)).toBe(true);
+      expect(latencyMs).toBeGreaterThan(20);
+    }
+    const large = executions.find(({ request }) => request % 2 === 0)?.steps ?? [];
+    expect(large[1]?.invocation.inputBytes).toBe(4 * MIB);
+    expect(large.at(-1)?.invocation.inputBytes).toBeCloseTo(8.08 * MIB, -4);
+    expect(large.at(-1)?.invocation).toMatchObject({ stage: 2, predecessors: 1, fanOut: 1 });
+    expect(digest).toBe(runApplications(options()).digest);
+  });
+
+  it('does the same work under every policy', () => {
+    const work = POLICY_NAMES.map((policy) => {
+      const { executions } = runApplications(options({ policy, applications: [{ ...SPLIT, functions: SPLIT.functions.map((each) => ({ ...each, profile: { ...each.profile, noise: 0.3, freshFactor: 1 } })) }], cluster: { ...options().cluster, node: { ...options().cluster.node, cores: 64 } } }));
+      return executions.flatMap(({ request, steps }) => steps.map(({ function: name, invocation }) => `${request} ${name} ${invocation.inputBytes} ${invocation.result?.ranMs.toFixed(3)}`)).sort();
+    });
+    for (const each of work) expect(each).toEqual(work[0]);
+  });
+
+  it('waits for its latency target of the whole run in every step', () => {
+    const { executions } = runApplications(options({ warmUp: 0 }));
+    for (const { steps, slaMs } of executions) {
+      const left = steps.map(({ invocation }) => invocation.slaMs);
+      expect(Math.max(...left)).toBeLessThanOrEqual(slaMs);
+      expect(left.at(-1)).toBeLessThan(left[0] ?? 0);
+    }
+  });
+
+  it('never has more executions under way than clients, and comes at its times without any', () => {
+    const spans = (concurrency: number): { from: number; to: number }[] => runApplications(options({ concurrency, warmUp: 0, requests: options().requests.map((each, i) => ({ ...each, atMs: 10 * (i + 1) })) })).executions.map(({ startedAtMs, latencyMs }) => ({ from: startedAtMs, to: startedAtMs + latencyMs }));
+    const most = (all: { from: number; to: number }[]): number => Math.max(...all.map(({ from }) => all.filter((other) => other.from <= from && other.to > from).length));
+    expect(most(spans(2))).toBe(2);
+    expect(spans(0).map(({ from }) => from).sort((a, b) => a - b)).toEqual(Array.from({ length: 12 }, (_, i) => expect.closeTo(10 * (i + 1), 6)));
+    expect(most(spans(0))).toBeGreaterThan(2);
+  });
+
+  it('ends with the reason when a step fails for good', () => {
+    const { executions } = runApplications(options({ cluster: { ...options().cluster, node: { ...options().cluster.node, objectQuotaBytes: 4 * MIB } }, warmUp: 0 }));
+    expect(executions).toHaveLength(12);
+    expect(executions.map(({ problem }) => problem).filter((problem) => problem !== undefined)[0]).toMatch(/^STEP_FAILED: Step "\w+.*" \(function \w+\) of workflow "cutting" failed with OBJECT_LOST/);
+  });
+
+  it.each([
+    [{ requests: [{ application: 'knitting', copy: 0, input: 0 }] }, 'Request 0 is about application "knitting" and input 0; there is no such application.'],
+    [{ requests: [{ application: 'cutting', copy: 0, input: 7 }] }, 'there is no such input.'],
+    [{ requests: [{ application: 'cutting', copy: 0, input: 0 }], concurrency: 0 }, 'Request 0 says not when it comes'],
+  ])('is refused when the request makes no sense: %o', (more, message) => expect(() => runApplications(options(more))).toThrow(message));
+});
