@@ -6,6 +6,7 @@
  * documented contract: xstate is pinned exactly and test/machines/differential.test.ts holds both forms against each other.
  */
 import type { ActorLogic, AnyActorScope, AnyStateMachine, EventObject, Snapshot } from 'xstate';
+import { createMachineFlow, type MachineFlow } from './flow.ts';
 
 /** The snapshot of a compiled machine. One object per actor, changed in place: do not keep it, read it. */
 export interface CompiledSnapshot<C> {
@@ -36,10 +37,14 @@ interface Branch<C, E> {
   readonly target: number;
   readonly actions: readonly Action<C, E>[];
   readonly params: readonly unknown[];
+  /** Its place in MachineFlow.taken. */
+  readonly edge: number;
 }
 
-/** Compiles `machine`. Throws with the place when it finds what it does not support. */
-export function compileMachine<I, C extends object, E extends EventObject>(machine: AnyStateMachine): CompiledLogic<I, C, E> {
+/** Compiles `machine`. Throws with the place when it finds what it does not support. Every transition is counted in `flow`. */
+export function compileMachine<I, C extends object, E extends EventObject>(machine: AnyStateMachine, flow: MachineFlow = createMachineFlow(machine)): CompiledLogic<I, C, E> {
+  const { counts, taken } = flow;
+  let edges = 0;
   const where = `machine "${machine.id}"`;
   const refuse = (what: string): never => {
     throw new Error(`${where} cannot be compiled: ${what}`);
@@ -108,7 +113,7 @@ export function compileMachine<I, C extends object, E extends EventObject>(machi
           ...(leaves ? node(target.key).entry.map((entry) => action(entry, `state "${target.key}", entry`)) : []),
         ];
         const tested = guard(definition.guard, at);
-        return { guard: tested.test, guardParams: tested.params, target: next, actions: ran.map((entry) => entry.run), params: ran.map((entry) => entry.params) };
+        return { guard: tested.test, guardParams: tested.params, target: next, actions: ran.map((entry) => entry.run), params: ran.map((entry) => entry.params), edge: edges++ };
       });
       table[index * width + (eventIndex.get(type) ?? 0)] = branches;
     }
@@ -134,14 +139,18 @@ export function compileMachine<I, C extends object, E extends EventObject>(machi
     transition(snapshot: S, event: E): S {
       const at = eventIndex.get(event.type);
       if (at === undefined) return snapshot;
-      const branches = table[(stateIndex.get(snapshot.value) as number) * width + at];
+      const from = stateIndex.get(snapshot.value) as number;
+      const branches = table[from * width + at];
       if (branches === undefined || snapshot.status !== 'active') return snapshot;
       for (let b = 0; b < branches.length; b++) {
         const branch = branches[b] as Branch<C, E>;
         args.context = snapshot.context;
         args.event = event;
         if (branch.guard !== undefined && !branch.guard(args, branch.guardParams)) continue;
+        taken[branch.edge] = (taken[branch.edge] as number) + 1;
         if (branch.target >= 0) {
+          counts[from] = (counts[from] as number) - 1;
+          counts[branch.target] = (counts[branch.target] as number) + 1;
           snapshot.value = names[branch.target] as string;
           if (final[branch.target] === true) (snapshot as CompiledSnapshot<C>).status = 'done';
         }

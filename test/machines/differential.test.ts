@@ -60,6 +60,9 @@ describe('compiled and interpreted machines', () => {
       }
     }
     expect(events).toBeGreaterThan(SEQUENCES * 3);
+    const [table, xstate] = hosts.map(({ flow }) => ({ counts: [...flow.counts], taken: [...flow.taken] }));
+    expect(table).toEqual(xstate);
+    expect(table?.counts.reduce((sum, count) => sum + count)).toBe(SEQUENCES);
     expect([...reached].sort()).toEqual(['arriving', 'cancelled', 'classified', 'completed', 'delaying', 'dispatched', 'failed', 'timedOut']);
   });
 
