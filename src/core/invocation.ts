@@ -175,6 +175,8 @@ export class Invocation implements Timed {
   roomLine: number | string = 0;
   /** T of the target when it began to wait, ms. */
   targetMs = 0;
+  /** T of the best node with room that it passed over when it first waited for locality, ms; 0: there was none. */
+  passedOverMs = 0;
   /** The target counted as local then: it is given up when it no longer does. */
   targetWasLocal = false;
   /** What a sandbox on the target would have started from then, and the input bytes that the target lacked. */
@@ -188,6 +190,8 @@ export class Invocation implements Timed {
   machine: { send(event: InvocationEvent): void } | undefined = undefined;
   /** The caller's own data (payload, ticket …); the scheduler carries it and never looks. */
   cargo: unknown = undefined;
+  /** What the inspector keeps of it beyond the rings, while it lives; undefined: nothing more. Only the inspector touches it. */
+  detail: object | undefined = undefined;
 
   constructor(host: InvocationHost, init: InvocationInit) {
     this.host = host;

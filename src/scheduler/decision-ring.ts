@@ -140,6 +140,11 @@ export class DecisionRing {
     return found;
   }
 
+  /** The decision that was recorded last; it must be one on this invocation. */
+  last(invocation: Invocation): DecisionRecord {
+    return this.#read((this.#next - 1) % this.#size, invocation);
+  }
+
   #read(at: number, invocation: Invocation): DecisionRecord {
     const candidates: CandidateRecord[] = [];
     for (let k = 0; k < (this.#kept[at] as number); k++) {

@@ -56,6 +56,11 @@ export class PackageIndex {
     entry.packageIds = [];
   }
 
+  /** Package sets that a node has. */
+  setsOf(node: number): number {
+    return this.#sets[node]?.size ?? 0;
+  }
+
   /** A package set appeared on a node or went; `functions`: those that have it. */
   setSet(node: number, packageSet: string, present: boolean, functions: Iterable<FunctionEntry>): void {
     const sets = (this.#sets[node] ??= new Set());

@@ -5,6 +5,7 @@
  */
 import { invocationMachine } from '../../machines/invocation.ts';
 import { createMachineHost, type Engine, type HostedMachine, type MachineHost } from '../../machines/host.ts';
+import type { MachineFlow } from '../../machines/flow.ts';
 import { nodeMachine, type NodeContext, type NodeEvent } from '../../machines/node.ts';
 import type { Clock, TimerHandle } from '../core/clock.ts';
 import { MetronomeError, type ErrorRecord } from '../core/errors.ts';
@@ -20,6 +21,7 @@ import { ClusterView, DRAINING, LOST, METRIC_NAMES, NODE_ROW, READY, RECEIVED_AT
 import { DecisionRing } from './decision-ring.ts';
 import { FunctionTable, type FunctionEntry, type FunctionSettings } from './function-table.ts';
 import { ObjectDirectory } from './object-directory.ts';
+import { Shadow } from './shadow.ts';
 import { WaitingLines } from './waiting-lines.ts';
 import { PackageIndex } from './package-index.ts';
 import { ZygoteIndex, type ZygoteFacts } from './zygote-index.ts';
@@ -41,6 +43,8 @@ export interface SchedulerObserver {
   transitioned(invocation: Invocation, from: number, to: number, event: InvocationEvent): void;
   /** It reached a terminal state; result and error are final. */
   settled(invocation: Invocation): void;
+  /** A decision on it stands in the ring. */
+  decided?(invocation: Invocation): void;
   nodeChanged?(node: number, status: number): void;
 }
 
@@ -183,6 +187,8 @@ export class Scheduler implements InvocationHost {
   #timerAtMs = Infinity;
   #watch: TimerHandle = undefined;
   #ticker: TimerHandle = undefined;
+  #shadow: Shadow | undefined = undefined;
+  #shadowTicker: TimerHandle = undefined;
   #seq = 0;
   /** Successful executions so far. */
   #served = 0;
@@ -236,6 +242,11 @@ export class Scheduler implements InvocationHost {
     return this.#draining;
   }
 
+  /** How many invocations and nodes are in which state, and the ways they took. */
+  get flows(): { readonly invocation: MachineFlow; readonly node: MachineFlow } {
+    return { invocation: this.#machines.flow, node: this.#nodeMachines.flow };
+  }
+
   /** Changes the policy for all functions without their own, from the next decision on. Throws POLICY_UNKNOWN. */
   setPolicy(name: string): string {
     const previous = this.#policy.name;
@@ -257,6 +268,35 @@ export class Scheduler implements InvocationHost {
       this.#tick();
       policy.tick?.(this.#controlOf());
       this.#armTick();
+    });
+  }
+
+  /** The policy that decides beside the one in force, if there is one. */
+  get shadow(): Shadow | undefined {
+    return this.#shadow;
+  }
+
+  /** Lets a second policy decide too, without effect; '': none any more. Throws POLICY_UNKNOWN. Comparing begins anew. Returns the one before. */
+  setShadow(name: string): string {
+    const previous = this.#shadow?.policy ?? '';
+    if (name !== '' && !isPolicyName(name)) throw unknownPolicy(name);
+    if (this.#shadowTicker !== undefined) this.#clock.clearTimer(this.#shadowTicker);
+    this.#shadowTicker = undefined;
+    // Policies of its own: what they remember must not mix with that of the policy in force.
+    this.#shadow = name === '' ? undefined : new Shadow(createPolicies(this.#policyOptions()).get(name) as Policy);
+    this.#armShadowTick();
+    return previous;
+  }
+
+  #armShadowTick(): void {
+    const shadow = this.#shadow;
+    if (shadow?.tickMs === undefined) return;
+    this.#shadowTicker = this.#clock.setTimer(this.#clock.nowMs() + shadow.tickMs, () => {
+      if (this.#stopped || this.#shadow !== shadow) return;
+      this.#tick();
+      const { entries } = this.functions;
+      shadow.tick({ ...this.#controlOf(), takePeak: (index) => entries[index]?.peak ?? 0, prewarm() {}, evict() {} });
+      this.#armShadowTick();
     });
   }
 
@@ -474,10 +514,12 @@ export class Scheduler implements InvocationHost {
     const policy = invocation.policyName === '' ? this.#policy : (this.#policies.get(invocation.policyName) ?? this.#policy);
     policy.decide(this.#viewOf(invocation, entry), decision);
     this.counters.decisions++;
+    this.#shadow?.compare(this.#view, decision);
     invocation.decidedBy = policy.name;
     const node = decision.row < 0 ? -1 : (candidates.node[decision.row] as number);
     const dispatch = decision.action === 'dispatch';
     this.decisions.record(invocation, policy.name, this.nowMs, candidates, decision, dispatch || node < 0 ? 0 : this.#view.expectedWaitMs(node));
+    this.observer.decided?.(invocation);
     if (dispatch) this.#dispatch(invocation, entry, candidates, decision.row, { type: 'DISPATCH', reason: decision.reason, node });
     else this.#delay(invocation, entry, candidates, decision, node);
   }
@@ -526,7 +568,11 @@ export class Scheduler implements InvocationHost {
       this.#arm(invocation, Math.min(decision.deadlineMs, this.#waitLimitMs(invocation)));
       return;
     }
-    if (invocation.firstDelayedAtMs === 0) invocation.firstDelayedAtMs = this.nowMs;
+    if (invocation.firstDelayedAtMs === 0) {
+      invocation.firstDelayedAtMs = this.nowMs;
+      const best = fastestRow(candidates);
+      if (best >= 0) invocation.passedOverMs = candidates.meanMs[best] as number;
+    }
     invocation.slackDeadlineMs = Math.min(decision.deadlineMs, this.#waitLimitMs(invocation));
     invocation.targetMs = candidates.meanMs[decision.row] as number;
     invocation.targetWasLocal = candidates.local[decision.row] === 1;
@@ -617,6 +663,7 @@ export class Scheduler implements InvocationHost {
   #recordDispatch(invocation: Invocation, candidates: Candidates, row: number, reason: Reason): void {
     dispatchTo(this.#decision, row, reason, invocation.slackDeadlineMs - this.nowMs);
     this.decisions.record(invocation, invocation.decidedBy, this.nowMs, candidates, this.#decision, 0);
+    this.observer.decided?.(invocation);
   }
 
   // ── results ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -648,6 +695,7 @@ export class Scheduler implements InvocationHost {
       const serviceMs = result.fetchedMs + result.initialisedMs + result.ranMs;
       facts.meanServiceMs += (serviceMs - facts.meanServiceMs) / Math.min(++this.#served, MEAN_OVER);
       this.#policies.get(invocation.decidedBy)?.served?.(invocation.functionIndex, serviceMs, this.nowMs - invocation.arrivedAtMs);
+      this.#shadow?.served(invocation.functionIndex, serviceMs, this.nowMs - invocation.arrivedAtMs);
       // Whose function is gone teaches nobody: the model may know another one in its place.
       if (entry.deleted) this.#teachesNothing(invocation, 'deleted');
       else this.predictor.observe({
@@ -1187,6 +1235,7 @@ export class Scheduler implements InvocationHost {
     if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
     if (this.#watch !== undefined) this.#clock.clearTimer(this.#watch);
     if (this.#ticker !== undefined) this.#clock.clearTimer(this.#ticker);
+    if (this.#shadowTicker !== undefined) this.#clock.clearTimer(this.#shadowTicker);
   }
 }
 

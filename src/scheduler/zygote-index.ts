@@ -114,6 +114,11 @@ export class ZygoteIndex {
     }
   }
 
+  /** The kinds of zygotes that a node keeps. */
+  kindsOf(node: number): ZygoteFacts[] {
+    return Array.from(this.#byNode[node]?.values() ?? [], ({ facts }) => facts);
+  }
+
   /** Nothing of the node is known any more. */
   forgetNode(node: number): void {
     this.#byNode[node]?.clear();

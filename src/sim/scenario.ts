@@ -4,7 +4,7 @@
  */
 import { lognormal } from '../core/distributions.ts';
 import { createRandom } from '../core/random.ts';
-import type { Invocation } from '../core/invocation.ts';
+import type { Invocation, InvocationEvent } from '../core/invocation.ts';
 import { arrivals } from '../workload/arrivals.ts';
 import { FAULT_KINDS, FaultInjector, type FaultRates } from './faults.ts';
 import { breachesOf, leftoversOf } from './invariants.ts';
@@ -74,14 +74,22 @@ const MAX_BREACHES = 20;
 /** After the last arrival and the last fault, everything must end within this. */
 const SETTLE_MS = 900_000;
 
+/** Who looks on while a scenario runs. */
+export interface ScenarioWatcher {
+  /** Everything is set up, nothing has arrived yet. */
+  begin(sim: Simulation): void;
+  transitioned(invocation: Invocation, from: number, to: number, event: InvocationEvent): void;
+}
+
 /** Runs a scenario. `check`: invariants are asserted all along, not only at the end. */
-export function runScenario(scenario: Scenario, policy: string, seed: number, check = true): ScenarioResult {
+export function runScenario(scenario: Scenario, policy: string, seed: number, check = true, watcher?: ScenarioWatcher): ScenarioResult {
   const latencies: number[] = [];
   const breaches: string[] = [];
   const ends = new Map<string, number>();
   let submitted = 0, refused = 0, completed = 0, failed = 0, slaMissed = 0;
   const sim: Simulation = new Simulation({
     ...scenario.scheduler, policy, seed, bytesPerMs: scenario.bytesPerMs, nodes: Array.from({ length: scenario.nodes }, () => scenario.node),
+    ...(watcher === undefined ? {} : { onTransition: watcher.transitioned }),
     onSettled(invocation: Invocation) {
       if (check) {
         ends.set(invocation.id, (ends.get(invocation.id) ?? 0) + 1);
@@ -99,6 +107,7 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
     if (breaches.length < MAX_BREACHES) breaches.push(`at ${sim.elapsedMs.toFixed(1)} ms: ${breach}`);
   };
   for (const { name, slaMs, memoryMb, critical, idempotent, packageSet, profile } of scenario.functions) sim.deploy({ name, slaMs, memoryMb, critical, idempotent, packageSet, retries: idempotent ? 5 : 0 }, profile);
+  watcher?.begin(sim);
   const random = createRandom(seed, 77);
   const stream = arrivals({ seed, functions: scenario.functions.length, mostPerS: scenario.mostPerS, leastPerS: scenario.leastPerS }, scenario.durationMs);
   const next = (): void => {

@@ -40,6 +40,7 @@ export interface SimulationOptions extends SchedulerParameters {
   /** @default moving averages */
   readonly predictor?: (world: { readonly clock: VirtualClock; readonly nodeTable: SharedArrayBuffer }) => Predictor;
   readonly onTransition?: (invocation: Invocation, from: number, to: number, event: InvocationEvent) => void;
+  readonly onDecided?: (invocation: Invocation) => void;
   readonly onSettled?: (invocation: Invocation) => void;
   readonly onNodeChanged?: (node: number, status: number) => void;
 }
@@ -128,6 +129,7 @@ export class Simulation {
           digest.add(clock.nowMs() - EPOCH_MS, invocation.seq, from * 16 + to, invocation.node);
           options.onTransition?.(invocation, from, to, event);
         },
+        ...(options.onDecided === undefined ? {} : { decided: options.onDecided }),
         settled(invocation) {
           options.onSettled?.(invocation);
           (invocation.cargo as SimulatedWork).onSettled?.(invocation); // every submission here carries it
