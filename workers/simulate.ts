@@ -1,4 +1,6 @@
 /** Piscina entry of the simulator: one replica of a scenario per task. */
+import { recordFrames, type FrameOptions } from '../src/sim/frames.ts';
+import type { SimulationRun } from '../src/inspect/page-api.ts';
 import { runScenario, type Scenario, type ScenarioResult } from '../src/sim/scenario.ts';
 
 /** What a task is given; plain data. */
@@ -11,4 +13,9 @@ export interface SimulateTask {
 /** Runs it to its end. */
 export default function simulate({ scenario, policy, seed }: SimulateTask): ScenarioResult {
   return runScenario(scenario, policy, seed);
+}
+
+/** The same, with pictures of what happened in between. */
+export function frames(task: SimulateTask & FrameOptions): SimulationRun {
+  return recordFrames(task.scenario, task.policy, task.seed, task);
 }

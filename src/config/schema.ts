@@ -15,6 +15,9 @@ const HOUR_MS = 3_600_000;
 const DAY_MS = 86_400_000;
 
 const LABELS_PATTERN = /^(?:[a-z][a-z0-9-]{0,31}=[^,=]{1,120}(?:,[a-z][a-z0-9-]{0,31}=[^,=]{1,120})*)?$/;
+const SHADOW_PATTERN = /^(?:[a-z][a-z0-9-]*)?$/;
+const NAMES_PATTERN = /^(?:[a-z0-9][a-z0-9-]*(?:,[a-z0-9][a-z0-9-]*)*)?$/;
+const HOSTS_PATTERN = /^(?:[A-Za-z0-9.-]+(?:,[A-Za-z0-9.-]+)*)?$/;
 const host = { doc: 'Address to listen on.', default: '127.0.0.1', maxLength: 255, pattern: /^[A-Za-z0-9._:[\]%-]+$/, form: 'a host name or address' } as const;
 const port = (doc: string, value: number) => integer({ doc: `${doc} 0 picks a free one.`, default: value, min: 0, max: 65_535 });
 
@@ -26,6 +29,7 @@ export const sections = {
     httpPort: port('Port of the HTTP door, metrics and health.', 7071),
     dataDir: text({ doc: 'Folder of the registry and the accepted asynchronous invocations; made if it is not there.', default: '.metronome/scheduler', pattern: /\S/, form: 'a path' }),
     policy: text({ doc: 'Scheduling policy for functions that name none; can be switched at run time.', default: 'metronome', maxLength: 63, pattern: NAME_PATTERN, form: 'the name of a policy' }),
+    shadowPolicy: text({ doc: 'A second policy that decides too and dispatches nothing, for comparison; empty: none. Can be switched at run time.', default: '', maxLength: 63, pattern: SHADOW_PATTERN, form: 'the name of a policy, or empty' }),
     engine: choice(['table', 'xstate'], { doc: 'How invocation machines run: "table" hosts the compiled machine, "xstate" interprets it (slower, for comparison).', default: 'table' }),
     predictor: choice(['forest', 'moving-average'], { doc: 'Where predictions come from: "forest" learns from every run (section model), "moving-average" knows function, start state and size only.', default: 'forest' }),
     gateway: choice(['thread', 'process'], { doc: 'Where the front doors live: in a thread of the scheduler or in a process of their own.', default: 'thread' }),
@@ -76,6 +80,13 @@ export const sections = {
     maxInFlight: integer({ doc: 'Requests that one gateway may have in flight.', default: 20_000, min: 1, max: 1_000_000 }),
     maxWait: duration({ doc: 'Longest time an invocation waits for room; then it fails with QUEUE_FULL or NO_NODES.', default: '10m', min: 1_000, max: DAY_MS }),
     maxWorkflowRuns: integer({ doc: 'Workflow runs that may be alive at once.', default: 2_000, min: 1, max: 100_000 }),
+  },
+  inspect: {
+    sampleEvery: integer({ doc: 'One in so many invocations is kept in full detail, beside those that somebody asked about while they lived; 0: none.', default: 100, min: 0, max: 1_000_000_000 }),
+    functions: text({ doc: 'Functions of which every invocation is kept in full detail, separated by commas.', default: '', maxLength: 4_096, pattern: NAMES_PATTERN, form: 'names, separated by commas' }),
+    keep: integer({ doc: 'Invocations of which full detail is kept; the oldest is forgotten.', default: 1_024, min: 0, max: 100_000 }),
+    clients: integer({ doc: 'Readers of the live stream (pages, `metronome top`) at once; further ones get QUEUE_FULL.', default: 16, min: 1, max: 1_000 }),
+    hosts: text({ doc: 'Host names under which the page may be asked for, beside addresses, localhost and scheduler.host; separated by commas.', default: '', maxLength: 1_024, pattern: HOSTS_PATTERN, form: 'host names, separated by commas' }),
   },
   nodes: {
     pushInterval: duration({ doc: 'How often agents push their state when nothing happens.', default: '50ms', min: 5, max: 10_000 }),
@@ -128,6 +139,7 @@ const SECTION_DOCS = {
   policies: 'Parameters of single policies other than metronome.',
   model: 'The prediction model (scheduler.predictor: forest).',
   limits: 'Bounds of queues, stores and messages.',
+  inspect: 'What the inspector keeps, and who may look.',
   nodes: 'How the scheduler follows its nodes.',
   agent: 'One agent: a node that runs functions.',
   up: 'The embedded cluster of `metronome up`.',
@@ -140,6 +152,7 @@ export const configSchema = z.strictObject({
   policies: section(sections.policies, SECTION_DOCS.policies),
   model: section(sections.model, SECTION_DOCS.model),
   limits: section(sections.limits, SECTION_DOCS.limits),
+  inspect: section(sections.inspect, SECTION_DOCS.inspect),
   nodes: section(sections.nodes, SECTION_DOCS.nodes),
   agent: section(sections.agent, SECTION_DOCS.agent),
   up: section(sections.up, SECTION_DOCS.up),

@@ -1,13 +1,15 @@
 /** The control plane: one handler per method of the gateway's protocol. Everything is answered from the loop's own state or the store. */
 import { MetronomeError } from '../core/errors.ts';
 import type { ControlMethods, LoopMessage } from '../gateway/protocol.ts';
-import { TransitionRing } from '../inspect/transition-ring.ts';
+import type { Inspector } from '../inspect/inspector.ts';
+import type { TransitionRing } from '../inspect/transition-ring.ts';
 import type { WatchInvocationsRequest } from '../rpc/gen/metronome/v1/invoke.ts';
 import { Invocation as InvocationMessage } from '../rpc/gen/metronome/v1/invoke.ts';
 import { INVOCATION_STATES } from '../core/invocation.ts';
 import { LOST, READY, STALE } from '../scheduler/cluster-view.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { Store } from '../store/store.ts';
+import type { InspectDesk } from './inspect-desk.ts';
 import type { Links } from './links.ts';
 import type { ModelDesk } from './model-desk.ts';
 import { toDecision, toNode, toPlan, toTransition } from './messages.ts';
@@ -22,7 +24,10 @@ export interface ControlOptions {
   readonly work: Work;
   readonly store: Store;
   readonly links: Links;
-  readonly transitions: TransitionRing;
+  readonly inspector: Inspector;
+  readonly inspect: InspectDesk;
+  /** Where the page is; '' while nobody knows. */
+  readonly pageUrl: () => string;
   readonly stateAge: Recent;
   readonly releaseSeen: Recent;
   readonly nowMs: () => number;
@@ -35,6 +40,8 @@ export interface ControlOptions {
 
 type Handlers = { readonly [M in keyof ControlMethods]: (request: ControlMethods[M][0]) => ControlMethods[M][1] | Promise<ControlMethods[M][1]> };
 
+/** Transitions in one page. */
+const MAX_TRANSITIONS = 10_000;
 const MAX_LABELS = 16;
 const MAX_LABEL_LENGTH = 160;
 
@@ -137,10 +144,11 @@ export function createControl(o: ControlOptions): Handlers {
       const invocation = await found(invocationId, false);
       const record = scheduler.live.get(invocationId) ?? work.remembered.get(invocationId);
       if (record === undefined || !('host' in record)) return { invocation, decisions: [], transitions: [] };
+      const { decisions, transitions } = o.inspector.explain(record, scheduler.live.has(invocationId));
       return {
         invocation,
-        decisions: scheduler.decisions.of(record).map((decision) => toDecision(decision, cluster, o.localityThreshold)),
-        transitions: o.transitions.of(record.id).map((transition) => toTransition(transition, cluster)),
+        decisions: decisions.map((decision) => toDecision(decision, cluster, o.localityThreshold)),
+        transitions: transitions.map((transition) => toTransition(transition, cluster)),
       };
     },
     async plan({ request }) {
@@ -152,11 +160,23 @@ export function createControl(o: ControlOptions): Handlers {
       scheduler.plan(submission, ({ policy, decision, candidates }) => resolve(toPlan(policy, decision, candidates, cluster, scheduler.nowMs, o.localityThreshold)));
       return { decision: await promise };
     },
-    listPolicies: () => ({ policies: scheduler.listPolicies().map(({ parameters, ...policy }) => ({ ...policy, parameters: { ...parameters } })), active: scheduler.policyName }),
+    listPolicies: () => ({ policies: scheduler.listPolicies().map(({ parameters, ...policy }) => ({ ...policy, parameters: { ...parameters } })), active: scheduler.policyName, shadow: scheduler.shadow?.policy ?? '' }),
     setPolicy({ policy }) {
       const previous = scheduler.setPolicy(policy);
       return { previous, active: scheduler.policyName };
     },
+    setShadowPolicy({ policy }) {
+      const previous = scheduler.setShadow(policy);
+      return { previous, active: scheduler.shadow?.policy ?? '' };
+    },
+    readTransitions({ from, limit, function: functionName, sinceUnixMs, untilUnixMs }) {
+      const { records, next, missed } = o.inspector.transitions.read(from, limit === 0 ? MAX_TRANSITIONS : Math.min(limit, MAX_TRANSITIONS));
+      const fits = records.filter(({ functionName: name, atMs }) => (functionName === '' || name === functionName) && atMs >= sinceUnixMs && (untilUnixMs === 0 || atMs <= untilUnixMs));
+      return { transitions: fits.map((record) => toTransition(record, cluster)), next, end: next >= o.inspector.transitions.next, missed };
+    },
+    inspectInvocations: (request) => o.inspect.invocations(request),
+    inspectNodes: ({ limit }) => o.inspect.nodes(limit),
+    inspectNode: ({ name }) => o.inspect.node(name),
     async getStatus() {
       const states: Record<string, number> = {};
       for (const invocation of scheduler.live.values()) {
@@ -168,10 +188,10 @@ export function createControl(o: ControlOptions): Handlers {
         version: o.version, policy: scheduler.policyName, predictor: scheduler.predictor.name, engine: scheduler.engine, draining: scheduler.isDraining,
         live: scheduler.live.size, delayingForLocality: scheduler.lines.locality, delayingForCapacity: scheduler.lines.capacity,
         counters: {
-          ...scheduler.counters, workflowRuns: work.runs.size, transitions: o.transitions.next, storedOpen: open, storeWaiting: waiting,
+          ...scheduler.counters, workflowRuns: work.runs.size, transitions: o.inspector.transitions.next, detailed: o.inspector.details.selected, notDetailed: o.inspector.details.leftOut, shadowCompared: scheduler.shadow?.compared ?? 0, shadowAgreed: scheduler.shadow?.agreed ?? 0, storedOpen: open, storeWaiting: waiting,
           stateAgeP50Ms: o.stateAge.quantile(0.5), stateAgeP95Ms: o.stateAge.quantile(0.95), releaseSeenP50Ms: o.releaseSeen.quantile(0.5), releaseSeenP95Ms: o.releaseSeen.quantile(0.95),
         },
-        startedAtUnixMs: o.startedAtMs, states,
+        startedAtUnixMs: o.startedAtMs, states, shadowPolicy: scheduler.shadow?.policy ?? '', pageUrl: o.pageUrl(),
       };
     },
     predict: (request) => o.model.predict(request),

@@ -13,15 +13,19 @@ import type { ControlMethod, GatewayMessage, LoopMessage } from '../gateway/prot
 import { DEFAULT_GATEWAY_CONFIG } from '../gateway/gateway-config.ts';
 import { spawnGatewayProcess, spawnGatewayThread } from '../gateway/spawn-gateway.ts';
 import { createTracing } from '../inspect/tracing.ts';
-import { TransitionRing } from '../inspect/transition-ring.ts';
+import { Inspector } from '../inspect/inspector.ts';
+import { NodeCells } from '../inspect/node-cells.ts';
 import type { FunctionProfile } from '../predictor/model/online-model.ts';
 import { createMovingAveragePredictor } from '../predictor/moving-average.ts';
 import { startForest, type ForestOptions } from '../predictor/pool/forest.ts';
 import { UNKNOWN_PROFILE } from '../predictor/predictor.ts';
+import { formatAddress } from '../rpc/server.ts';
 import { LOST, createNodeTable } from '../scheduler/cluster-view.ts';
 import { Scheduler } from '../scheduler/scheduler.ts';
 import { openSqliteStore } from '../store/sqlite-store.ts';
 import { createControl, Watchers } from './control.ts';
+import { createInspectDesk } from './inspect-desk.ts';
+import { InspectFeed } from './inspect-feed.ts';
 import { createModelDesk } from './model-desk.ts';
 import type { LinkEvent, LocalityChange } from './links-protocol.ts';
 import { startLinks } from './links.ts';
@@ -75,7 +79,11 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     const version = (JSON.parse(readFileSync(packageFile(), 'utf8')) as { version: string }).version;
     const tracing = createTracing(version, (node) => scheduler.cluster.name(node));
     const nodeTable = createNodeTable(config.limits.maxNodes);
-    const transitions = new TransitionRing(Math.max(1_024, config.limits.rememberDecisions * TRANSITIONS_PER_DECISION));
+    const inspector: Inspector = new Inspector({
+      transitions: Math.max(1_024, config.limits.rememberDecisions * TRANSITIONS_PER_DECISION), decisions: () => scheduler.decisions,
+      keep: config.inspect.keep, sampleEvery: config.inspect.sampleEvery, functions: listOf(config.inspect.functions),
+    });
+    const { transitions } = inspector;
     /** Connection of each node's last snapshot. */
     const connections = new Int32Array(config.limits.maxNodes);
     const stateAge = new Recent(), releaseSeen = new Recent();
@@ -108,11 +116,15 @@ export async function startDaemon(options: { readonly config: Config; readonly l
       },
       observer: {
         transitioned(invocation, from, to, event) {
-          transitions.record(invocation, from, to, event);
+          inspector.transitioned(invocation, from, to, event);
           const { trace } = invocation.cargo as Cargo;
           if (trace !== undefined) tracing?.transitioned(trace, invocation, from, to, event);
         },
-        settled: (invocation) => work.settled(invocation),
+        decided: (invocation) => inspector.decided(invocation),
+        settled(invocation) {
+          inspector.settled(invocation);
+          work.settled(invocation);
+        },
         nodeChanged(node, status) {
           // Its streams may stand although it was silent for too long: broken, they make it register again, with a snapshot.
           if (status === LOST) links.disconnect(node);
@@ -121,6 +133,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
       },
     });
     cleanUp.push(() => scheduler.stop());
+    scheduler.setShadow(config.scheduler.shadowPolicy);
     const links = startLinks(nodeTable, (events) => {
       for (const event of events) onLinkEvent(event);
     });
@@ -233,12 +246,20 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     if (resumed > 0) log.info({ invocations: resumed }, 'recovery.began');
     const gateway = (config.scheduler.gateway === 'process' ? spawnGatewayProcess : spawnGatewayThread)({
       ...DEFAULT_GATEWAY_CONFIG, host: config.scheduler.host, grpcPort: config.scheduler.grpcPort, httpPort: config.scheduler.httpPort, maxPayloadBytes: config.limits.maxPayloadBytes, maxInputs: config.limits.maxInputs,
-      maxInFlight: config.limits.maxInFlight, maxStreamInFlight: config.limits.maxInFlight, reflection: config.scheduler.reflection, version, logLevel: config.scheduler.logLevel,
+      maxInFlight: config.limits.maxInFlight, maxStreamInFlight: config.limits.maxInFlight, reflection: config.scheduler.reflection, inspectClients: config.inspect.clients, inspectHosts: listOf(config.inspect.hosts), version, logLevel: config.scheduler.logLevel,
     });
     cleanUp.push(() => gateway.kill());
     post = (message) => gateway.line.post(message);
     const model = createModelDesk({ scheduler, forest, maxNames: config.limits.maxFunctions });
-    const control = createControl({ model, scheduler, registry, work, store, links, transitions, stateAge, releaseSeen, nowMs, startedAtMs, version, localityThreshold: config.delay.localityThreshold, pushIntervalMs: config.nodes.pushIntervalMs });
+    const cells = new NodeCells(scheduler);
+    let pageUrl = '';
+    const feed = new InspectFeed({
+      scheduler, inspector, cells, workflow: work.flow, model: forest?.flow, nowMs, version, startedAtMs, post: (message) => post(message),
+      counters: () => ({ workflowRuns: work.runs.size, transitions: transitions.next, detailed: inspector.details.selected, notDetailed: inspector.details.leftOut }),
+    });
+    cleanUp.push(() => feed.close());
+    const inspect = createInspectDesk({ scheduler, work, cells, nowMs });
+    const control = createControl({ model, scheduler, registry, work, store, links, inspector, inspect, pageUrl: () => pageUrl, stateAge, releaseSeen, nowMs, startedAtMs, version, localityThreshold: config.delay.localityThreshold, pushIntervalMs: config.nodes.pushIntervalMs });
     const watchers = new Watchers(transitions, work, scheduler, (message) => post(message));
 
     const answer = async (call: number, method: ControlMethod, request: unknown): Promise<void> => {
@@ -259,6 +280,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
         case 'cancel': return work.cancelTickets(message.tickets);
         case 'call': return void answer(message.call, message.method, message.request);
         case 'watch': return watchers.open(message.call, message.request);
+        case 'inspect': return message.wanted ? feed.open() : feed.close();
         case 'endCall': return watchers.close(message.call);
         case 'listening': return nowListening(message);
         case 'fatal': {
@@ -278,6 +300,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     void store.failed.then(fail);
     void links.failed.then(fail);
     const ports = await listening;
+    pageUrl = `http://${formatAddress(config.scheduler.host, ports.httpPort)}/inspect/`;
     const prune = setInterval(() => {
       store.pruneEnded(REMEMBER_ENDED_MS, config.limits.rememberInvocations).then(() => store.pruneBundles(BUNDLE_GRACE_MS)).catch((error: unknown) => log.warn({ err: error }, 'store.prune.failed'));
     }, PRUNE_EVERY_MS);
@@ -309,6 +332,11 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     await undo();
     throw error;
   }
+}
+
+/** The names in a setting that is separated by commas. */
+function listOf(text: string): string[] {
+  return text === '' ? [] : text.split(',');
 }
 
 /** What the model needs, from the configuration. */

@@ -6,6 +6,7 @@ import { MetronomeError, type ErrorRecord } from '../core/errors.ts';
 import type { Invocation } from '../core/invocation.ts';
 import type { GatewayMessage, LoopMessage, SettledItem, SubmitItem } from '../gateway/protocol.ts';
 import type { LiveTrace, Tracing } from '../inspect/tracing.ts';
+import type { MachineFlow } from '../../machines/flow.ts';
 import { createMachineHost, type HostedMachine } from '../../machines/host.ts';
 import { workflowMachine, type WorkflowEvent, type WorkflowLife, type WorkflowStateName } from '../../machines/workflow.ts';
 import { InvocationState, InvokeRequest, Invocation as InvocationMessage, type InvokeResponse } from '../rpc/gen/metronome/v1/invoke.ts';
@@ -103,6 +104,8 @@ export class Work {
   /** Ended invocations and runs, oldest first: what get, list and explain still know. */
   readonly remembered = new Map<string, Invocation | InvocationMessage>();
   readonly runs = new Map<string, Run>();
+  /** How many workflow runs are in which state. */
+  readonly flow: MachineFlow;
   readonly #o: WorkOptions;
   readonly #tickets = new Map<number, string>();
   readonly #keys = new Map<string, Keyed>();
@@ -122,6 +125,7 @@ export class Work {
   constructor(options: WorkOptions) {
     this.#o = options;
     this.#workflowMachines = createMachineHost<WorkflowLife, WorkflowEvent>(workflowMachine, options.engine);
+    this.flow = this.#workflowMachines.flow;
   }
 
   // ── in ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -24,6 +24,10 @@ export interface GatewayConfig {
   readonly reflection: boolean;
   /** Version of the program, for /healthz. */
   readonly version: string;
+  /** Readers of the inspector's stream at once. */
+  readonly inspectClients: number;
+  /** Host names under which the page may be asked for, beside addresses, localhost and `host`. */
+  readonly inspectHosts: readonly string[];
   /** Level of the gateway's own log: fatal, error, warn, info, debug, trace or silent. */
   readonly logLevel: string;
 }
@@ -41,6 +45,8 @@ export const DEFAULT_GATEWAY_CONFIG: GatewayConfig = Object.freeze({
   retryAfterMs: 100,
   reflection: true,
   version: '0.0.0',
+  inspectClients: 16,
+  inspectHosts: [],
   logLevel: 'info',
 });
 

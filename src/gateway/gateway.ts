@@ -9,6 +9,7 @@ import { SILENT_LOG, type GatewayConfig, type GatewayLog } from './gateway-confi
 import { createGatewayMetrics } from './gateway-metrics.ts';
 import { createGrpcServices } from './grpc-services.ts';
 import { openHttpDoor } from './http-door.ts';
+import { createInspectHub } from './inspect-hub.ts';
 import { createLoopClient } from './loop-client.ts';
 import type { GatewayMessage, Line, LoopMessage } from './protocol.ts';
 
@@ -55,6 +56,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     maxCalls: config.maxCalls,
     retryAfterMs: config.retryAfterMs,
     onEnded: metrics.invocations.ended,
+    onInspected: (message) => hub.tell(message),
     onServing(now) {
       serving = now && stopping === undefined;
       open?.setServing(serving);
@@ -62,12 +64,16 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     onStop: (graceMs) => void stop(graceMs),
   });
 
+  const hub = createInspectHub({ maxReaders: config.inspectClients, inspect: loop.inspect });
+  loop.onEnd(hub.end);
+
   const stop = (graceMs: number): Promise<void> => {
     stopping ??= (async () => {
       log.info({ graceMs, inFlight: loop.inFlight }, 'gateway.draining');
       serving = false;
       open?.setServing(false);
       loop.drain();
+      hub.end(); // streams have no end of their own to wait for
       await within(loop.idle(), graceMs);
       if (loop.inFlight > 0) log.warn({ inFlight: loop.inFlight }, 'gateway.interrupted');
       // Answers what is left, so that the doors have nothing to wait for but bytes on their way out.
@@ -85,9 +91,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       host: config.host,
       port: config.grpcPort,
       reflection: config.reflection,
-      services: createGrpcServices({ loop, config, nowMs: clock.nowMs, observe: metrics.grpcHandled }),
+      services: createGrpcServices({ loop, hub, config, nowMs: clock.nowMs, observe: metrics.grpcHandled }),
     });
-    const http = await openHttpDoor({ loop, config, metrics, log, nowMs: clock.nowMs, isServing: () => serving }).catch(async (error: unknown) => {
+    const http = await openHttpDoor({ loop, hub, config, metrics, log, nowMs: clock.nowMs, isServing: () => serving }).catch(async (error: unknown) => {
       await rpc.stop(0);
       throw error;
     });

@@ -3,7 +3,7 @@ import type { ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
 import { MetronomeError } from '../core/errors.ts';
 import { MAX_SNAPSHOT_BYTES } from '../predictor/pool/snapshot-file.ts';
 import { FunctionServiceService, type FunctionServiceServer, type GetBundleResponse } from '../rpc/gen/metronome/v1/function.ts';
-import { SchedulerServiceService, type SchedulerServiceServer } from '../rpc/gen/metronome/v1/inspect.ts';
+import { SchedulerServiceService, type SchedulerServiceServer, type WatchTrafficResponse } from '../rpc/gen/metronome/v1/inspect.ts';
 import { InvokeServiceService, type InvokeAsyncResponse, type InvokeRequest, type InvokeResponse, type InvokeServiceServer, type WatchInvocationsResponse } from '../rpc/gen/metronome/v1/invoke.ts';
 import { ModelServiceService, type ExportModelResponse, type ImportModelRequest, type ImportModelResponse, type ModelServiceServer } from '../rpc/gen/metronome/v1/model.ts';
 import { NodeServiceService, type NodeServiceServer } from '../rpc/gen/metronome/v1/node.ts';
@@ -14,7 +14,9 @@ import { toStatus } from '../rpc/status.ts';
 import { admit } from './admission.ts';
 import { CANCELLED, DEADLINE_EXCEEDED, isDue, loopDeadlineAtMs } from './deadline.ts';
 import { followTransitions } from './follow-transitions.ts';
+import { followTraffic } from './follow-traffic.ts';
 import type { GatewayConfig } from './gateway-config.ts';
+import type { InspectHub } from './inspect-hub.ts';
 import type { LoopClient } from './loop-client.ts';
 import { asBuffer, exactBytes } from './payloads.ts';
 import type { ControlMethod, ControlMethods, SettledItem } from './protocol.ts';
@@ -23,6 +25,7 @@ import { StreamSession } from './stream-session.ts';
 /** What the doors work with. */
 export interface GrpcServicesOptions {
   readonly loop: LoopClient;
+  readonly hub: InspectHub;
   readonly config: GatewayConfig;
   /** Now on the loop's kind of clock, ms since 1970. */
   readonly nowMs: () => number;
@@ -38,7 +41,7 @@ const MAX_BUNDLE_BYTES = 32 * 1024 * 1024;
 
 /** All services of the gateway. */
 export function createGrpcServices(options: GrpcServicesOptions): RpcService[] {
-  const { loop, config, nowMs, observe } = options;
+  const { loop, hub, config, nowMs, observe } = options;
   const control = <Method extends ControlMethod>(method: Method) =>
     unaryHandler<ControlMethods[Method][0], ControlMethods[Method][1]>((request, context) => loop.call(method, request, context.signal), observe);
 
@@ -91,6 +94,9 @@ export function createGrpcServices(options: GrpcServicesOptions): RpcService[] {
     listPolicies: control('listPolicies'),
     setPolicy: control('setPolicy'),
     getStatus: control('getStatus'),
+    setShadowPolicy: control('setShadowPolicy'),
+    readTransitions: control('readTransitions'),
+    watchTraffic: serverStreamHandler((_request, write: StreamWriter<WatchTrafficResponse>, context) => followTraffic(hub, context.signal, write), observe),
   };
   const model: ModelServiceServer = {
     predict: control('predict'),

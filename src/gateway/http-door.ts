@@ -20,6 +20,8 @@ import { admit, assertPayloadSize } from './admission.ts';
 import type { GatewayConfig, GatewayLog } from './gateway-config.ts';
 import type { GatewayMetrics } from './gateway-metrics.ts';
 import { clampWaitMs, submitAsync } from './grpc-services.ts';
+import { addInspectRoutes, inspectRouteOf } from './inspect-door.ts';
+import type { InspectHub } from './inspect-hub.ts';
 import type { LoopClient } from './loop-client.ts';
 import { NO_BYTES, jsonProblem } from './payloads.ts';
 import type { SettledItem } from './protocol.ts';
@@ -27,6 +29,7 @@ import type { SettledItem } from './protocol.ts';
 /** What the door works with. */
 export interface HttpDoorOptions {
   readonly loop: LoopClient;
+  readonly hub: InspectHub;
   readonly config: GatewayConfig;
   readonly metrics: GatewayMetrics;
   readonly log: GatewayLog;
@@ -42,7 +45,7 @@ export interface HttpDoor {
   stop(graceMs: number): Promise<void>;
 }
 
-type DoorContext = Context<{ Bindings: HttpBindings }>;
+export type DoorContext = Context<{ Bindings: HttpBindings }>;
 
 /** Headers that a payload's answer may use for outputs, bytes; more objects are only counted. */
 const MAX_OUTPUTS_HEADER_BYTES = 8 * 1024;
@@ -126,6 +129,7 @@ function createApp(options: HttpDoorOptions): Hono<{ Bindings: HttpBindings }> {
   app.get('/functions', async (c) => c.json(asObject(ListFunctionsResponse.toJSON(await loop.call('listFunctions', {}, disconnection(c))), { functions: [] })));
   app.get('/status', async (c) => c.json(asObject(GetStatusResponse.toJSON(await loop.call('getStatus', {}, disconnection(c))))));
   app.post('/objects', (c) => putObject(c, options));
+  addInspectRoutes(app, options);
 
   app.get('/metrics', async (c) => {
     const { contentType, text } = await metrics.render(loop);
@@ -336,7 +340,7 @@ function storeError(node: string, status: number, body: unknown): MetronomeError
 }
 
 /** Aborted when the caller goes away before the answer is complete. */
-function disconnection(c: DoorContext): AbortSignal {
+export function disconnection(c: DoorContext): AbortSignal {
   const controller = new AbortController();
   const { outgoing } = c.env;
   const abort = (): void => {
@@ -360,12 +364,12 @@ function errorDetailResponse(c: DoorContext, detail: ErrorDetail): Response {
   return new Response(JSON.stringify({ error }), { status: row.http, headers: { 'content-type': 'application/json', ...headers } });
 }
 
-function invalid(field: string, description: string): MetronomeError {
+export function invalid(field: string, description: string): MetronomeError {
   return new MetronomeError('INVALID_REQUEST', `The request is not valid. ${field}: ${description}`, { component: 'gateway', violations: [{ field, description }] });
 }
 
 /** The generated toJSON leaves out defaults; lists that are empty are put back, because readers loop over them. */
-function asObject(json: unknown, emptyLists: Record<string, unknown> = {}): Record<string, unknown> {
+export function asObject(json: unknown, emptyLists: Record<string, unknown> = {}): Record<string, unknown> {
   // Generated toJSON of a message always returns an object.
   return { ...emptyLists, ...(json as Record<string, unknown>) };
 }
@@ -386,6 +390,7 @@ function routeOf(c: DoorContext): string {
   switch (first) {
     case 'run': case 'async': return `/${first}/:function`;
     case 'invocations': return path.endsWith('/explain') ? '/invocations/:id/explain' : path.endsWith('/result') ? '/invocations/:id/result' : path === '/invocations' ? path : '/invocations/:id';
+    case 'inspect': return inspectRouteOf(path);
     case 'nodes': case 'functions': case 'status': case 'objects': case 'metrics': case 'healthz': case 'readyz': return `/${first}`;
     default: return 'other';
   }

@@ -7,6 +7,9 @@ import { MetronomeError, type ErrorRecord } from '../core/errors.ts';
 import type { Transition, WatchInvocationsRequest } from '../rpc/gen/metronome/v1/invoke.ts';
 import type { ControlMethod, ControlMethods, GatewayMessage, Line, LoopMessage, SettledItem, SubmitItem } from './protocol.ts';
 
+/** One moment, as the inspector tells it. */
+export type Inspected = Extract<LoopMessage, { kind: 'inspected' }>;
+
 /** Who waits for a submission. Exactly one of the two is called, once. */
 export interface Waiter {
   /** An asynchronous submission is durable. */
@@ -31,6 +34,8 @@ export interface LoopClientOptions {
   /** Told of every submission that ended: its target, its time in the gateway, its outcome (undefined: accepted). */
   readonly onEnded?: (target: string, durationMs: number, item: SettledItem | undefined) => void;
   readonly onServing: (serving: boolean) => void;
+  /** Told what the inspector tells, while it is asked to (`inspect`). */
+  readonly onInspected?: (message: Inspected) => void;
   readonly onStop: (graceMs: number) => void;
 }
 
@@ -50,6 +55,8 @@ export interface LoopClient {
   call<Method extends ControlMethod>(method: Method, request: ControlMethods[Method][0], signal?: AbortSignal): Promise<ControlMethods[Method][1]>;
   /** Watches transitions until the returned function is called. Throws like submit. */
   watch(request: WatchInvocationsRequest, watcher: Watcher): () => void;
+  /** Asks the inspector to tell what goes on, or not to any more. */
+  inspect(wanted: boolean): void;
   /** From now on submissions are refused with DRAINING. */
   drain(): void;
   /** Resolves when no submission is in flight. */
@@ -183,6 +190,9 @@ export function createLoopClient(line: Line<LoopMessage, GatewayMessage> & { onC
       case 'transitions':
         watchers.get(message.call)?.transitions(message.transitions, message.missed);
         return;
+      case 'inspected':
+        options.onInspected?.(message);
+        return;
       case 'serving':
         options.onServing(message.serving);
         return;
@@ -242,6 +252,9 @@ export function createLoopClient(line: Line<LoopMessage, GatewayMessage> & { onC
       return () => {
         if (watchers.delete(call) && !ended) line.post({ kind: 'endCall', call });
       };
+    },
+    inspect(wanted) {
+      if (!ended) line.post({ kind: 'inspect', wanted });
     },
     drain() {
       draining = true;

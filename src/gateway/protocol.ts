@@ -3,8 +3,9 @@
  * of its own; all that passes is plain data in batches, so either side can be tested alone.
  */
 import type { ErrorRecord } from '../core/errors.ts';
+import type { Hello, InvocationList, NodeDetail, NodeList, Tick, TransitionsEvent } from '../inspect/page-api.ts';
 import type { ApplyFunctionRequest, ApplyFunctionResponse, DeleteFunctionRequest, DeleteFunctionResponse, GetFunctionRequest, GetFunctionResponse, ListFunctionsRequest, ListFunctionsResponse } from '../rpc/gen/metronome/v1/function.ts';
-import type { ExplainRequest, ExplainResponse, GetStatusRequest, GetStatusResponse, ListPoliciesRequest, ListPoliciesResponse, PlanRequest, PlanResponse, SetPolicyRequest, SetPolicyResponse } from '../rpc/gen/metronome/v1/inspect.ts';
+import type { ExplainRequest, ExplainResponse, GetStatusRequest, GetStatusResponse, ListPoliciesRequest, ListPoliciesResponse, PlanRequest, PlanResponse, ReadTransitionsRequest, ReadTransitionsResponse, SetPolicyRequest, SetPolicyResponse, SetShadowPolicyRequest, SetShadowPolicyResponse } from '../rpc/gen/metronome/v1/inspect.ts';
 import type { CancelInvocationRequest, CancelInvocationResponse, GetInvocationRequest, GetInvocationResponse, InvokeResponse, ListInvocationsRequest, ListInvocationsResponse, Transition, WatchInvocationsRequest } from '../rpc/gen/metronome/v1/invoke.ts';
 import type { GetModelStatusRequest, GetModelStatusResponse, ImportModelResponse, ObserveRequest, ObserveResponse, PredictRequest, PredictResponse } from '../rpc/gen/metronome/v1/model.ts';
 import type { DrainNodeRequest, DrainNodeResponse, EvictNodeRequest, EvictNodeResponse, ListNodesRequest, ListNodesResponse, PrewarmNodeRequest, PrewarmNodeResponse, RegisterNodeRequest, RegisterNodeResponse } from '../rpc/gen/metronome/v1/node.ts';
@@ -77,6 +78,25 @@ export interface ControlMethods {
   /** The whole snapshot; the gateway cuts it into chunks and puts it together. */
   exportModel: [object, { bytes: Uint8Array; version: number }];
   importModel: [{ bytes: Uint8Array }, ImportModelResponse];
+  setShadowPolicy: [SetShadowPolicyRequest, SetShadowPolicyResponse];
+  readTransitions: [ReadTransitionsRequest, ReadTransitionsResponse];
+  inspectInvocations: [InspectInvocationsRequest, InvocationList];
+  inspectNodes: [{ limit: number }, NodeList];
+  inspectNode: [{ name: string }, NodeDetail];
+}
+
+/** What invocations the page wants to see: all that fit every part that is given. */
+export interface InspectInvocationsRequest {
+  /** Name of a state; '': any. */
+  readonly state: string;
+  /** '': any. */
+  readonly function: string;
+  /** It runs there or waits for it; '': any. */
+  readonly node: string;
+  /** 1 to 500. */
+  readonly limit: number;
+  /** Arrived before; 0: any. */
+  readonly beforeMs: number;
 }
 
 export type ControlMethod = keyof ControlMethods;
@@ -90,6 +110,8 @@ export type GatewayMessage =
   /** Opens a stream of transitions under this call number; endCall closes it. endCall also comes when a caller gives up waiting for a reply. */
   | { readonly kind: 'watch'; readonly call: number; readonly request: WatchInvocationsRequest }
   | { readonly kind: 'endCall'; readonly call: number }
+  /** Somebody reads what the inspector tells, or nobody does any more. */
+  | { readonly kind: 'inspect'; readonly wanted: boolean }
   /** The gateway listens. */
   | { readonly kind: 'listening'; readonly grpcPort: number; readonly httpPort: number }
   /** The gateway could not start, or broke; it is about to end. */
@@ -105,6 +127,8 @@ export type LoopMessage =
   | { readonly kind: 'failed'; readonly call: number; readonly error: ErrorRecord }
   /** `missed`: all that this watcher missed so far. */
   | { readonly kind: 'transitions'; readonly call: number; readonly transitions: readonly Transition[]; readonly missed: number }
+  /** What the inspector tells while somebody reads it, four times a second. */
+  | { readonly kind: 'inspected'; readonly hello: Hello; readonly tick: Tick; readonly transitions: TransitionsEvent }
   /** Readiness: false while starting and from the beginning of a drain. */
   | { readonly kind: 'serving'; readonly serving: boolean }
   /** Finish what is in flight (at most graceMs), then stop listening and end. */

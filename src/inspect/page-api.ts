@@ -101,6 +101,7 @@ export interface NodeCell {
   readonly waiting: number;
   readonly warm: number;
   readonly zygotes: number;
+  /** Shares, 0 to 1. */
   readonly cpu: number;
   readonly memoryUsed: number;
   readonly objectBytes: number;
@@ -139,6 +140,13 @@ export interface TransitionRow {
   readonly atMs: number;
 }
 
+/** GET /inspect/api/invocations: `invocations`, and how many others fit the question. */
+export interface InvocationList {
+  readonly invocations: readonly InvocationRow[];
+  /** True: there are more; the next page is before the arrivedAtMs of the last one. */
+  readonly more: boolean;
+}
+
 /** GET /inspect/api/invocations?state=&function=&node=&limit=&before= : newest first, at most 500. */
 export interface InvocationRow {
   readonly id: string;
@@ -153,6 +161,13 @@ export interface InvocationRow {
   readonly reason: string;
 }
 
+/** GET /inspect/api/nodes?limit= : all nodes, at most 10 000. */
+export interface NodeList {
+  readonly nodes: readonly NodeCell[];
+  /** Nodes beyond the bound. */
+  readonly leftOut: number;
+}
+
 /** GET /inspect/api/nodes/:name: everything of one node; lists of at most 200. */
 export interface NodeDetail extends NodeCell {
   readonly running: readonly InvocationRow[];
@@ -165,6 +180,32 @@ export interface NodeDetail extends NodeCell {
 }
 // GET /inspect/api/invocations/:id is the JSON of ExplainResponse (proto inspect.proto); POST /inspect/api/nodes/:name/drain drains, POST …/undrain takes it back.
 // GET /inspect/api/model is the JSON of GetModelStatusResponse. GET /inspect/api/policies is ListPoliciesResponse; PUT /inspect/api/policy and /inspect/api/shadow {"policy": "name"} change them.
+
+/** GET /inspect/api/scenarios: those that a simulation may be asked for by name. */
+export interface ScenarioInfo {
+  readonly name: string;
+  readonly description: string;
+  readonly nodes: number;
+  readonly slots: number;
+  readonly durationMs: number;
+  readonly functions: readonly string[];
+}
+
+/** Body of POST /inspect/api/simulations; the answer is a list of SimulationRun, one per policy. */
+export interface SimulationRequest {
+  /** Name of a scenario, or a scenario (src/sim/scenario.ts). */
+  readonly scenario: string | object;
+  /** 1 to 4. */
+  readonly policies: readonly string[];
+  /** 0 to 2^31 − 1. */
+  readonly seed: number;
+  /** Other than the scenario says. */
+  readonly nodes?: number;
+  readonly slots?: number;
+  readonly durationMs?: number;
+  /** Factor on all arrival rates. */
+  readonly rate?: number;
+}
 
 /** POST /inspect/api/simulations {scenario, policies, seed}: frames of a simulated run for the page's Simulation view, in the same shapes as the stream. At most 20 000 frames. */
 export interface SimulationRun {

@@ -72,6 +72,26 @@ export class TransitionRing {
     return { records, next: end, missed: start - from };
   }
 
+  /**
+   * Transitions from number `from` on, at most `limit`. When there are more, whole invocations are left out, so that those which are shown
+   * are shown entirely; `missed` counts what was left out or overwritten. O(transitions since `from`) comparisons, at most `limit` objects.
+   */
+  sample(from: number, limit: number): { readonly records: TransitionRecord[]; readonly next: number; readonly missed: number } {
+    const start = Math.max(from, this.#next - this.#size, 0);
+    const every = Math.max(1, Math.ceil((this.#next - start) / limit));
+    const records: TransitionRecord[] = [];
+    for (let i = start; i < this.#next && records.length < limit; i++) {
+      const at = i % this.#size;
+      if (every === 1 || serialOf(this.#id[at] as string) % every === 0) records.push(this.#read(at));
+    }
+    return { records, next: this.#next, missed: this.#next - from - records.length };
+  }
+
+  /** The transition that was recorded last. There must be one. */
+  last(): TransitionRecord {
+    return this.#read((this.#next - 1) % this.#size);
+  }
+
   /** Transitions still remembered of one invocation, oldest first. Scans the ring. */
   of(id: string): TransitionRecord[] {
     const found: TransitionRecord[] = [];
@@ -92,4 +112,14 @@ export class TransitionRing {
       delayingFor: this.#delayingFor[at] as string,
     };
   }
+}
+
+/** The number at the end of an id, base 36, its last four digits. */
+function serialOf(id: string): number {
+  let serial = 0;
+  for (let i = Math.max(0, id.length - 4); i < id.length; i++) {
+    const code = id.charCodeAt(i);
+    serial = serial * 36 + (code < 58 ? code - 48 : code - 87);
+  }
+  return serial;
 }

@@ -6,7 +6,7 @@ import { Client, Metadata, credentials, type CallOptions as GrpcCallOptions, typ
 import { MetronomeError } from '../core/errors.ts';
 import { callError, unreachable } from './call-error.ts';
 import { ApplyFunctionRequest, DeleteFunctionRequest, FunctionServiceService, GetBundleRequest, GetFunctionRequest, ListFunctionsRequest } from './gen/metronome/v1/function.ts';
-import { ExplainRequest, GetStatusRequest, ListPoliciesRequest, PlanRequest, SchedulerServiceService, SetPolicyRequest } from './gen/metronome/v1/inspect.ts';
+import { ExplainRequest, GetStatusRequest, ListPoliciesRequest, PlanRequest, ReadTransitionsRequest, SchedulerServiceService, SetPolicyRequest, SetShadowPolicyRequest, WatchTrafficRequest } from './gen/metronome/v1/inspect.ts';
 import { CancelInvocationRequest, GetInvocationRequest, InvokeAsyncRequest, InvokeRequest, InvokeServiceService, ListInvocationsRequest, WatchInvocationsRequest } from './gen/metronome/v1/invoke.ts';
 import { ExportModelRequest, GetModelStatusRequest, ImportModelRequest, ModelServiceService, ObserveRequest, PredictRequest } from './gen/metronome/v1/model.ts';
 import { DrainNodeRequest, EvictNodeRequest, ListNodesRequest, NodeServiceService, PrewarmNodeRequest, RegisterNodeRequest } from './gen/metronome/v1/node.ts';
@@ -70,7 +70,7 @@ export function createClient(options: ClientOptions) {
   const { applyFunction, getFunction, listFunctions, deleteFunction, getBundle } = FunctionServiceService;
   const { applyWorkflow, getWorkflow, listWorkflows, deleteWorkflow } = WorkflowServiceService;
   const { registerNode, listNodes, drainNode, prewarmNode, evictNode } = NodeServiceService;
-  const { explain, plan, listPolicies, setPolicy, getStatus } = SchedulerServiceService;
+  const { explain, plan, listPolicies, setPolicy, getStatus, setShadowPolicy, readTransitions, watchTraffic } = SchedulerServiceService;
   const { predict, observe, getModelStatus, exportModel, importModel } = ModelServiceService;
   return {
     address,
@@ -105,6 +105,9 @@ export function createClient(options: ClientOptions) {
     listPolicies: unary(listPolicies, ListPoliciesRequest),
     setPolicy: unary(setPolicy, SetPolicyRequest),
     getStatus: unary(getStatus, GetStatusRequest),
+    setShadowPolicy: unary(setShadowPolicy, SetShadowPolicyRequest),
+    readTransitions: unary(readTransitions, ReadTransitionsRequest),
+    watchTraffic: stream(watchTraffic, WatchTrafficRequest),
 
     predict: unary(predict, PredictRequest),
     observe: unary(observe, ObserveRequest),

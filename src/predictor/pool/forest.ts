@@ -3,6 +3,7 @@
  * machine (machines/model.ts) that says who answers. Everything that happens to the model becomes an event of that machine.
  */
 import { join } from 'node:path';
+import type { MachineFlow } from '../../../machines/flow.ts';
 import { createMachineHost, type Engine } from '../../../machines/host.ts';
 import { modelMachine, type ModelContext, type ModelEvent, type ModelStateName } from '../../../machines/model.ts';
 import type { Clock } from '../../core/clock.ts';
@@ -64,6 +65,8 @@ export interface Forest {
   /** Under which the model knows functions and nodes. */
   readonly keys: ModelKeys;
   readonly state: ModelStateName;
+  /** The ways that its machine took. */
+  readonly flow: MachineFlow;
   /** Resolves when the model was made or read, or could not be: from then on `state` says something. */
   readonly opened: Promise<void>;
   status(): Promise<ForestStatus>;
@@ -96,7 +99,8 @@ export function startForest(options: ForestOptions): Forest {
     const routine = (before === 'serving' && next === 'updating') || (before === 'updating' && next === 'serving');
     if (!routine) (next === 'degraded' ? log.warn : log.info).call(log, { from: before, state: next, event: event.type, version }, 'model.changed');
   };
-  const machine = createMachineHost<ModelContext, ModelEvent>(modelMachine, engine).start({ entered });
+  const host = createMachineHost<ModelContext, ModelEvent>(modelMachine, engine);
+  const machine = host.start({ entered });
 
   const inference = new InferencePool({ clock, threads: options.threads, shape: { rows: 2 * options.maxRows + RING_ROWS, requests: RING_REQUESTS, width: SITUATION_WIDTH } });
   /** The machine must not say that the forest serves while no thread can be asked. */
@@ -161,7 +165,7 @@ export function startForest(options: ForestOptions): Forest {
     await Promise.all([inference.stop(), training.stop()]);
   };
   return {
-    predictor, inference, training, keys, opened,
+    predictor, inference, training, keys, opened, flow: host.flow,
     get state() {
       return state;
     },

@@ -11,7 +11,9 @@ import {
   type ChannelCredentials,
   Client,
   type ClientOptions,
+  type ClientReadableStream,
   type ClientUnaryCall,
+  type handleServerStreamingCall,
   type handleUnaryCall,
   makeGenericClientConstructor,
   type Metadata,
@@ -170,6 +172,8 @@ export interface ListPoliciesResponse {
   policies: PolicyInfo[];
   /** The one in force. */
   active: string;
+  /** The one that decides beside it, without effect; empty: none. */
+  shadow: string;
 }
 
 /** One policy. */
@@ -229,6 +233,10 @@ export interface GetStatusResponse {
   startedAtUnixMs: number;
   /** Invocations per present state name. */
   states: { [key: string]: number };
+  /** The policy that decides beside the one in force, without effect; empty: none. */
+  shadowPolicy: string;
+  /** Where the inspector's page is; empty: nowhere. */
+  pageUrl: string;
 }
 
 export interface GetStatusResponse_CountersEntry {
@@ -239,6 +247,150 @@ export interface GetStatusResponse_CountersEntry {
 export interface GetStatusResponse_StatesEntry {
   key: string;
   value: number;
+}
+
+/** Puts a second policy beside the one in force. */
+export interface SetShadowPolicyRequest {
+  /** Name of the policy; empty: none any more. */
+  policy: string;
+}
+
+/** The change. */
+export interface SetShadowPolicyResponse {
+  /** The one before; empty: none. */
+  previous: string;
+  /** The one now; empty: none. */
+  active: string;
+}
+
+/** Asks for transitions. */
+export interface ReadTransitionsRequest {
+  /** Number of the first one; 0: the oldest that is remembered. */
+  from: number;
+  /** At most so many, 1 to 10 000; 0: 10 000. */
+  limit: number;
+  /** Only of this function; empty: of all. */
+  function: string;
+  /** Not before, milliseconds since 1970-01-01 UTC; 0: any. */
+  sinceUnixMs: number;
+  /** Not after, milliseconds since 1970-01-01 UTC; 0: any. */
+  untilUnixMs: number;
+}
+
+/** A page of transitions. */
+export interface ReadTransitionsResponse {
+  /** Oldest first. */
+  transitions: Transition[];
+  /** Number to go on from. */
+  next: number;
+  /** True: there are no more. */
+  end: boolean;
+  /** Transitions of the beginning that are not remembered any more. */
+  missed: number;
+}
+
+/** Asks for the traffic. */
+export interface WatchTrafficRequest {
+}
+
+/** One moment. */
+export interface WatchTrafficResponse {
+  /** When, milliseconds since 1970-01-01 UTC. */
+  atUnixMs: number;
+  /** Policy in force. */
+  policy: string;
+  /** The policy that decides beside it; empty: none. */
+  shadowPolicy: string;
+  /** Invocations that live. */
+  live: number;
+  /** Of these: waiting for a better node. */
+  delayingForLocality: number;
+  /** Of these: waiting for room. */
+  delayingForCapacity: number;
+  /** Counters since the start, by name. */
+  counters: { [key: string]: number };
+  /** Invocations per state name; of the last states, how many ended there since the start. */
+  states: { [key: string]: number };
+  /** What ended since the last message, by function and policy. */
+  ended: EndedTraffic[];
+  /** The busiest nodes, at most 256. */
+  nodes: NodeTraffic[];
+  /** What the second policy would have done; absent without one. */
+  shadow?: ShadowTraffic | undefined;
+}
+
+export interface WatchTrafficResponse_CountersEntry {
+  key: string;
+  value: number;
+}
+
+export interface WatchTrafficResponse_StatesEntry {
+  key: string;
+  value: number;
+}
+
+/** What ended since the last message, of one function under one policy. */
+export interface EndedTraffic {
+  /** Function; empty: several, which did not fit. */
+  function: string;
+  /** Policy that decided. */
+  policy: string;
+  /** How many. */
+  count: number;
+  /** Of these: failed. */
+  failed: number;
+  /** Of these: later than their latency target. */
+  slaMissed: number;
+  /** Of these: started in a warm sandbox. */
+  warm: number;
+  /** Of these: on a local node. */
+  local: number;
+  /** Sum of latencies, milliseconds. */
+  latencyMs: number;
+  /** Sum of waiting for a better node, milliseconds. */
+  delayedMs: number;
+  /** Sum of what waiting saved, as predicted, milliseconds. */
+  savedMs: number;
+  /** Latencies in buckets of factor 2^(1/4) from 1 ms on. */
+  histogram: number[];
+}
+
+/** One node. */
+export interface NodeTraffic {
+  /** Name. */
+  name: string;
+  /** State. */
+  state: string;
+  /** Slots. */
+  slots: number;
+  /** Slots in use. */
+  used: number;
+  /** Invocations that wait for it. */
+  waiting: number;
+  /** Warm sandboxes, busy ones included. */
+  warm: number;
+  /** Zygotes. */
+  zygotes: number;
+  /** CPU in use, 0 to 1. */
+  cpu: number;
+  /** Memory in use, 0 to 1. */
+  memoryUsed: number;
+  /** Bytes of objects. */
+  objectBytes: number;
+  /** Bytes per second that it fetches. */
+  fetchBytesPerS: number;
+}
+
+/** Two policies compared, since the last message. */
+export interface ShadowTraffic {
+  /** Decisions compared. */
+  decisions: number;
+  /** Same action and same node. */
+  agreed: number;
+  /** Sum of predicted completions of what was chosen, milliseconds. */
+  activeMs: number;
+  /** Sum of predicted completions of what the second policy would have chosen, milliseconds. */
+  shadowMs: number;
 }
 
 function createBaseExplainRequest(): ExplainRequest {
@@ -1230,7 +1382,7 @@ export const ListPoliciesRequest: MessageFns<ListPoliciesRequest> = {
 };
 
 function createBaseListPoliciesResponse(): ListPoliciesResponse {
-  return { policies: [], active: "" };
+  return { policies: [], active: "", shadow: "" };
 }
 
 export const ListPoliciesResponse: MessageFns<ListPoliciesResponse> = {
@@ -1240,6 +1392,9 @@ export const ListPoliciesResponse: MessageFns<ListPoliciesResponse> = {
     }
     if (message.active !== "") {
       writer.uint32(18).string(message.active);
+    }
+    if (message.shadow !== "") {
+      writer.uint32(402).string(message.shadow);
     }
     return writer;
   },
@@ -1273,6 +1428,14 @@ export const ListPoliciesResponse: MessageFns<ListPoliciesResponse> = {
             message.active = reader.string();
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.shadow = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1291,6 +1454,7 @@ export const ListPoliciesResponse: MessageFns<ListPoliciesResponse> = {
         ? object.policies.map((e: any) => PolicyInfo.fromJSON(e))
         : [],
       active: isSet(object.active) ? globalThis.String(object.active) : "",
+      shadow: isSet(object.shadow) ? globalThis.String(object.shadow) : "",
     };
   },
 
@@ -1302,6 +1466,9 @@ export const ListPoliciesResponse: MessageFns<ListPoliciesResponse> = {
     if (message.active !== "") {
       obj.active = message.active;
     }
+    if (message.shadow !== "") {
+      obj.shadow = message.shadow;
+    }
     return obj;
   },
 
@@ -1312,6 +1479,7 @@ export const ListPoliciesResponse: MessageFns<ListPoliciesResponse> = {
     const message = createBaseListPoliciesResponse();
     message.policies = object.policies?.map((e) => PolicyInfo.fromPartial(e)) || [];
     message.active = object.active ?? "";
+    message.shadow = object.shadow ?? "";
     return message;
   },
 };
@@ -1749,6 +1917,8 @@ function createBaseGetStatusResponse(): GetStatusResponse {
     counters: {},
     startedAtUnixMs: 0,
     states: {},
+    shadowPolicy: "",
+    pageUrl: "",
   };
 }
 
@@ -1787,6 +1957,12 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     globalThis.Object.entries(message.states).forEach(([key, value]: [string, number]) => {
       GetStatusResponse_StatesEntry.encode({ key: key as any, value }, writer.uint32(90).fork()).join();
     });
+    if (message.shadowPolicy !== "") {
+      writer.uint32(402).string(message.shadowPolicy);
+    }
+    if (message.pageUrl !== "") {
+      writer.uint32(410).string(message.pageUrl);
+    }
     return writer;
   },
 
@@ -1897,6 +2073,22 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             }
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.shadowPolicy = reader.string();
+            continue;
+          }
+          case 51: {
+            if (tag !== 410) {
+              break;
+            }
+
+            message.pageUrl = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1960,6 +2152,16 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
           {},
         )
         : {},
+      shadowPolicy: isSet(object.shadowPolicy)
+        ? globalThis.String(object.shadowPolicy)
+        : isSet(object.shadow_policy)
+        ? globalThis.String(object.shadow_policy)
+        : "",
+      pageUrl: isSet(object.pageUrl)
+        ? globalThis.String(object.pageUrl)
+        : isSet(object.page_url)
+        ? globalThis.String(object.page_url)
+        : "",
     };
   },
 
@@ -2010,6 +2212,12 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
         });
       }
     }
+    if (message.shadowPolicy !== "") {
+      obj.shadowPolicy = message.shadowPolicy;
+    }
+    if (message.pageUrl !== "") {
+      obj.pageUrl = message.pageUrl;
+    }
     return obj;
   },
 
@@ -2045,6 +2253,8 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
       },
       {},
     );
+    message.shadowPolicy = object.shadowPolicy ?? "";
+    message.pageUrl = object.pageUrl ?? "";
     return message;
   },
 };
@@ -2223,6 +2433,1622 @@ export const GetStatusResponse_StatesEntry: MessageFns<GetStatusResponse_StatesE
   },
 };
 
+function createBaseSetShadowPolicyRequest(): SetShadowPolicyRequest {
+  return { policy: "" };
+}
+
+export const SetShadowPolicyRequest: MessageFns<SetShadowPolicyRequest> = {
+  encode(message: SetShadowPolicyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.policy !== "") {
+      writer.uint32(402).string(message.policy);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetShadowPolicyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetShadowPolicyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.policy = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetShadowPolicyRequest {
+    return { policy: isSet(object.policy) ? globalThis.String(object.policy) : "" };
+  },
+
+  toJSON(message: SetShadowPolicyRequest): unknown {
+    const obj: any = {};
+    if (message.policy !== "") {
+      obj.policy = message.policy;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<SetShadowPolicyRequest>, I>>(base?: I): SetShadowPolicyRequest {
+    return SetShadowPolicyRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SetShadowPolicyRequest>, I>>(object: I): SetShadowPolicyRequest {
+    const message = createBaseSetShadowPolicyRequest();
+    message.policy = object.policy ?? "";
+    return message;
+  },
+};
+
+function createBaseSetShadowPolicyResponse(): SetShadowPolicyResponse {
+  return { previous: "", active: "" };
+}
+
+export const SetShadowPolicyResponse: MessageFns<SetShadowPolicyResponse> = {
+  encode(message: SetShadowPolicyResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.previous !== "") {
+      writer.uint32(402).string(message.previous);
+    }
+    if (message.active !== "") {
+      writer.uint32(410).string(message.active);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetShadowPolicyResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetShadowPolicyResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.previous = reader.string();
+            continue;
+          }
+          case 51: {
+            if (tag !== 410) {
+              break;
+            }
+
+            message.active = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetShadowPolicyResponse {
+    return {
+      previous: isSet(object.previous) ? globalThis.String(object.previous) : "",
+      active: isSet(object.active) ? globalThis.String(object.active) : "",
+    };
+  },
+
+  toJSON(message: SetShadowPolicyResponse): unknown {
+    const obj: any = {};
+    if (message.previous !== "") {
+      obj.previous = message.previous;
+    }
+    if (message.active !== "") {
+      obj.active = message.active;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<SetShadowPolicyResponse>, I>>(base?: I): SetShadowPolicyResponse {
+    return SetShadowPolicyResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SetShadowPolicyResponse>, I>>(object: I): SetShadowPolicyResponse {
+    const message = createBaseSetShadowPolicyResponse();
+    message.previous = object.previous ?? "";
+    message.active = object.active ?? "";
+    return message;
+  },
+};
+
+function createBaseReadTransitionsRequest(): ReadTransitionsRequest {
+  return { from: 0, limit: 0, function: "", sinceUnixMs: 0, untilUnixMs: 0 };
+}
+
+export const ReadTransitionsRequest: MessageFns<ReadTransitionsRequest> = {
+  encode(message: ReadTransitionsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.from !== 0) {
+      writer.uint32(400).uint64(message.from);
+    }
+    if (message.limit !== 0) {
+      writer.uint32(408).uint32(message.limit);
+    }
+    if (message.function !== "") {
+      writer.uint32(418).string(message.function);
+    }
+    if (message.sinceUnixMs !== 0) {
+      writer.uint32(425).double(message.sinceUnixMs);
+    }
+    if (message.untilUnixMs !== 0) {
+      writer.uint32(433).double(message.untilUnixMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadTransitionsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadTransitionsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 50: {
+            if (tag !== 400) {
+              break;
+            }
+
+            message.from = longToNumber(reader.uint64());
+            continue;
+          }
+          case 51: {
+            if (tag !== 408) {
+              break;
+            }
+
+            message.limit = reader.uint32();
+            continue;
+          }
+          case 52: {
+            if (tag !== 418) {
+              break;
+            }
+
+            message.function = reader.string();
+            continue;
+          }
+          case 53: {
+            if (tag !== 425) {
+              break;
+            }
+
+            message.sinceUnixMs = reader.double();
+            continue;
+          }
+          case 54: {
+            if (tag !== 433) {
+              break;
+            }
+
+            message.untilUnixMs = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ReadTransitionsRequest {
+    return {
+      from: isSet(object.from) ? globalThis.Number(object.from) : 0,
+      limit: isSet(object.limit) ? globalThis.Number(object.limit) : 0,
+      function: isSet(object.function) ? globalThis.String(object.function) : "",
+      sinceUnixMs: isSet(object.sinceUnixMs)
+        ? globalThis.Number(object.sinceUnixMs)
+        : isSet(object.since_unix_ms)
+        ? globalThis.Number(object.since_unix_ms)
+        : 0,
+      untilUnixMs: isSet(object.untilUnixMs)
+        ? globalThis.Number(object.untilUnixMs)
+        : isSet(object.until_unix_ms)
+        ? globalThis.Number(object.until_unix_ms)
+        : 0,
+    };
+  },
+
+  toJSON(message: ReadTransitionsRequest): unknown {
+    const obj: any = {};
+    if (message.from !== 0) {
+      obj.from = Math.round(message.from);
+    }
+    if (message.limit !== 0) {
+      obj.limit = Math.round(message.limit);
+    }
+    if (message.function !== "") {
+      obj.function = message.function;
+    }
+    if (message.sinceUnixMs !== 0) {
+      obj.sinceUnixMs = floatToJson(message.sinceUnixMs);
+    }
+    if (message.untilUnixMs !== 0) {
+      obj.untilUnixMs = floatToJson(message.untilUnixMs);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ReadTransitionsRequest>, I>>(base?: I): ReadTransitionsRequest {
+    return ReadTransitionsRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ReadTransitionsRequest>, I>>(object: I): ReadTransitionsRequest {
+    const message = createBaseReadTransitionsRequest();
+    message.from = object.from ?? 0;
+    message.limit = object.limit ?? 0;
+    message.function = object.function ?? "";
+    message.sinceUnixMs = object.sinceUnixMs ?? 0;
+    message.untilUnixMs = object.untilUnixMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseReadTransitionsResponse(): ReadTransitionsResponse {
+  return { transitions: [], next: 0, end: false, missed: 0 };
+}
+
+export const ReadTransitionsResponse: MessageFns<ReadTransitionsResponse> = {
+  encode(message: ReadTransitionsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.transitions) {
+      Transition.encode(v!, writer.uint32(402).fork()).join();
+    }
+    if (message.next !== 0) {
+      writer.uint32(408).uint64(message.next);
+    }
+    if (message.end !== false) {
+      writer.uint32(416).bool(message.end);
+    }
+    if (message.missed !== 0) {
+      writer.uint32(424).uint64(message.missed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadTransitionsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadTransitionsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.transitions.push(Transition.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 51: {
+            if (tag !== 408) {
+              break;
+            }
+
+            message.next = longToNumber(reader.uint64());
+            continue;
+          }
+          case 52: {
+            if (tag !== 416) {
+              break;
+            }
+
+            message.end = reader.bool();
+            continue;
+          }
+          case 53: {
+            if (tag !== 424) {
+              break;
+            }
+
+            message.missed = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ReadTransitionsResponse {
+    return {
+      transitions: globalThis.Array.isArray(object?.transitions)
+        ? object.transitions.map((e: any) => Transition.fromJSON(e))
+        : [],
+      next: isSet(object.next) ? globalThis.Number(object.next) : 0,
+      end: isSet(object.end) ? globalThis.Boolean(object.end) : false,
+      missed: isSet(object.missed) ? globalThis.Number(object.missed) : 0,
+    };
+  },
+
+  toJSON(message: ReadTransitionsResponse): unknown {
+    const obj: any = {};
+    if (message.transitions?.length) {
+      obj.transitions = message.transitions.map((e) => Transition.toJSON(e));
+    }
+    if (message.next !== 0) {
+      obj.next = Math.round(message.next);
+    }
+    if (message.end !== false) {
+      obj.end = message.end;
+    }
+    if (message.missed !== 0) {
+      obj.missed = Math.round(message.missed);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ReadTransitionsResponse>, I>>(base?: I): ReadTransitionsResponse {
+    return ReadTransitionsResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ReadTransitionsResponse>, I>>(object: I): ReadTransitionsResponse {
+    const message = createBaseReadTransitionsResponse();
+    message.transitions = object.transitions?.map((e) => Transition.fromPartial(e)) || [];
+    message.next = object.next ?? 0;
+    message.end = object.end ?? false;
+    message.missed = object.missed ?? 0;
+    return message;
+  },
+};
+
+function createBaseWatchTrafficRequest(): WatchTrafficRequest {
+  return {};
+}
+
+export const WatchTrafficRequest: MessageFns<WatchTrafficRequest> = {
+  encode(_: WatchTrafficRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchTrafficRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchTrafficRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): WatchTrafficRequest {
+    return {};
+  },
+
+  toJSON(_: WatchTrafficRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<WatchTrafficRequest>, I>>(base?: I): WatchTrafficRequest {
+    return WatchTrafficRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WatchTrafficRequest>, I>>(_: I): WatchTrafficRequest {
+    const message = createBaseWatchTrafficRequest();
+    return message;
+  },
+};
+
+function createBaseWatchTrafficResponse(): WatchTrafficResponse {
+  return {
+    atUnixMs: 0,
+    policy: "",
+    shadowPolicy: "",
+    live: 0,
+    delayingForLocality: 0,
+    delayingForCapacity: 0,
+    counters: {},
+    states: {},
+    ended: [],
+    nodes: [],
+    shadow: undefined,
+  };
+}
+
+export const WatchTrafficResponse: MessageFns<WatchTrafficResponse> = {
+  encode(message: WatchTrafficResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.atUnixMs !== 0) {
+      writer.uint32(401).double(message.atUnixMs);
+    }
+    if (message.policy !== "") {
+      writer.uint32(410).string(message.policy);
+    }
+    if (message.shadowPolicy !== "") {
+      writer.uint32(418).string(message.shadowPolicy);
+    }
+    if (message.live !== 0) {
+      writer.uint32(424).uint32(message.live);
+    }
+    if (message.delayingForLocality !== 0) {
+      writer.uint32(432).uint32(message.delayingForLocality);
+    }
+    if (message.delayingForCapacity !== 0) {
+      writer.uint32(440).uint32(message.delayingForCapacity);
+    }
+    globalThis.Object.entries(message.counters).forEach(([key, value]: [string, number]) => {
+      WatchTrafficResponse_CountersEntry.encode({ key: key as any, value }, writer.uint32(450).fork()).join();
+    });
+    globalThis.Object.entries(message.states).forEach(([key, value]: [string, number]) => {
+      WatchTrafficResponse_StatesEntry.encode({ key: key as any, value }, writer.uint32(458).fork()).join();
+    });
+    for (const v of message.ended) {
+      EndedTraffic.encode(v!, writer.uint32(466).fork()).join();
+    }
+    for (const v of message.nodes) {
+      NodeTraffic.encode(v!, writer.uint32(474).fork()).join();
+    }
+    if (message.shadow !== undefined) {
+      ShadowTraffic.encode(message.shadow, writer.uint32(482).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchTrafficResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchTrafficResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 50: {
+            if (tag !== 401) {
+              break;
+            }
+
+            message.atUnixMs = reader.double();
+            continue;
+          }
+          case 51: {
+            if (tag !== 410) {
+              break;
+            }
+
+            message.policy = reader.string();
+            continue;
+          }
+          case 52: {
+            if (tag !== 418) {
+              break;
+            }
+
+            message.shadowPolicy = reader.string();
+            continue;
+          }
+          case 53: {
+            if (tag !== 424) {
+              break;
+            }
+
+            message.live = reader.uint32();
+            continue;
+          }
+          case 54: {
+            if (tag !== 432) {
+              break;
+            }
+
+            message.delayingForLocality = reader.uint32();
+            continue;
+          }
+          case 55: {
+            if (tag !== 440) {
+              break;
+            }
+
+            message.delayingForCapacity = reader.uint32();
+            continue;
+          }
+          case 56: {
+            if (tag !== 450) {
+              break;
+            }
+
+            const entry56 = WatchTrafficResponse_CountersEntry.decode(reader, reader.uint32());
+            if (entry56.value !== undefined) {
+              message.counters[entry56.key] = entry56.value;
+            }
+            continue;
+          }
+          case 57: {
+            if (tag !== 458) {
+              break;
+            }
+
+            const entry57 = WatchTrafficResponse_StatesEntry.decode(reader, reader.uint32());
+            if (entry57.value !== undefined) {
+              message.states[entry57.key] = entry57.value;
+            }
+            continue;
+          }
+          case 58: {
+            if (tag !== 466) {
+              break;
+            }
+
+            message.ended.push(EndedTraffic.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 59: {
+            if (tag !== 474) {
+              break;
+            }
+
+            message.nodes.push(NodeTraffic.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.shadow = ShadowTraffic.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WatchTrafficResponse {
+    return {
+      atUnixMs: isSet(object.atUnixMs)
+        ? globalThis.Number(object.atUnixMs)
+        : isSet(object.at_unix_ms)
+        ? globalThis.Number(object.at_unix_ms)
+        : 0,
+      policy: isSet(object.policy) ? globalThis.String(object.policy) : "",
+      shadowPolicy: isSet(object.shadowPolicy)
+        ? globalThis.String(object.shadowPolicy)
+        : isSet(object.shadow_policy)
+        ? globalThis.String(object.shadow_policy)
+        : "",
+      live: isSet(object.live) ? globalThis.Number(object.live) : 0,
+      delayingForLocality: isSet(object.delayingForLocality)
+        ? globalThis.Number(object.delayingForLocality)
+        : isSet(object.delaying_for_locality)
+        ? globalThis.Number(object.delaying_for_locality)
+        : 0,
+      delayingForCapacity: isSet(object.delayingForCapacity)
+        ? globalThis.Number(object.delayingForCapacity)
+        : isSet(object.delaying_for_capacity)
+        ? globalThis.Number(object.delaying_for_capacity)
+        : 0,
+      counters: isObject(object.counters)
+        ? (globalThis.Object.entries(object.counters) as [string, any][]).reduce(
+          (acc: { [key: string]: number }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.Number(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      states: isObject(object.states)
+        ? (globalThis.Object.entries(object.states) as [string, any][]).reduce(
+          (acc: { [key: string]: number }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.Number(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      ended: globalThis.Array.isArray(object?.ended)
+        ? object.ended.map((e: any) => EndedTraffic.fromJSON(e))
+        : [],
+      nodes: globalThis.Array.isArray(object?.nodes)
+        ? object.nodes.map((e: any) => NodeTraffic.fromJSON(e))
+        : [],
+      shadow: isSet(object.shadow) ? ShadowTraffic.fromJSON(object.shadow) : undefined,
+    };
+  },
+
+  toJSON(message: WatchTrafficResponse): unknown {
+    const obj: any = {};
+    if (message.atUnixMs !== 0) {
+      obj.atUnixMs = floatToJson(message.atUnixMs);
+    }
+    if (message.policy !== "") {
+      obj.policy = message.policy;
+    }
+    if (message.shadowPolicy !== "") {
+      obj.shadowPolicy = message.shadowPolicy;
+    }
+    if (message.live !== 0) {
+      obj.live = Math.round(message.live);
+    }
+    if (message.delayingForLocality !== 0) {
+      obj.delayingForLocality = Math.round(message.delayingForLocality);
+    }
+    if (message.delayingForCapacity !== 0) {
+      obj.delayingForCapacity = Math.round(message.delayingForCapacity);
+    }
+    if (message.counters) {
+      const entries = globalThis.Object.entries(message.counters) as [string, number][];
+      if (entries.length > 0) {
+        obj.counters = {};
+        entries.forEach(([k, v]) => {
+          obj.counters[k] = floatToJson(v);
+        });
+      }
+    }
+    if (message.states) {
+      const entries = globalThis.Object.entries(message.states) as [string, number][];
+      if (entries.length > 0) {
+        obj.states = {};
+        entries.forEach(([k, v]) => {
+          obj.states[k] = Math.round(v);
+        });
+      }
+    }
+    if (message.ended?.length) {
+      obj.ended = message.ended.map((e) => EndedTraffic.toJSON(e));
+    }
+    if (message.nodes?.length) {
+      obj.nodes = message.nodes.map((e) => NodeTraffic.toJSON(e));
+    }
+    if (message.shadow !== undefined) {
+      obj.shadow = ShadowTraffic.toJSON(message.shadow);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<WatchTrafficResponse>, I>>(base?: I): WatchTrafficResponse {
+    return WatchTrafficResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WatchTrafficResponse>, I>>(object: I): WatchTrafficResponse {
+    const message = createBaseWatchTrafficResponse();
+    message.atUnixMs = object.atUnixMs ?? 0;
+    message.policy = object.policy ?? "";
+    message.shadowPolicy = object.shadowPolicy ?? "";
+    message.live = object.live ?? 0;
+    message.delayingForLocality = object.delayingForLocality ?? 0;
+    message.delayingForCapacity = object.delayingForCapacity ?? 0;
+    message.counters = (globalThis.Object.entries(object.counters ?? {}) as [string, number][]).reduce(
+      (acc: { [key: string]: number }, [key, value]: [string, number]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.Number(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.states = (globalThis.Object.entries(object.states ?? {}) as [string, number][]).reduce(
+      (acc: { [key: string]: number }, [key, value]: [string, number]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.Number(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.ended = object.ended?.map((e) => EndedTraffic.fromPartial(e)) || [];
+    message.nodes = object.nodes?.map((e) => NodeTraffic.fromPartial(e)) || [];
+    message.shadow = (object.shadow !== undefined && object.shadow !== null)
+      ? ShadowTraffic.fromPartial(object.shadow)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseWatchTrafficResponse_CountersEntry(): WatchTrafficResponse_CountersEntry {
+  return { key: "", value: 0 };
+}
+
+export const WatchTrafficResponse_CountersEntry: MessageFns<WatchTrafficResponse_CountersEntry> = {
+  encode(message: WatchTrafficResponse_CountersEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== 0) {
+      writer.uint32(17).double(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchTrafficResponse_CountersEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchTrafficResponse_CountersEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.value = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WatchTrafficResponse_CountersEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.Number(object.value) : 0,
+    };
+  },
+
+  toJSON(message: WatchTrafficResponse_CountersEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== 0) {
+      obj.value = floatToJson(message.value);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<WatchTrafficResponse_CountersEntry>, I>>(
+    base?: I,
+  ): WatchTrafficResponse_CountersEntry {
+    return WatchTrafficResponse_CountersEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WatchTrafficResponse_CountersEntry>, I>>(
+    object: I,
+  ): WatchTrafficResponse_CountersEntry {
+    const message = createBaseWatchTrafficResponse_CountersEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? 0;
+    return message;
+  },
+};
+
+function createBaseWatchTrafficResponse_StatesEntry(): WatchTrafficResponse_StatesEntry {
+  return { key: "", value: 0 };
+}
+
+export const WatchTrafficResponse_StatesEntry: MessageFns<WatchTrafficResponse_StatesEntry> = {
+  encode(message: WatchTrafficResponse_StatesEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== 0) {
+      writer.uint32(16).uint32(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchTrafficResponse_StatesEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchTrafficResponse_StatesEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.value = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WatchTrafficResponse_StatesEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.Number(object.value) : 0,
+    };
+  },
+
+  toJSON(message: WatchTrafficResponse_StatesEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== 0) {
+      obj.value = Math.round(message.value);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<WatchTrafficResponse_StatesEntry>, I>>(
+    base?: I,
+  ): WatchTrafficResponse_StatesEntry {
+    return WatchTrafficResponse_StatesEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WatchTrafficResponse_StatesEntry>, I>>(
+    object: I,
+  ): WatchTrafficResponse_StatesEntry {
+    const message = createBaseWatchTrafficResponse_StatesEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? 0;
+    return message;
+  },
+};
+
+function createBaseEndedTraffic(): EndedTraffic {
+  return {
+    function: "",
+    policy: "",
+    count: 0,
+    failed: 0,
+    slaMissed: 0,
+    warm: 0,
+    local: 0,
+    latencyMs: 0,
+    delayedMs: 0,
+    savedMs: 0,
+    histogram: [],
+  };
+}
+
+export const EndedTraffic: MessageFns<EndedTraffic> = {
+  encode(message: EndedTraffic, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.function !== "") {
+      writer.uint32(402).string(message.function);
+    }
+    if (message.policy !== "") {
+      writer.uint32(410).string(message.policy);
+    }
+    if (message.count !== 0) {
+      writer.uint32(416).uint32(message.count);
+    }
+    if (message.failed !== 0) {
+      writer.uint32(424).uint32(message.failed);
+    }
+    if (message.slaMissed !== 0) {
+      writer.uint32(432).uint32(message.slaMissed);
+    }
+    if (message.warm !== 0) {
+      writer.uint32(440).uint32(message.warm);
+    }
+    if (message.local !== 0) {
+      writer.uint32(448).uint32(message.local);
+    }
+    if (message.latencyMs !== 0) {
+      writer.uint32(457).double(message.latencyMs);
+    }
+    if (message.delayedMs !== 0) {
+      writer.uint32(465).double(message.delayedMs);
+    }
+    if (message.savedMs !== 0) {
+      writer.uint32(473).double(message.savedMs);
+    }
+    if (message.histogram.length !== 0) {
+      writer.uint32(482).fork();
+      for (const v of message.histogram) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EndedTraffic {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndedTraffic();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.function = reader.string();
+            continue;
+          }
+          case 51: {
+            if (tag !== 410) {
+              break;
+            }
+
+            message.policy = reader.string();
+            continue;
+          }
+          case 52: {
+            if (tag !== 416) {
+              break;
+            }
+
+            message.count = reader.uint32();
+            continue;
+          }
+          case 53: {
+            if (tag !== 424) {
+              break;
+            }
+
+            message.failed = reader.uint32();
+            continue;
+          }
+          case 54: {
+            if (tag !== 432) {
+              break;
+            }
+
+            message.slaMissed = reader.uint32();
+            continue;
+          }
+          case 55: {
+            if (tag !== 440) {
+              break;
+            }
+
+            message.warm = reader.uint32();
+            continue;
+          }
+          case 56: {
+            if (tag !== 448) {
+              break;
+            }
+
+            message.local = reader.uint32();
+            continue;
+          }
+          case 57: {
+            if (tag !== 457) {
+              break;
+            }
+
+            message.latencyMs = reader.double();
+            continue;
+          }
+          case 58: {
+            if (tag !== 465) {
+              break;
+            }
+
+            message.delayedMs = reader.double();
+            continue;
+          }
+          case 59: {
+            if (tag !== 473) {
+              break;
+            }
+
+            message.savedMs = reader.double();
+            continue;
+          }
+          case 60: {
+            if (tag === 480) {
+              message.histogram.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 482) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.histogram.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): EndedTraffic {
+    return {
+      function: isSet(object.function) ? globalThis.String(object.function) : "",
+      policy: isSet(object.policy) ? globalThis.String(object.policy) : "",
+      count: isSet(object.count) ? globalThis.Number(object.count) : 0,
+      failed: isSet(object.failed) ? globalThis.Number(object.failed) : 0,
+      slaMissed: isSet(object.slaMissed)
+        ? globalThis.Number(object.slaMissed)
+        : isSet(object.sla_missed)
+        ? globalThis.Number(object.sla_missed)
+        : 0,
+      warm: isSet(object.warm) ? globalThis.Number(object.warm) : 0,
+      local: isSet(object.local) ? globalThis.Number(object.local) : 0,
+      latencyMs: isSet(object.latencyMs)
+        ? globalThis.Number(object.latencyMs)
+        : isSet(object.latency_ms)
+        ? globalThis.Number(object.latency_ms)
+        : 0,
+      delayedMs: isSet(object.delayedMs)
+        ? globalThis.Number(object.delayedMs)
+        : isSet(object.delayed_ms)
+        ? globalThis.Number(object.delayed_ms)
+        : 0,
+      savedMs: isSet(object.savedMs)
+        ? globalThis.Number(object.savedMs)
+        : isSet(object.saved_ms)
+        ? globalThis.Number(object.saved_ms)
+        : 0,
+      histogram: globalThis.Array.isArray(object?.histogram)
+        ? object.histogram.map((e: any) => globalThis.Number(e))
+        : [],
+    };
+  },
+
+  toJSON(message: EndedTraffic): unknown {
+    const obj: any = {};
+    if (message.function !== "") {
+      obj.function = message.function;
+    }
+    if (message.policy !== "") {
+      obj.policy = message.policy;
+    }
+    if (message.count !== 0) {
+      obj.count = Math.round(message.count);
+    }
+    if (message.failed !== 0) {
+      obj.failed = Math.round(message.failed);
+    }
+    if (message.slaMissed !== 0) {
+      obj.slaMissed = Math.round(message.slaMissed);
+    }
+    if (message.warm !== 0) {
+      obj.warm = Math.round(message.warm);
+    }
+    if (message.local !== 0) {
+      obj.local = Math.round(message.local);
+    }
+    if (message.latencyMs !== 0) {
+      obj.latencyMs = floatToJson(message.latencyMs);
+    }
+    if (message.delayedMs !== 0) {
+      obj.delayedMs = floatToJson(message.delayedMs);
+    }
+    if (message.savedMs !== 0) {
+      obj.savedMs = floatToJson(message.savedMs);
+    }
+    if (message.histogram?.length) {
+      obj.histogram = message.histogram.map((e) => Math.round(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<EndedTraffic>, I>>(base?: I): EndedTraffic {
+    return EndedTraffic.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<EndedTraffic>, I>>(object: I): EndedTraffic {
+    const message = createBaseEndedTraffic();
+    message.function = object.function ?? "";
+    message.policy = object.policy ?? "";
+    message.count = object.count ?? 0;
+    message.failed = object.failed ?? 0;
+    message.slaMissed = object.slaMissed ?? 0;
+    message.warm = object.warm ?? 0;
+    message.local = object.local ?? 0;
+    message.latencyMs = object.latencyMs ?? 0;
+    message.delayedMs = object.delayedMs ?? 0;
+    message.savedMs = object.savedMs ?? 0;
+    message.histogram = object.histogram?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseNodeTraffic(): NodeTraffic {
+  return {
+    name: "",
+    state: "",
+    slots: 0,
+    used: 0,
+    waiting: 0,
+    warm: 0,
+    zygotes: 0,
+    cpu: 0,
+    memoryUsed: 0,
+    objectBytes: 0,
+    fetchBytesPerS: 0,
+  };
+}
+
+export const NodeTraffic: MessageFns<NodeTraffic> = {
+  encode(message: NodeTraffic, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(402).string(message.name);
+    }
+    if (message.state !== "") {
+      writer.uint32(410).string(message.state);
+    }
+    if (message.slots !== 0) {
+      writer.uint32(416).uint32(message.slots);
+    }
+    if (message.used !== 0) {
+      writer.uint32(424).uint32(message.used);
+    }
+    if (message.waiting !== 0) {
+      writer.uint32(432).uint32(message.waiting);
+    }
+    if (message.warm !== 0) {
+      writer.uint32(440).uint32(message.warm);
+    }
+    if (message.zygotes !== 0) {
+      writer.uint32(448).uint32(message.zygotes);
+    }
+    if (message.cpu !== 0) {
+      writer.uint32(457).double(message.cpu);
+    }
+    if (message.memoryUsed !== 0) {
+      writer.uint32(465).double(message.memoryUsed);
+    }
+    if (message.objectBytes !== 0) {
+      writer.uint32(473).double(message.objectBytes);
+    }
+    if (message.fetchBytesPerS !== 0) {
+      writer.uint32(481).double(message.fetchBytesPerS);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeTraffic {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeTraffic();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 51: {
+            if (tag !== 410) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
+          case 52: {
+            if (tag !== 416) {
+              break;
+            }
+
+            message.slots = reader.uint32();
+            continue;
+          }
+          case 53: {
+            if (tag !== 424) {
+              break;
+            }
+
+            message.used = reader.uint32();
+            continue;
+          }
+          case 54: {
+            if (tag !== 432) {
+              break;
+            }
+
+            message.waiting = reader.uint32();
+            continue;
+          }
+          case 55: {
+            if (tag !== 440) {
+              break;
+            }
+
+            message.warm = reader.uint32();
+            continue;
+          }
+          case 56: {
+            if (tag !== 448) {
+              break;
+            }
+
+            message.zygotes = reader.uint32();
+            continue;
+          }
+          case 57: {
+            if (tag !== 457) {
+              break;
+            }
+
+            message.cpu = reader.double();
+            continue;
+          }
+          case 58: {
+            if (tag !== 465) {
+              break;
+            }
+
+            message.memoryUsed = reader.double();
+            continue;
+          }
+          case 59: {
+            if (tag !== 473) {
+              break;
+            }
+
+            message.objectBytes = reader.double();
+            continue;
+          }
+          case 60: {
+            if (tag !== 481) {
+              break;
+            }
+
+            message.fetchBytesPerS = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): NodeTraffic {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      state: isSet(object.state) ? globalThis.String(object.state) : "",
+      slots: isSet(object.slots) ? globalThis.Number(object.slots) : 0,
+      used: isSet(object.used) ? globalThis.Number(object.used) : 0,
+      waiting: isSet(object.waiting) ? globalThis.Number(object.waiting) : 0,
+      warm: isSet(object.warm) ? globalThis.Number(object.warm) : 0,
+      zygotes: isSet(object.zygotes) ? globalThis.Number(object.zygotes) : 0,
+      cpu: isSet(object.cpu) ? globalThis.Number(object.cpu) : 0,
+      memoryUsed: isSet(object.memoryUsed)
+        ? globalThis.Number(object.memoryUsed)
+        : isSet(object.memory_used)
+        ? globalThis.Number(object.memory_used)
+        : 0,
+      objectBytes: isSet(object.objectBytes)
+        ? globalThis.Number(object.objectBytes)
+        : isSet(object.object_bytes)
+        ? globalThis.Number(object.object_bytes)
+        : 0,
+      fetchBytesPerS: isSet(object.fetchBytesPerS)
+        ? globalThis.Number(object.fetchBytesPerS)
+        : isSet(object.fetch_bytes_per_s)
+        ? globalThis.Number(object.fetch_bytes_per_s)
+        : 0,
+    };
+  },
+
+  toJSON(message: NodeTraffic): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.state !== "") {
+      obj.state = message.state;
+    }
+    if (message.slots !== 0) {
+      obj.slots = Math.round(message.slots);
+    }
+    if (message.used !== 0) {
+      obj.used = Math.round(message.used);
+    }
+    if (message.waiting !== 0) {
+      obj.waiting = Math.round(message.waiting);
+    }
+    if (message.warm !== 0) {
+      obj.warm = Math.round(message.warm);
+    }
+    if (message.zygotes !== 0) {
+      obj.zygotes = Math.round(message.zygotes);
+    }
+    if (message.cpu !== 0) {
+      obj.cpu = floatToJson(message.cpu);
+    }
+    if (message.memoryUsed !== 0) {
+      obj.memoryUsed = floatToJson(message.memoryUsed);
+    }
+    if (message.objectBytes !== 0) {
+      obj.objectBytes = floatToJson(message.objectBytes);
+    }
+    if (message.fetchBytesPerS !== 0) {
+      obj.fetchBytesPerS = floatToJson(message.fetchBytesPerS);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<NodeTraffic>, I>>(base?: I): NodeTraffic {
+    return NodeTraffic.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<NodeTraffic>, I>>(object: I): NodeTraffic {
+    const message = createBaseNodeTraffic();
+    message.name = object.name ?? "";
+    message.state = object.state ?? "";
+    message.slots = object.slots ?? 0;
+    message.used = object.used ?? 0;
+    message.waiting = object.waiting ?? 0;
+    message.warm = object.warm ?? 0;
+    message.zygotes = object.zygotes ?? 0;
+    message.cpu = object.cpu ?? 0;
+    message.memoryUsed = object.memoryUsed ?? 0;
+    message.objectBytes = object.objectBytes ?? 0;
+    message.fetchBytesPerS = object.fetchBytesPerS ?? 0;
+    return message;
+  },
+};
+
+function createBaseShadowTraffic(): ShadowTraffic {
+  return { decisions: 0, agreed: 0, activeMs: 0, shadowMs: 0 };
+}
+
+export const ShadowTraffic: MessageFns<ShadowTraffic> = {
+  encode(message: ShadowTraffic, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.decisions !== 0) {
+      writer.uint32(400).uint32(message.decisions);
+    }
+    if (message.agreed !== 0) {
+      writer.uint32(408).uint32(message.agreed);
+    }
+    if (message.activeMs !== 0) {
+      writer.uint32(417).double(message.activeMs);
+    }
+    if (message.shadowMs !== 0) {
+      writer.uint32(425).double(message.shadowMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ShadowTraffic {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseShadowTraffic();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 50: {
+            if (tag !== 400) {
+              break;
+            }
+
+            message.decisions = reader.uint32();
+            continue;
+          }
+          case 51: {
+            if (tag !== 408) {
+              break;
+            }
+
+            message.agreed = reader.uint32();
+            continue;
+          }
+          case 52: {
+            if (tag !== 417) {
+              break;
+            }
+
+            message.activeMs = reader.double();
+            continue;
+          }
+          case 53: {
+            if (tag !== 425) {
+              break;
+            }
+
+            message.shadowMs = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ShadowTraffic {
+    return {
+      decisions: isSet(object.decisions) ? globalThis.Number(object.decisions) : 0,
+      agreed: isSet(object.agreed) ? globalThis.Number(object.agreed) : 0,
+      activeMs: isSet(object.activeMs)
+        ? globalThis.Number(object.activeMs)
+        : isSet(object.active_ms)
+        ? globalThis.Number(object.active_ms)
+        : 0,
+      shadowMs: isSet(object.shadowMs)
+        ? globalThis.Number(object.shadowMs)
+        : isSet(object.shadow_ms)
+        ? globalThis.Number(object.shadow_ms)
+        : 0,
+    };
+  },
+
+  toJSON(message: ShadowTraffic): unknown {
+    const obj: any = {};
+    if (message.decisions !== 0) {
+      obj.decisions = Math.round(message.decisions);
+    }
+    if (message.agreed !== 0) {
+      obj.agreed = Math.round(message.agreed);
+    }
+    if (message.activeMs !== 0) {
+      obj.activeMs = floatToJson(message.activeMs);
+    }
+    if (message.shadowMs !== 0) {
+      obj.shadowMs = floatToJson(message.shadowMs);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ShadowTraffic>, I>>(base?: I): ShadowTraffic {
+    return ShadowTraffic.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ShadowTraffic>, I>>(object: I): ShadowTraffic {
+    const message = createBaseShadowTraffic();
+    message.decisions = object.decisions ?? 0;
+    message.agreed = object.agreed ?? 0;
+    message.activeMs = object.activeMs ?? 0;
+    message.shadowMs = object.shadowMs ?? 0;
+    return message;
+  },
+};
+
 /** Explanations, dry runs and policies. */
 export type SchedulerServiceService = typeof SchedulerServiceService;
 export const SchedulerServiceService = {
@@ -2277,6 +4103,41 @@ export const SchedulerServiceService = {
     responseSerialize: (value: GetStatusResponse): Buffer => Buffer.from(GetStatusResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetStatusResponse => GetStatusResponse.decode(value),
   },
+  /** Lets a second policy decide too, without effect, so that both can be compared. */
+  setShadowPolicy: {
+    path: "/metronome.v1.SchedulerService/SetShadowPolicy" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SetShadowPolicyRequest): Buffer =>
+      Buffer.from(SetShadowPolicyRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SetShadowPolicyRequest => SetShadowPolicyRequest.decode(value),
+    responseSerialize: (value: SetShadowPolicyResponse): Buffer =>
+      Buffer.from(SetShadowPolicyResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SetShadowPolicyResponse => SetShadowPolicyResponse.decode(value),
+  },
+  /** Transitions that are still remembered, in pages. */
+  readTransitions: {
+    path: "/metronome.v1.SchedulerService/ReadTransitions" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReadTransitionsRequest): Buffer =>
+      Buffer.from(ReadTransitionsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReadTransitionsRequest => ReadTransitionsRequest.decode(value),
+    responseSerialize: (value: ReadTransitionsResponse): Buffer =>
+      Buffer.from(ReadTransitionsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReadTransitionsResponse => ReadTransitionsResponse.decode(value),
+  },
+  /** What goes on, four times a second: aggregates of all invocations, and the nodes. */
+  watchTraffic: {
+    path: "/metronome.v1.SchedulerService/WatchTraffic" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: WatchTrafficRequest): Buffer => Buffer.from(WatchTrafficRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): WatchTrafficRequest => WatchTrafficRequest.decode(value),
+    responseSerialize: (value: WatchTrafficResponse): Buffer =>
+      Buffer.from(WatchTrafficResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): WatchTrafficResponse => WatchTrafficResponse.decode(value),
+  },
 } as const;
 
 export interface SchedulerServiceServer extends UntypedServiceImplementation {
@@ -2290,6 +4151,12 @@ export interface SchedulerServiceServer extends UntypedServiceImplementation {
   setPolicy: handleUnaryCall<SetPolicyRequest, SetPolicyResponse>;
   /** Counters and lengths of the scheduler. */
   getStatus: handleUnaryCall<GetStatusRequest, GetStatusResponse>;
+  /** Lets a second policy decide too, without effect, so that both can be compared. */
+  setShadowPolicy: handleUnaryCall<SetShadowPolicyRequest, SetShadowPolicyResponse>;
+  /** Transitions that are still remembered, in pages. */
+  readTransitions: handleUnaryCall<ReadTransitionsRequest, ReadTransitionsResponse>;
+  /** What goes on, four times a second: aggregates of all invocations, and the nodes. */
+  watchTraffic: handleServerStreamingCall<WatchTrafficRequest, WatchTrafficResponse>;
 }
 
 export interface SchedulerServiceClient extends Client {
@@ -2370,6 +4237,48 @@ export interface SchedulerServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetStatusResponse) => void,
   ): ClientUnaryCall;
+  /** Lets a second policy decide too, without effect, so that both can be compared. */
+  setShadowPolicy(
+    request: SetShadowPolicyRequest,
+    callback: (error: ServiceError | null, response: SetShadowPolicyResponse) => void,
+  ): ClientUnaryCall;
+  setShadowPolicy(
+    request: SetShadowPolicyRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SetShadowPolicyResponse) => void,
+  ): ClientUnaryCall;
+  setShadowPolicy(
+    request: SetShadowPolicyRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SetShadowPolicyResponse) => void,
+  ): ClientUnaryCall;
+  /** Transitions that are still remembered, in pages. */
+  readTransitions(
+    request: ReadTransitionsRequest,
+    callback: (error: ServiceError | null, response: ReadTransitionsResponse) => void,
+  ): ClientUnaryCall;
+  readTransitions(
+    request: ReadTransitionsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReadTransitionsResponse) => void,
+  ): ClientUnaryCall;
+  readTransitions(
+    request: ReadTransitionsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReadTransitionsResponse) => void,
+  ): ClientUnaryCall;
+  /** What goes on, four times a second: aggregates of all invocations, and the nodes. */
+  watchTraffic(
+    request: WatchTrafficRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<WatchTrafficResponse>;
+  watchTraffic(
+    request: WatchTrafficRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<WatchTrafficResponse>;
 }
 
 export const SchedulerServiceClient = makeGenericClientConstructor(

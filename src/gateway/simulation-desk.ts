@@ -1,0 +1,101 @@
+/** Simulations that the page asks for: checked and bounded, one at a time, in a thread of their own that is gone a while after the last one. */
+import { Piscina } from 'piscina';
+import { z } from 'zod';
+import { MetronomeError, suggest, type Violation } from '../core/errors.ts';
+import type { ScenarioInfo, SimulationRun } from '../inspect/page-api.ts';
+import { POLICY_NAMES } from '../policy/registry.ts';
+import { FAULT_KINDS } from '../sim/faults.ts';
+import type { FrameOptions } from '../sim/frames.ts';
+import { PRESETS } from '../sim/presets.ts';
+import type { Scenario } from '../sim/scenario.ts';
+
+export interface SimulationDesk {
+  scenarios(): ScenarioInfo[];
+  /** One run per policy. Throws INVALID_REQUEST, POLICY_UNKNOWN, QUEUE_FULL, CANCELLED or DEADLINE_EXCEEDED. */
+  run(request: unknown, signal: AbortSignal): Promise<SimulationRun[]>;
+  /** Ends what runs. */
+  stop(): Promise<void>;
+}
+
+const FRAMES: FrameOptions = { frames: 400, nodesEach: 64, transitionsEach: 120 };
+/** Simulations that run or wait, all pages together. */
+const MAX_WAITING = 4;
+const MAX_MS = 120_000;
+/** Expected invocations of one run. */
+const MAX_INVOCATIONS = 200_000;
+
+const positive = (most: number) => z.number().positive().max(most);
+const share = (most: number) => z.number().min(0).max(most);
+const profile = z.strictObject({
+  installMs: share(600_000), processMs: share(600_000), importMs: share(600_000), zygoteMs: share(600_000), warmMs: share(600_000), runMs: share(600_000), runMsPerMib: share(100_000), noise: share(3), cores: positive(256),
+  output: z.strictObject({ count: z.number().int().min(0).max(64), share: share(100), bytes: share(1e12) }),
+});
+const scenario = z.strictObject({
+  nodes: z.number().int().min(1).max(256),
+  node: z.strictObject({ slots: z.number().int().min(1).max(256), cores: positive(256), memoryMb: positive(1e6), keepAliveMs: share(86_400_000), zygoteMb: share(1e6), objectQuotaBytes: positive(1e15) }),
+  bytesPerMs: positive(1e9),
+  functions: z.array(z.strictObject({
+    name: z.string().min(1).max(63), slaMs: positive(3_600_000), memoryMb: positive(1e6), critical: z.boolean(), idempotent: z.boolean(), packageSet: z.string().max(200), profile, inputBytes: share(1e12), inputSigma: share(5),
+  })).min(1).max(500),
+  mostPerS: positive(10_000), leastPerS: positive(10_000), durationMs: z.number().min(100).max(600_000), warmUpMs: share(600_000),
+  faults: z.partialRecord(z.enum(FAULT_KINDS), share(1_000)),
+  scheduler: z.strictObject({ localityGain: positive(1).optional(), safetyMargin: share(0.99).optional(), strict: z.boolean().optional(), localityThreshold: positive(1).optional(), monitorIntervalMs: z.number().min(1).max(60_000).optional() }).default({}),
+});
+const request = z.strictObject({
+  scenario: z.union([z.string().max(63), scenario]), policies: z.array(z.string().max(63)).min(1).max(4), seed: z.number().int().min(0).max(2 ** 31 - 1),
+  nodes: z.number().int().min(1).max(256).optional(), slots: z.number().int().min(1).max(256).optional(), durationMs: z.number().min(100).max(600_000).optional(), rate: z.number().min(0.01).max(100).optional(),
+});
+
+export function createSimulationDesk(): SimulationDesk {
+  let waiting = 0;
+  let pool: Piscina<{ scenario: Scenario; policy: string; seed: number } & FrameOptions, SimulationRun> | undefined;
+  return {
+    scenarios: () => Object.entries(PRESETS).map(([name, { description, scenario: { nodes, node, durationMs, functions } }]) => ({ name, description, nodes, slots: node.slots, durationMs, functions: functions.map((each) => each.name) })),
+    async run(given, signal) {
+      const { scenario: wanted, policies, seed } = readRequest(given);
+      if (waiting >= MAX_WAITING) throw new MetronomeError('QUEUE_FULL', `${waiting} simulations run or wait already; try again later.`, { component: 'gateway', retryAfterMs: 5_000 });
+      waiting++;
+      try {
+        pool ??= new Piscina({ filename: new URL(`../../workers/simulate${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url).href, name: 'frames', minThreads: 0, maxThreads: 1, idleTimeout: 5_000, concurrentTasksPerWorker: 1, recordTiming: false });
+        const either = AbortSignal.any([signal, AbortSignal.timeout(MAX_MS)]);
+        const runs: SimulationRun[] = [];
+        for (const policy of policies) runs.push(await pool.run({ scenario: wanted, policy, seed, ...FRAMES }, { signal: either }));
+        return runs;
+      } catch (error) {
+        if (signal.aborted) throw new MetronomeError('CANCELLED', 'The caller went away.', { component: 'gateway' });
+        if (error instanceof Error && error.name === 'AbortError') throw new MetronomeError('DEADLINE_EXCEEDED', `The simulation took longer than ${MAX_MS / 1_000} s. Simulate less time, fewer nodes or a lower rate.`, { component: 'gateway' });
+        throw error;
+      } finally {
+        waiting--;
+      }
+    },
+    stop: async () => void (await pool?.destroy()),
+  };
+}
+
+/** The request with its scenario made out, or the error that names every place. */
+function readRequest(given: unknown): { readonly scenario: Scenario; readonly policies: readonly string[]; readonly seed: number } {
+  const parsed = request.safeParse(given);
+  if (!parsed.success) throw refused(parsed.error.issues.slice(0, 10).map(({ path, message }) => ({ field: path.join('.') || 'request', description: message })));
+  const { policies, seed, nodes, slots, durationMs, rate = 1 } = parsed.data;
+  for (const policy of policies) if (!POLICY_NAMES.includes(policy)) throw new MetronomeError('POLICY_UNKNOWN', `Unknown policy ${JSON.stringify(policy)}. Known policies: ${POLICY_NAMES.join(', ')}.`, { component: 'gateway' });
+  const base = typeof parsed.data.scenario === 'string' ? preset(parsed.data.scenario) : (parsed.data.scenario as Scenario); // its optional parameters are absent or set, never undefined: it came as JSON
+  const made: Scenario = {
+    ...base, nodes: nodes ?? base.nodes, node: { ...base.node, slots: slots ?? base.node.slots }, durationMs: durationMs ?? base.durationMs, warmUpMs: Math.min(base.warmUpMs, (durationMs ?? base.durationMs) / 2), mostPerS: base.mostPerS * rate, leastPerS: base.leastPerS * rate,
+  };
+  if (made.leastPerS > made.mostPerS) throw refused([{ field: 'scenario.leastPerS', description: `${made.leastPerS} is more than mostPerS, ${made.mostPerS}` }]);
+  const expected = (made.functions.length * made.mostPerS * made.durationMs) / 1_000;
+  if (expected > MAX_INVOCATIONS) throw refused([{ field: 'scenario', description: `up to ${Math.round(expected)} invocations, more than ${MAX_INVOCATIONS}: simulate less time or a lower rate` }]);
+  return { scenario: made, policies, seed };
+}
+
+function preset(name: string): Scenario {
+  const found = Object.hasOwn(PRESETS, name) ? PRESETS[name] : undefined;
+  if (found !== undefined) return found.scenario;
+  const near = suggest(name, Object.keys(PRESETS));
+  throw refused([{ field: 'scenario', description: `there is no scenario ${JSON.stringify(name)}${near === undefined ? '' : `; did you mean "${near}"?`} Known: ${Object.keys(PRESETS).join(', ')}` }]);
+}
+
+function refused(violations: readonly Violation[]): MetronomeError {
+  return new MetronomeError('INVALID_REQUEST', `The simulation cannot run. ${violations.map(({ field, description }) => `${field}: ${description}`).join('; ')}`, { component: 'gateway', violations });
+}
