@@ -10,7 +10,7 @@ const ROWS: readonly (readonly string[])[] = [
   ['core'],
   ['machines', 'policy', 'predictor'],
   ['scheduler'],
-  ['rpc', 'store', 'workflow', 'config', 'workload', 'report', 'inspect', 'agent', 'gateway', 'sim', 'evaluation', 'daemon', 'workers'],
+  ['rpc', 'store', 'workflow', 'config', 'workload', 'report', 'inspect', 'agent', 'gateway', 'sim', 'evaluation', 'recording', 'what-if', 'daemon', 'workers'],
   ['cli', 'bench'],
 ];
 /** Constants that machines need of the scheduler; the file itself stands on core alone. */

@@ -29,6 +29,14 @@ export function addConfigFlags(command: Command, choice: FlagChoice): FlagMap {
   return map;
 }
 
+/** recording.dir by the name that says what it is for. */
+export const RECORD_FLAG: readonly [key: string, attribute: string] = ['recording.dir', 'record'];
+
+/** Adds the option for it. */
+export function addRecordFlag(command: Command): Command {
+  return command.option('--record <dir>', 'record what the scheduler sees and decides in a new folder under this one, for replay and what-if (section recording)');
+}
+
 /** What was given, for loadConfig. Bounds and forms are checked there, with the same words as for a file. */
 export function configFlags(command: Command, map: FlagMap): { flags: Record<string, unknown>; flagNames: Record<string, string> } {
   const values: Readonly<Record<string, unknown>> = command.opts();

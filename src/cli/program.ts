@@ -15,6 +15,8 @@ import { nodeCommand } from './commands/node.ts';
 import { objectCommand } from './commands/object.ts';
 import { planCommand } from './commands/plan.ts';
 import { policyCommand } from './commands/policy.ts';
+import { recordingCommand } from './commands/recording.ts';
+import { replayCommand } from './commands/replay.ts';
 import { schedulerCommand } from './commands/scheduler.ts';
 import { simCommand } from './commands/sim.ts';
 import { statusCommand } from './commands/status.ts';
@@ -30,6 +32,7 @@ const FACTORIES: readonly CommandFactory[] = [
   upCommand, schedulerCommand, agentCommand,
   functionCommand, workflowCommand, invokeCommand, invocationCommand,
   nodeCommand, objectCommand, modelCommand, planCommand, policyCommand, simCommand, statusCommand,
+  recordingCommand, replayCommand,
   configCommand, doctorCommand, completionCommand, versionCommand,
 ];
 

@@ -88,6 +88,12 @@ export const sections = {
     clients: integer({ doc: 'Readers of the live stream (pages, `metronome top`) at once; further ones get QUEUE_FULL.', default: 16, min: 1, max: 1_000 }),
     hosts: text({ doc: 'Host names under which the page may be asked for, beside addresses, localhost and scheduler.host; separated by commas.', default: '', maxLength: 1_024, pattern: HOSTS_PATTERN, form: 'host names, separated by commas' }),
   },
+  recording: {
+    dir: text({ doc: 'Folder in which all that the scheduler saw and decided is recorded, for `metronome replay` and `metronome what-if`; empty: nothing is.', default: '' }),
+    segment: size({ doc: 'Size from which a new segment of a recording is begun.', default: '16MiB', min: MIB, max: GIB }),
+    maxBytes: size({ doc: 'Size at which a recording ends; the daemon goes on without.', default: '1GiB', min: MIB, max: 1024 * GIB }),
+    keep: integer({ doc: 'Recordings that are kept in the folder, the present one included; the oldest go when one begins.', default: 5, min: 1, max: 10_000 }),
+  },
   nodes: {
     pushInterval: duration({ doc: 'How often agents push their state when nothing happens.', default: '50ms', min: 5, max: 10_000 }),
     staleAfter: duration({ doc: 'Silence after which a node gets no new work.', default: '150ms', min: 10, max: 60_000 }),
@@ -140,6 +146,7 @@ const SECTION_DOCS = {
   model: 'The prediction model (scheduler.predictor: forest).',
   limits: 'Bounds of queues, stores and messages.',
   inspect: 'What the inspector keeps, and who may look.',
+  recording: 'Recording of the scheduler\'s inputs and decisions.',
   nodes: 'How the scheduler follows its nodes.',
   agent: 'One agent: a node that runs functions.',
   up: 'The embedded cluster of `metronome up`.',
@@ -153,6 +160,7 @@ export const configSchema = z.strictObject({
   model: section(sections.model, SECTION_DOCS.model),
   limits: section(sections.limits, SECTION_DOCS.limits),
   inspect: section(sections.inspect, SECTION_DOCS.inspect),
+  recording: section(sections.recording, SECTION_DOCS.recording),
   nodes: section(sections.nodes, SECTION_DOCS.nodes),
   agent: section(sections.agent, SECTION_DOCS.agent),
   up: section(sections.up, SECTION_DOCS.up),

@@ -21,7 +21,11 @@ import { startForest, type ForestOptions } from '../predictor/pool/forest.ts';
 import { UNKNOWN_PROFILE } from '../predictor/predictor.ts';
 import { formatAddress } from '../rpc/server.ts';
 import { LOST, createNodeTable } from '../scheduler/cluster-view.ts';
-import { Scheduler } from '../scheduler/scheduler.ts';
+import type { Purpose } from '../recording/facts.ts';
+import type { PlainSchedulerOptions } from '../recording/format.ts';
+import { startRecording } from '../recording/start-recording.ts';
+import { createTappedScheduler } from '../recording/tapped-scheduler.ts';
+import { Scheduler, type SchedulerOptions } from '../scheduler/scheduler.ts';
 import { openSqliteStore } from '../store/sqlite-store.ts';
 import { createControl, Watchers } from './control.ts';
 import { createInspectDesk } from './inspect-desk.ts';
@@ -92,7 +96,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
 
     const forest = config.scheduler.predictor === 'forest' ? startForest(forestOptions(config, { clock, log, profileOf: (index) => profileOf(scheduler, index), functionName: (index) => scheduler.functions.entries[index]?.settings.name ?? '', nodeName: (node) => scheduler.cluster.name(node) })) : undefined;
     cleanUp.push(() => forest?.stop());
-    const scheduler: Scheduler = new Scheduler({
+    const schedulerOptions: SchedulerOptions = {
       ...schedulerParameters(config), clock, seed: Math.floor(startedAtMs) % 2 ** 31,
       maxNodes: config.limits.maxNodes, maxObjects: 1_000_000, rememberDecisions: Math.max(1, config.limits.rememberDecisions), idPrefix, nodeTable,
       predictor: forest?.predictor ?? createMovingAveragePredictor(),
@@ -131,7 +135,14 @@ export async function startDaemon(options: { readonly config: Config; readonly l
           log.info({ node: scheduler.cluster.name(node), status }, 'node.changed');
         },
       },
+    };
+    const recording = config.recording.dir === '' ? undefined : startRecording({
+      clock, log, version, dir: config.recording.dir, segmentBytes: config.recording.segmentBytes, maxBytes: config.recording.maxBytes, keep: config.recording.keep,
+      predictor: schedulerOptions.predictor.name, scheduler: plainOptions(schedulerOptions), purposeOf,
+      context: () => ({ functions: scheduler.functions.entries.filter(({ deleted }) => !deleted).map(({ settings }) => settings), nodes: scheduler.cluster.info }),
     });
+    cleanUp.push(() => recording?.stop());
+    const scheduler: Scheduler = recording === undefined ? new Scheduler(schedulerOptions) : createTappedScheduler(schedulerOptions, recording.recorder);
     cleanUp.push(() => scheduler.stop());
     scheduler.setShadow(config.scheduler.shadowPolicy);
     const links = startLinks(nodeTable, (events) => {
@@ -149,6 +160,15 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     });
     const recovery = new Recovery(work);
     cleanUp.push(() => recovery.stop());
+
+    /** What a recording says of a step beside what the scheduler knows: what it waits for in its run. */
+    function purposeOf(cargo: unknown): Purpose | undefined {
+      const { run, step, call } = cargo as Cargo; // all invocations here carry it
+      if (run === undefined) return undefined;
+      const name = step.replace(/\[\d+\]$/, '');
+      const after = registry.workflows.get(run.name)?.spec?.steps.find((known) => known.name === name)?.after ?? [];
+      return { run: run.id, workflow: run.name, runArrivedAtMs: run.arrivedAtMs, runSlaMs: run.slaMs, step: name, call, after };
+    }
 
     function send(invocation: Invocation, node: number, connection: number): void {
       const cargo = invocation.cargo as Cargo; // all invocations here carry it
@@ -337,6 +357,12 @@ export async function startDaemon(options: { readonly config: Config; readonly l
 /** The names in a setting that is separated by commas. */
 function listOf(text: string): string[] {
   return text === '' ? [] : text.split(',');
+}
+
+/** The options of the scheduler that are values: what a replay begins with. */
+function plainOptions(options: SchedulerOptions): PlainSchedulerOptions {
+  const { clock: _clock, nodeTable: _nodeTable, predictor: _predictor, transport: _transport, observer: _observer, ...plain } = options;
+  return plain;
 }
 
 /** What the model needs, from the configuration. */

@@ -66,7 +66,7 @@ export function createModelDesk({ scheduler, forest, maxNames }: ModelDeskOption
   const functionIndex = (name: string): number => {
     if (functions.findIndex(name) < 0 && functions.reserved >= maxNames) throw new MetronomeError('QUEUE_FULL', `${maxNames} functions that are not deployed have histories already (limits.maxFunctions); "${name}" finds no room.`, { component: 'scheduler' });
     const before = functions.entries.length;
-    const index = functions.indexFor(name);
+    const index = scheduler.placeFor(name);
     if (index === before) predictor.functionPut(index);
     return index;
   };

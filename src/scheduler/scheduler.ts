@@ -43,9 +43,9 @@ export interface SchedulerObserver {
   transitioned(invocation: Invocation, from: number, to: number, event: InvocationEvent): void;
   /** It reached a terminal state; result and error are final. */
   settled(invocation: Invocation): void;
-  /** A decision on it stands in the ring. */
-  decided?(invocation: Invocation): void;
   nodeChanged?(node: number, status: number): void;
+  /** A policy decided, or a dispatch followed from an earlier decision; it stands in the ring. Both tables are the scheduler's own and change with the next decision. */
+  decided?(invocation: Invocation, policyName: string, candidates: Candidates, decision: Decision): void;
 }
 
 /** What the scheduler needs. All bounds are documented in the configuration schema. */
@@ -368,6 +368,11 @@ export class Scheduler implements InvocationHost {
     return true;
   }
 
+  /** The index under which predictions know a function; a place is kept for a name that is not deployed. */
+  placeFor(name: string): number {
+    return this.functions.indexFor(name);
+  }
+
   #policyNamed(name: string): Policy {
     const policy = this.#policies.get(name);
     if (policy === undefined) throw unknownPolicy(name);
@@ -519,7 +524,7 @@ export class Scheduler implements InvocationHost {
     const node = decision.row < 0 ? -1 : (candidates.node[decision.row] as number);
     const dispatch = decision.action === 'dispatch';
     this.decisions.record(invocation, policy.name, this.nowMs, candidates, decision, dispatch || node < 0 ? 0 : this.#view.expectedWaitMs(node));
-    this.observer.decided?.(invocation);
+    this.observer.decided?.(invocation, policy.name, candidates, decision);
     if (dispatch) this.#dispatch(invocation, entry, candidates, decision.row, { type: 'DISPATCH', reason: decision.reason, node });
     else this.#delay(invocation, entry, candidates, decision, node);
   }
@@ -663,7 +668,7 @@ export class Scheduler implements InvocationHost {
   #recordDispatch(invocation: Invocation, candidates: Candidates, row: number, reason: Reason): void {
     dispatchTo(this.#decision, row, reason, invocation.slackDeadlineMs - this.nowMs);
     this.decisions.record(invocation, invocation.decidedBy, this.nowMs, candidates, this.#decision, 0);
-    this.observer.decided?.(invocation);
+    this.observer.decided?.(invocation, invocation.decidedBy, candidates, this.#decision);
   }
 
   // ── results ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -39,6 +39,8 @@ export interface SimulationOptions extends SchedulerParameters {
   readonly pushMs?: number;
   /** @default moving averages */
   readonly predictor?: (world: { readonly clock: VirtualClock; readonly nodeTable: SharedArrayBuffer }) => Predictor;
+  /** Makes the scheduler, for who wants to listen in (a recording). @default new Scheduler */
+  readonly createScheduler?: (options: SchedulerOptions) => Scheduler;
   readonly onTransition?: (invocation: Invocation, from: number, to: number, event: InvocationEvent) => void;
   readonly onDecided?: (invocation: Invocation) => void;
   readonly onSettled?: (invocation: Invocation) => void;
@@ -103,7 +105,8 @@ export class Simulation {
     const nodeTable = createNodeTable(maxNodes);
     this.#table = new Float64Array(nodeTable);
     const { digest } = this;
-    this.scheduler = new Scheduler({
+    const createScheduler = options.createScheduler ?? ((all: SchedulerOptions) => new Scheduler(all));
+    this.scheduler = createScheduler({
       clock, seed: options.seed, engine: options.engine ?? 'table', policy: options.policy ?? 'metronome', localityGain: options.localityGain ?? 0.85, safetyMargin: options.safetyMargin ?? 0.1, strict: options.strict ?? false,
       ...(options.lookahead === undefined ? {} : { lookahead: options.lookahead }), ...(options.ruleDelay === undefined ? {} : { ruleDelay: options.ruleDelay }), ...(options.xfaas === undefined ? {} : { xfaas: options.xfaas }), ...(options.pools === undefined ? {} : { pools: options.pools }),
       localityThreshold: options.localityThreshold ?? 0.1, monitorIntervalMs: options.monitorIntervalMs ?? 100, staleAfterMs: options.staleAfterMs ?? 3 * this.#pushMs, lostAfterMs: options.lostAfterMs ?? 60 * this.#pushMs,

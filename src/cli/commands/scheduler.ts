@@ -1,7 +1,7 @@
 /** `metronome scheduler`: the scheduler daemon in the foreground. */
 import { Command } from 'commander';
 import { withExamples } from '../arguments.ts';
-import { addConfigFlags, configFlags } from '../config-flags.ts';
+import { RECORD_FLAG, addConfigFlags, addRecordFlag, configFlags } from '../config-flags.ts';
 import { loadCliConfig } from '../context.ts';
 import type { CliApp } from '../app.ts';
 import { runService } from '../run-service.ts';
@@ -9,8 +9,8 @@ import { runService } from '../run-service.ts';
 export function schedulerCommand(app: CliApp): Command {
   const command = new Command('scheduler').description('run the scheduler daemon in the foreground; SIGTERM drains it');
   const flags = addConfigFlags(command, { sections: ['scheduler', 'delay', 'limits', 'nodes'] });
-  command.option('--exit-with-parent', 'end when the parent process is gone').action(app.action(async (options: { readonly exitWithParent?: boolean }, own: Command) => {
-    const given = configFlags(own, flags);
+  addRecordFlag(command).option('--exit-with-parent', 'end when the parent process is gone').action(app.action(async (options: { readonly exitWithParent?: boolean }, own: Command) => {
+    const given = configFlags(own, new Map([...flags, RECORD_FLAG]));
     const { config } = loadCliConfig(app, own, given.flags, given.flagNames);
     return runService(app, {
       role: 'scheduler',

@@ -11,7 +11,7 @@ import { withExamples } from '../arguments.ts';
 import { startCluster, type Cluster } from '../cluster/cluster.ts';
 import { cleanUp } from '../cluster/emulation/clean-up.ts';
 import { openClusterDir } from '../cluster/data-dir.ts';
-import { addConfigFlags, configFlags } from '../config-flags.ts';
+import { RECORD_FLAG, addConfigFlags, addRecordFlag, configFlags } from '../config-flags.ts';
 import { globalsOf, loadCliConfig, printerOf } from '../context.ts';
 import { runDemo } from '../demo.ts';
 import { paint } from '../io.ts';
@@ -35,13 +35,13 @@ export function upCommand(app: CliApp): Command {
   const command = new Command('up').description('start scheduler and agents on this machine; Ctrl-C drains and ends them');
   const flags = addConfigFlags(command, { sections: ['up'] });
   const schedulerFlags = addConfigFlags(command, { sections: ['scheduler'], only: ['scheduler.grpcPort', 'scheduler.httpPort', 'scheduler.policy'] });
-  command
+  addRecordFlag(command)
     .option('--demo', 'deploy the log application, run workflows on generated logs and show where they ran')
     .option('-y, --yes', 'take free ports when the default ones are taken')
     .option('--clean', 'remove what killed emulated clusters left behind, and end')
     .action(app.action(async (options: UpOptions, own: Command) => {
       if (options.clean === true) return cleanUp(printerOf(app, own).progress) === 0 ? 0 : 1;
-      const given = configFlags(own, new Map([...flags, ...schedulerFlags]));
+      const given = configFlags(own, new Map([...flags, ...schedulerFlags, RECORD_FLAG]));
       const loaded = loadCliConfig(app, own, given.flags, given.flagNames);
       return up(app, own, options, loaded);
     }));
@@ -103,7 +103,7 @@ async function startOrMove(app: CliApp, printer: Printer, command: Command, opti
     dataDir, grpcPort, httpPort, signal,
     emulation: { linkBitsPerS: wanted.linkBitsPerS, latencyMs: wanted.latencyMs, cpus: wanted.cpus, mode: wanted.emulation },
     commonArgs: file === undefined ? [] : ['--config', file],
-    schedulerArgs: ['--policy', scheduler.policy],
+    schedulerArgs: ['--policy', scheduler.policy, ...(config.recording.dir === '' ? [] : ['--record', resolve(app.io.cwd, config.recording.dir)])],
     drainGraceMs: scheduler.drainGraceMs,
     cwd: app.io.cwd,
     env: childEnv(app.io.env),
@@ -140,6 +140,7 @@ async function tellAndDemo(app: CliApp, printer: Printer, command: Command, opti
       bold(`Metronome is up: ${config.up.nodes} ${config.up.nodes === 1 ? 'node' : 'nodes'} with ${config.up.slots} ${config.up.slots === 1 ? 'slot' : 'slots'} each, policy ${config.scheduler.policy}.`),
       `  gRPC  ${grpcAddress}`,
       `  HTTP  ${httpUrl}`,
+      ...(config.recording.dir === '' ? [] : [`  rec   ${resolve(app.io.cwd, config.recording.dir)}`]),
       `  data  ${dir.path}${dir.isTemporary ? ' (removed at the end)' : ''}`,
       ...(cluster.emulation === undefined ? [] : [`  each  ${Object.entries(cluster.emulation.plan.labels).map(([name, value]) => `${name} ${value}`).join(', ')}`]),
       '',

@@ -1,0 +1,106 @@
+/** Simulations whose scheduler is recorded, in memory or in real files, for tests of recording and replay. */
+import { createRandom } from '../../src/core/random.ts';
+import { POLICY_NAMES } from '../../src/policy/registry.ts';
+import { encodeBlock, decodeBlock, type RecordingHead, type StoredBlock } from '../../src/recording/format.ts';
+import { INPUTS } from '../../src/recording/inputs.ts';
+import type { RecordingReader } from '../../src/recording/read-recording.ts';
+import { Recorder, type Block, type BlockSink } from '../../src/recording/recorder.ts';
+import { createTappedScheduler, REASON_NAMES } from '../../src/recording/tapped-scheduler.ts';
+import type { SchedulerOptions } from '../../src/scheduler/scheduler.ts';
+import { FaultInjector, type FaultRates } from '../../src/sim/faults.ts';
+import { PLAIN_PROFILE } from '../../src/sim/profiles.ts';
+import { Simulation, type SchedulerParameters } from '../../src/sim/simulation.ts';
+
+/** A sink in memory that can be made to lag. */
+export class MemorySink implements BlockSink {
+  readonly blocks: Block[] = [];
+  hasRoom = true;
+  isOver = false;
+
+  write(block: Block): boolean {
+    if (!this.hasRoom || this.isOver) return false;
+    this.blocks.push(block);
+    return true;
+  }
+}
+
+/** What is plain among the options of a scheduler. */
+export function plainOptions(options: SchedulerOptions): RecordingHead['scheduler'] {
+  const { clock: _clock, nodeTable: _table, predictor: _predictor, transport: _transport, observer: _observer, ...plain } = options;
+  return plain;
+}
+
+/** The head of a recording of that scheduler. */
+export function headOf(options: SchedulerOptions): Omit<RecordingHead, 'segment'> {
+  return { version: 'test', startedAtMs: options.clock.nowMs(), predictor: options.predictor.name, scheduler: plainOptions(options), inputs: INPUTS, policies: POLICY_NAMES, reasons: REASON_NAMES };
+}
+
+/** Reads what a memory sink holds, through the form that blocks have on disk. */
+export function readerOf(head: Omit<RecordingHead, 'segment'>, blocks: readonly Block[]): RecordingReader {
+  return {
+    folder: 'memory', others: 0, head: { ...head, segment: 1 }, segments: 1, torn: undefined, bytes: 0,
+    *blocks(): Generator<StoredBlock> {
+      for (const block of blocks) {
+        const found = decodeBlock(encodeBlock(block), 0, 'memory', false);
+        if (found.kind === 'block') yield found.block;
+      }
+    },
+  };
+}
+
+/** What a recorded simulation is made of. */
+export interface RecordedOptions {
+  readonly seed?: number;
+  readonly durationMs?: number;
+  readonly perS?: number;
+  readonly scheduler?: SchedulerParameters;
+  readonly faults?: FaultRates;
+  readonly sink?: MemorySink;
+  /** Told before each arrival. */
+  readonly onArrival?: (index: number, recorder: Recorder) => void;
+}
+
+/** Runs a small cluster in which much goes wrong, recorded. */
+export function recordSimulation(options: RecordedOptions = {}) {
+  const { seed = 1, durationMs = 12_000, perS = 40, faults = {}, sink = new MemorySink() } = options;
+  const random = createRandom(seed, 5);
+  let recorder: Recorder | undefined;
+  let head: Omit<RecordingHead, 'segment'> | undefined;
+  const sim: Simulation = new Simulation({
+    rememberDecisions: 64, ...options.scheduler, seed, bytesPerMs: 50_000, nodes: Array.from({ length: 4 }, () => ({ slots: 2, cores: 2, memoryMb: 1_024, keepAliveMs: 3_000, zygoteMb: 256, objectQuotaBytes: 1e9 })),
+    createScheduler(all) {
+      head = headOf(all);
+      recorder = new Recorder({ clock: all.clock, sink, context: () => ({ functions: [], nodes: [] }) });
+      return createTappedScheduler(all, recorder);
+    },
+  });
+  for (let i = 0; i < 6; i++) sim.deploy({ name: `f${i}`, slaMs: 800, memoryMb: 128, critical: i % 2 === 0, idempotent: i !== 3, retries: 2, concurrency: i === 5 ? 2 : 0, packageSet: `p${i % 3}` }, { ...PLAIN_PROFILE, installMs: 200, importMs: 80, runMs: 40 + 20 * i, noise: 0.2 });
+  const injector = new FaultInjector(sim, faults, seed);
+  let submitted = 0, refused = 0;
+  const next = (): void => {
+    sim.at(sim.elapsedMs - Math.log(1 - random.uniform()) * (1_000 / perS), () => {
+      if (sim.elapsedMs >= durationMs) return;
+      options.onArrival?.(submitted, recorder as Recorder);
+      const index = submitted++;
+      const inputs = index % 3 === 0 ? [sim.upload(random.below(4), `in-${index}`, 1 + random.below(4_000_000))] : [];
+      try {
+        const { id } = sim.submit(`f${random.below(6)}`, { inputs, localityKey: index % 5 === 0 ? `key-${index % 4}` : '', payloadBytes: random.below(1_000), ...(index % 7 === 0 ? { expiresAtMs: sim.clock.nowMs() + random.below(600) } : {}) });
+        if (index % 11 === 0) sim.at(sim.elapsedMs + random.below(200), () => void sim.scheduler.cancel(id));
+      } catch {
+        refused++; // an answer too: it is recorded like any other
+      }
+      next();
+    });
+  };
+  next();
+  sim.at(durationMs / 2, () => void sim.scheduler.setPolicy('lookahead'));
+  sim.at(durationMs / 2 + 500, () => void sim.scheduler.setPolicy(options.scheduler?.policy ?? 'metronome'));
+  sim.at(durationMs / 3, () => void sim.scheduler.deleteFunction('f4'));
+  sim.at(durationMs / 3 + 700, () => sim.deploy({ name: 'f4', version: '2' }, {}));
+  sim.advance(durationMs);
+  injector.stop();
+  sim.settle(60_000);
+  sim.stop();
+  (recorder as unknown as Recorder).close();
+  return { sim, sink, recorder: recorder as unknown as Recorder, submitted, refused, head: head as unknown as Omit<RecordingHead, 'segment'>, reader: (): RecordingReader => readerOf(head as unknown as Omit<RecordingHead, 'segment'>, sink.blocks) };
+}
