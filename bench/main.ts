@@ -11,6 +11,7 @@ import { inferenceBench } from './inference.ts';
 import { metricsLagBench } from './metrics-lag.ts';
 import { modelAccuracyBench } from './model-accuracy.ts';
 import { modelRecoveryBench } from './model-recovery.ts';
+import { recordingOverheadBench } from './recording-overhead.ts';
 import { simSpeedBench } from './sim-speed.ts';
 import { trainingBench } from './training.ts';
 
@@ -26,6 +27,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   'metrics-lag': metricsLagBench,
   'model-accuracy': modelAccuracyBench,
   'model-recovery': modelRecoveryBench,
+  'recording-overhead': recordingOverheadBench,
   'sim-speed': simSpeedBench,
   training: trainingBench,
 };

@@ -58,10 +58,10 @@ export function startRecording(options: RecordingOptions): Recording {
     log.warn({ folder, ...fields }, event);
   };
   worker.on('message', (report: SegmentReport) => {
-    if (report.kind === 'full') over({ bytes: report.bytes }, 'recording.full');
-    else over({ error: report.message }, 'recording.failed');
+    if (report.kind === 'full') over({ bytes: report.bytes }, 'recorder.full');
+    else over({ error: report.message }, 'recorder.failed');
   });
-  worker.on('error', (error) => over({ error: error.message }, 'recording.failed'));
+  worker.on('error', (error) => over({ error: error.message }, 'recorder.failed'));
   const exited = new Promise<void>((resolve) => worker.once('exit', () => {
     Atomics.store(counters, SHARED.isOver, 1);
     resolve();
@@ -84,9 +84,9 @@ export function startRecording(options: RecordingOptions): Recording {
   };
   const recorder = new Recorder({
     clock, sink, context: options.context, ...(options.purposeOf === undefined ? {} : { purposeOf: options.purposeOf }),
-    onGap: (entries) => log.warn({ folder, entries }, entries === 0 ? 'recording.gap.began' : 'recording.gap.ended'),
+    onGap: (entries) => log.warn({ folder, entries }, entries === 0 ? 'recorder.gap.began' : 'recorder.gap.ended'),
   });
-  log.info({ folder }, 'recording.began');
+  log.info({ folder }, 'recorder.began');
   return {
     folder, recorder, counters: recorder.counters,
     get writtenBytes() {

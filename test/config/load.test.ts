@@ -129,14 +129,14 @@ describe('bad configuration', () => {
     ['a number for text', 'agent:\n  name: 12\n', ['c.yaml:2:9 agent.name must be text, not 12; write it in quotes: "12"']],
     ['a key without value', 'nodes:\n  lostAfter:\n', ['c.yaml:2:3 nodes.lostAfter has no value; leave the key out for its default']],
     ['a section that is no map', 'nodes: 3\n', ['c.yaml:1:1 nodes must be a map of keys, not 3']],
-    ['a list at the top', '- a\n', ['c.yaml:1:1 must be a map of sections (scheduler, delay, policies, model, limits, inspect, nodes, agent, up), not ["a"]']],
+    ['a list at the top', '- a\n', ['c.yaml:1:1 must be a map of sections (scheduler, delay, policies, model, limits, inspect, recording, nodes, agent, up), not ["a"]']],
     ['a key given twice', 'scheduler:\n  host: a\n  host: b\n', ['c.yaml:3:3 scheduler.host is given twice']],
     ['a second document', 'scheduler: {}\n---\nnodes: {}\n', ['c.yaml:3:1 is a second document; a configuration file has one']],
     ['stale before the next push', 'nodes:\n  staleAfter: 40ms\n', ['c.yaml:2:15 nodes.staleAfter nodes.staleAfter (40ms) must be longer than nodes.pushInterval (50ms), or every node is stale']],
     ['lost before stale', 'nodes:\n  staleAfter: 4s\n', ['c.yaml:2:15 nodes.staleAfter nodes.lostAfter (3s) must be longer than nodes.staleAfter (4s)']],
     ['several problems', 'scheduler:\n  httpPort: -1\n  x: 1\nfoo: 1\n', [
       'c.yaml:3:3 scheduler.x is no key of scheduler; known: host, grpcPort, httpPort, dataDir, policy, shadowPolicy, engine, predictor, gateway, logLevel, drainGrace, reflection',
-      'c.yaml:4:1 foo is no section; known: scheduler, delay, policies, model, limits, inspect, nodes, agent, up',
+      'c.yaml:4:1 foo is no section; known: scheduler, delay, policies, model, limits, inspect, recording, nodes, agent, up',
       'c.yaml:2:13 scheduler.httpPort must be from 0 to 65535, not -1',
     ]],
   ];

@@ -171,7 +171,7 @@ describe('a recording under way', () => {
     const warn = vi.fn<(fields: object, event: string) => void>();
     const recording = begin({ maxBytes: 2 * MIB, log: { info: () => {}, warn } });
     feed(recording, 1_000);
-    await vi.waitFor(() => expect(warn).toHaveBeenCalledWith(expect.objectContaining({ folder: recording.folder }), 'recording.full'), { timeout: 10_000 });
+    await vi.waitFor(() => expect(warn).toHaveBeenCalledWith(expect.objectContaining({ folder: recording.folder }), 'recorder.full'), { timeout: 10_000 });
     feed(recording, 100);
     await recording.stop();
     const reader = openRecording(dir);

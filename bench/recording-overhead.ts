@@ -1,0 +1,150 @@
+/**
+ * Bench `recording-overhead`: what recording costs. In the loop: the same submissions and results against a scheduler without and one with a
+ * recording into real files, in turns. Over the wire: two real clusters, one of them recording, under the same closed loop, in turns.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createSystemClock } from '../src/core/clock.ts';
+import type { Invocation, RunResult } from '../src/core/invocation.ts';
+import { createRandom } from '../src/core/random.ts';
+import { createMovingAveragePredictor } from '../src/predictor/moving-average.ts';
+import { openRecording } from '../src/recording/read-recording.ts';
+import { replayRecording } from '../src/recording/replay.ts';
+import { startRecording, type Recording } from '../src/recording/start-recording.ts';
+import { createTappedScheduler } from '../src/recording/tapped-scheduler.ts';
+import { createNodeTable } from '../src/scheduler/cluster-view.ts';
+import { Scheduler, type SchedulerOptions } from '../src/scheduler/scheduler.ts';
+import { openBenchCluster, warmUp } from './cluster.ts';
+import { overRounds, type Bench, type BenchContext, type BenchResult } from './harness.ts';
+
+const NODES = 10, SLOTS = 4, FUNCTIONS = 20;
+const HOUR_MS = 3_600_000;
+const REAL_NODES = 2, REAL_SLOTS = 2, IN_FLIGHT = 16;
+const MIB = 1024 ** 2;
+const EMPTY = new Uint8Array();
+
+interface World {
+  readonly scheduler: Scheduler;
+  readonly pending: Invocation[];
+  readonly recording: Recording | undefined;
+}
+
+function createWorld(dir: string | undefined): World {
+  const pending: Invocation[] = [];
+  const clock = createSystemClock();
+  const options: SchedulerOptions = {
+    clock, seed: 1, engine: 'table', policy: 'metronome', localityGain: 0.85, safetyMargin: 0.1, strict: false, localityThreshold: 0.1, monitorIntervalMs: HOUR_MS, staleAfterMs: HOUR_MS, lostAfterMs: 2 * HOUR_MS,
+    maxLive: 1_000_000, maxNodes: 64, maxObjects: 100_000, maxWaitMs: HOUR_MS, rememberDecisions: 16_384, idPrefix: 'inv-bench-', nodeTable: createNodeTable(64), predictor: createMovingAveragePredictor(),
+    transport: { execute: (invocation) => void pending.push(invocation), cancel() {} },
+    observer: { transitioned() {}, settled() {} },
+  };
+  const { clock: _clock, nodeTable: _table, predictor: _predictor, transport: _transport, observer: _observer, ...plain } = options;
+  const recording = dir === undefined ? undefined : startRecording({ clock, dir, segmentBytes: 16 * MIB, maxBytes: 4_096 * MIB, keep: 1, version: 'bench', predictor: 'moving-average', scheduler: plain, context: () => ({ functions: [], nodes: [] }), log: { info() {}, warn() {} } });
+  const scheduler = recording === undefined ? new Scheduler(options) : createTappedScheduler(options, recording.recorder);
+  for (let f = 0; f < FUNCTIONS; f++) scheduler.putFunction({ name: `f${f}`, version: 'v1', packageSet: `p${f}`, slaMs: HOUR_MS, timeoutMs: 60_000, concurrency: 0, idempotent: true, retries: 1, policy: '', localityKey: '', reuse: true, memoryMb: 256, critical: false });
+  for (let n = 0; n < NODES; n++) scheduler.nodeSnapshot(scheduler.nodeRegistered({ name: `n${n}`, address: '', dataUrl: '', epoch: 1, slots: SLOTS, memoryMb: 4_096 }), SLOTS, [], 0);
+  return { scheduler, pending, recording };
+}
+
+function resultOf(invocation: Invocation): RunResult {
+  return { payload: EMPTY, contentType: 'application/json', outputs: [], fetchedMs: 0, initialisedMs: 0.4, installedMs: 0, ranMs: 10 + (invocation.functionIndex % 7) * 3, startState: 4, fetchedBytes: 0, acceptedAtMs: 0, releasedAtMs: 0 };
+}
+
+/** µs per invocation: a submission, its decision, and a result. In batches, with turns of the loop in between as in a daemon. */
+async function perInvocation({ scheduler, pending }: World, count: number, seed: number): Promise<number> {
+  const random = createRandom(seed);
+  const inputs = [{ id: 'in-0', sizeBytes: 1_000_000, digest: '', name: 'in', holders: ['n0'] }];
+  let spentMs = 0;
+  for (let left = count; left > 0; left -= 200) {
+    const begin = performance.now();
+    for (let k = 0; k < 200; k++) {
+      scheduler.submit({ functionName: `f${random.below(FUNCTIONS)}`, slaMs: 0, expiresAtMs: Infinity, inputs: random.below(4) === 0 ? inputs : [], localityKey: '', policyName: '', cargo: undefined });
+      if (pending.length <= NODES * SLOTS * 0.8) continue;
+      const at = random.below(pending.length);
+      const done = pending[at] as Invocation;
+      pending[at] = pending.at(-1) as Invocation;
+      pending.pop();
+      scheduler.result(done.id, done.node, resultOf(done));
+    }
+    spentMs += performance.now() - begin;
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  return (spentMs * 1_000) / count;
+}
+
+/** The bench. */
+export const recordingOverheadBench: Bench = {
+  description: 'what recording costs: µs per invocation in the loop, and the time of a closed loop over real clusters, with and without',
+  async run({ quick, progress, seed }: BenchContext): Promise<BenchResult> {
+    const dir = await mkdtemp(join(tmpdir(), 'metronome-bench-'));
+    try {
+      const rounds = quick ? 5 : 11, count = quick ? 6_000 : 20_000;
+      const off = createWorld(undefined), on = createWorld(join(dir, 'loop'));
+      const offUs: number[] = [], onUs: number[] = [], bytes: number[] = [];
+      await perInvocation(off, count, seed);
+      await perInvocation(on, count, seed);
+      for (let round = 0; round < rounds; round++) {
+        progress(`recording-overhead: loop, round ${round + 1} of ${rounds}`);
+        const before = on.recording?.writtenBytes ?? 0;
+        offUs.push(await perInvocation(off, count, seed + round));
+        onUs.push(await perInvocation(on, count, seed + round));
+        bytes.push(((on.recording?.writtenBytes ?? 0) - before) / count);
+      }
+      off.scheduler.stop();
+      on.scheduler.stop();
+      await on.recording?.stop();
+      const dropped = on.recording?.counters.dropped ?? 0;
+      const begin = performance.now();
+      const report = replayRecording(openRecording(join(dir, 'loop')));
+      if (report.difference !== undefined) throw new Error(`bench recording-overhead: the replay differs at entry ${report.difference.entry}: ${report.difference.recorded} / ${report.difference.replayed}`);
+      const replayed = report.decisions / ((performance.now() - begin) / 1_000);
+
+      const plain = await openBenchCluster(REAL_NODES, REAL_SLOTS, progress);
+      const recorded = await openBenchCluster(REAL_NODES, REAL_SLOTS, progress, ['--record', join(dir, 'real')]);
+      const ratios: number[] = [], offMs: number[] = [], onMs: number[] = [];
+      const realRounds = quick ? 4 : 9, realCount = quick ? 600 : 1_500;
+      try {
+        progress('recording-overhead: warming up two clusters');
+        for (const { client } of [plain, recorded]) await warmUp(client, REAL_NODES * REAL_SLOTS, 'noop');
+        for (let round = 0; round < realRounds; round++) {
+          progress(`recording-overhead: clusters, round ${round + 1} of ${realRounds}`);
+          const timeOf = async ({ client }: typeof plain): Promise<number> => {
+            const stream = client.openInvokeStream({ maxInFlight: IN_FLIGHT });
+            const from = performance.now();
+            await Promise.all(Array.from({ length: realCount }, () => stream.invoke({ function: 'noop' })));
+            const tookMs = performance.now() - from;
+            await stream.close();
+            return tookMs / realCount;
+          };
+          // Who comes first changes: what warms up or slows down in between falls on both.
+          const first = round % 2 === 0 ? plain : recorded;
+          const a = await timeOf(first);
+          const b = await timeOf(first === plain ? recorded : plain);
+          const [without, withIt] = first === plain ? [a, b] : [b, a];
+          offMs.push(without);
+          onMs.push(withIt);
+          ratios.push(withIt / without);
+        }
+      } finally {
+        await plain.close();
+        await recorded.close();
+      }
+      const real = replayRecording(openRecording(join(dir, 'real')));
+      if (real.difference !== undefined) throw new Error(`bench recording-overhead: the replay of the cluster differs at entry ${real.difference.entry}: ${real.difference.recorded} / ${real.difference.replayed}`);
+      const samples = rounds * count;
+      return {
+        mode: 'real',
+        figures: [
+          overRounds('overhead_ratio', '×', ratios, realRounds * realCount * 2),
+          overRounds('closed_loop_off', 'ms', offMs, realRounds * realCount), overRounds('closed_loop_on', 'ms', onMs, realRounds * realCount),
+          overRounds('loop_off', 'µs', offUs, samples), overRounds('loop_on', 'µs', onUs, samples), overRounds('loop_added', 'µs', onUs.map((us, i) => us - (offUs[i] ?? 0)), samples),
+          overRounds('bytes_per_invocation', 'B', bytes, samples), overRounds('dropped', '1', [dropped], samples), overRounds('replayed_decisions', '1/s', [replayed], report.decisions),
+        ],
+        params: { nodes: NODES, functions: FUNCTIONS, rounds, count, realNodes: REAL_NODES, realRounds, realCount, inFlight: IN_FLIGHT, replayedDecisions: real.decisions },
+      };
+    } finally {
+      await rm(dir, { recursive: true, force: true });
+    }
+  },
+};
