@@ -15,7 +15,7 @@ export const INPUTS = [
 export type InputName = (typeof INPUTS)[number];
 
 /** Members of the scheduler that change nothing. */
-export const QUESTIONS = ['policyName', 'engine', 'isDraining', 'listPolicies', 'shadow'] as const satisfies readonly (keyof Scheduler)[];
+export const QUESTIONS = ['policyName', 'engine', 'isDraining', 'listPolicies', 'shadow', 'flows'] as const satisfies readonly (keyof Scheduler)[];
 
 /** A submission as it is recorded. */
 export interface RecordedSubmission extends Omit<Submission, 'cargo'> {
