@@ -3,6 +3,7 @@ import { loadConfig } from '../config/load.ts';
 import { schedulerParameters } from '../config/scheduler-parameters.ts';
 import { exponential } from '../core/distributions.ts';
 import { createRandom } from '../core/random.ts';
+import type { OnlineModel } from '../predictor/model/online-model.ts';
 import { createInlineForestPredictor } from '../predictor/inline-forest-predictor.ts';
 import { runApplications, type ApplicationModel, type ApplicationsResult, type SimulatedCluster, type SimulatedExecution, type SimulatedInput } from '../sim/applications.ts';
 import type { ApplicationName } from '../workload/applications.ts';
@@ -39,7 +40,7 @@ export interface SimulatedCell {
   /** @default forest, as in the daemon */
   readonly predictor?: 'forest' | 'moving-average';
   /** What was measured on the cluster that is to be simulated. */
-  readonly cluster?: Partial<Pick<SimulatedCluster, 'messageMs' | 'latencyMs' | 'requestMs' | 'bytesPerMs'>> & { readonly contention?: number };
+  readonly cluster?: Partial<Pick<SimulatedCluster, 'messageMs' | 'latencyMs' | 'requestMs' | 'bytesPerMs' | 'installed'>> & { readonly contention?: number };
 }
 
 /** What came of a cell. */
@@ -53,8 +54,8 @@ const OBJECT_QUOTA_BYTES = 10 * 1024 ** 3;
 /** Share of a node's memory that zygotes may take, as agent.zygoteMemory. */
 const ZYGOTE_SHARE = 0.25;
 
-/** Runs a cell. CONFIG_INVALID for overrides that are none of the configuration. */
-export function simulateApplications(cell: SimulatedCell): SimulatedCellResult {
+/** Runs a cell, with a model that has seen other cells or with a new one. CONFIG_INVALID for overrides that are none of the configuration. */
+export function simulateApplications(cell: SimulatedCell, model?: OnlineModel): SimulatedCellResult {
   const { preset, application, variant, seed, concurrency, executions, warmUp } = cell;
   const { policy: _policy, ...scheduler } = schedulerParameters(loadConfig({ flags: variant.overrides, env: {}, cwd: '/' }).config);
   const inputs = cell.inputs ?? defaultInputs(preset, application.name as ApplicationName, seed);
@@ -65,7 +66,7 @@ export function simulateApplications(cell: SimulatedCell): SimulatedCellResult {
   let atMs = 0;
   const { executions: ended, ...rest } = runApplications({
     seed, policy: variant.policy, scheduler, concurrency, warmUp, copies: preset.copies, inputs,
-    predictor: cell.predictor === 'moving-average' ? undefined : () => createInlineForestPredictor({ seed }),
+    predictor: cell.predictor === 'moving-average' ? undefined : () => createInlineForestPredictor({ seed }, model),
     cluster: {
       nodes: preset.nodes, bytesPerMs: preset.linkBitsPerS / 8_000, ...measured,
       node: { slots: preset.slots, cores: preset.cpus, memoryMb, keepAliveMs: preset.keepAliveMs, zygoteMb: memoryMb * ZYGOTE_SHARE, objectQuotaBytes: OBJECT_QUOTA_BYTES },

@@ -42,6 +42,8 @@ export interface SimulatedCluster {
   readonly messageMs?: number;
   /** Until the first byte of a transfer, ms. @default 0.5 */
   readonly latencyMs?: number;
+  /** Whether all packages are on all nodes from the beginning. @default false */
+  readonly installed?: boolean;
   /** What a request takes on its way to the scheduler and back, ms. @default 1 */
   readonly requestMs?: number;
 }
@@ -146,6 +148,7 @@ export function runApplications(options: ApplicationsOptions): ApplicationsResul
       for (const { name, memoryMb, slaMs, timeoutMs, packageSet, profile } of functions) sim.deploy({ name: copyName(name, copy), memoryMb, slaMs, timeoutMs, packageSet }, profile);
     }
   }
+  if (cluster.installed === true) for (const node of sim.nodes) for (const { functions } of options.applications) for (const { packageSet } of functions) node.install(packageSet);
   const objects = options.inputs.map(({ bytes, node }, i) => sim.upload(node, `input-${i}`, Math.max(1, Math.round(bytes))));
   const ended: SimulatedExecution[] = [];
   let next = 0, living = 0, measuredFromMs = 0, measuredToMs = 0, busyMs = 0;

@@ -5,6 +5,7 @@
  */
 import { WARM, ZYGOTE, PACKAGES } from '../predictor/predictor.ts';
 import type { CalibrationSample } from './calibration-samples.ts';
+import { hostRate } from './processor.ts';
 import type { FunctionProfile, OutputProfile } from './profiles.ts';
 import { fitLine, medianOf, quantileOf, winsorised, type Line } from './robust-fit.ts';
 
@@ -42,6 +43,8 @@ export interface Calibration {
 export interface CalibrateOptions {
   /** Cores of the machine that all recorded nodes shared, for recordings with times: what ran at once is then known. @default not known */
   readonly hostCores?: number;
+  /** Cores of each node, where that is less. @default those of the machine */
+  readonly nodeCores?: number;
 }
 
 /** Executions of a function below which nothing is said about it. */
@@ -70,7 +73,7 @@ export function calibrate(samples: readonly CalibrationSample[], options: Calibr
   const busy = busySlowdown(samples);
   const { hostCores } = options;
   const isTimed = hostCores !== undefined && samples.length > 0 && samples.every(({ beganAtMs }) => beganAtMs !== undefined);
-  const { idle, contention } = isTimed ? fromOverlap(samples, hostCores) : { idle: samples.map((sample): Idle => ({ ...sample, slowdown: slowdownAt(sample.cpuUtilisation, busy.slowdown) })), contention: 0 };
+  const { idle, contention } = isTimed ? fromOverlap(samples, hostCores, options.nodeCores ?? hostCores) : { idle: samples.map((sample): Idle => ({ ...sample, slowdown: slowdownAt(sample.cpuUtilisation, busy.slowdown) })), contention: 0 };
   const groups = groupBy(idle, ({ function: name }) => name);
   const fits = [...groups].filter(([, all]) => all.length >= LEAST_SAMPLES).sort(([a], [b]) => (a < b ? -1 : 1)).map(([, all]) => ({ all, run: fitRuns(all) }));
   const fresh = fits.flatMap(({ all, run }) => freshRatios(all, run.line));
@@ -115,43 +118,46 @@ function slowdownAt(cpuUtilisation: number | undefined, busy: number): number {
 }
 
 /** Recordings with times say what ran at once: the contention with which the same work costs the same again and again is the one that was there. */
-function fromOverlap(samples: readonly CalibrationSample[], cores: number): { idle: readonly Idle[]; contention: number } {
-  const spans = samples.map(({ beganAtMs = 0, fetchedMs, initialisedMs, ranMs }) => ({ from: beganAtMs + fetchedMs, to: beganAtMs + fetchedMs + initialisedMs + ranMs }));
-  const points = spans.flatMap(({ from, to }) => [{ atMs: from, step: 1 }, { atMs: to, step: -1 }]).sort((a, b) => a.atMs - b.atMs);
-  // How many run between one point and the next.
-  const times: number[] = [], running: number[] = [];
-  let count = 0;
-  for (const { atMs, step } of points) {
-    count += step;
-    times.push(atMs);
-    running.push(count);
-  }
+function fromOverlap(samples: readonly CalibrationSample[], hostCores: number, nodeCores: number): { idle: readonly Idle[]; contention: number } {
+  const spans = samples.map(({ node = '', beganAtMs = 0, fetchedMs, initialisedMs, ranMs }) => ({ node, from: beganAtMs + fetchedMs, to: beganAtMs + fetchedMs + initialisedMs + ranMs }));
+  const points = spans.flatMap(({ node, from, to }) => [{ node, atMs: from, step: 1 }, { node, atMs: to, step: -1 }]).sort((a, b) => a.atMs - b.atMs);
+  const nodes = [...new Set(spans.map(({ node }) => node))];
+  const times = points.map(({ atMs }) => atMs);
   const slowdowns = (contention: number): number[] => {
-    const workUpTo: number[] = [0];
-    for (let i = 1; i < times.length; i++) workUpTo.push((workUpTo[i - 1] as number) + ((times[i] as number) - (times[i - 1] as number)) * rateOf(running[i - 1] as number, cores, contention));
-    const workAt = (atMs: number): number => workUpTo[lowerBound(times, atMs)] ?? 0;
-    return spans.map(({ from, to }) => (to > from ? (to - from) / Math.max(1e-9, workAt(to) - workAt(from)) : 1));
+    const running = new Map(nodes.map((node) => [node, 0]));
+    // For each node: what a job that was always there would have been given until each point.
+    const given = new Map(nodes.map((node) => [node, [0]]));
+    points.forEach(({ node, step }, i) => {
+      if (i > 0) {
+        const passedMs = (times[i] as number) - (times[i - 1] as number);
+        let busy = 0;
+        for (const count of running.values()) busy += Math.min(count, nodeCores);
+        const host = hostRate(busy, hostCores, contention);
+        for (const [name, upTo] of given) upTo.push((upTo[i - 1] as number) + passedMs * host * Math.min(1, nodeCores / Math.max(1, running.get(name) ?? 0)));
+      }
+      running.set(node, (running.get(node) ?? 0) + step);
+    });
+    const workAt = (node: string, atMs: number): number => given.get(node)?.[lowerBound(times, atMs)] ?? 0;
+    return spans.map(({ node, from, to }) => (to > from ? (to - from) / Math.max(1e-9, workAt(node, to) - workAt(node, from)) : 1));
   };
   let best = { contention: 0, spread: Infinity, slowdowns: slowdowns(0) };
   for (const contention of CONTENTIONS) {
     const found = slowdowns(contention);
-    const residuals: number[] = [];
-    const groups = groupBy(samples.map((sample, i) => ({ ...sample, idleMs: sample.ranMs / (found[i] as number) })).filter(({ startState }) => startState === WARM), ({ function: name, inputBytes }) => `${name} ${inputBytes}`);
-    for (const same of groups.values()) {
-      if (same.length < LEAST_SAMPLES) continue;
-      const middle = medianOf(same.map(({ idleMs }) => idleMs));
-      if (middle > 0) for (const { idleMs } of same) residuals.push(Math.abs(Math.log(Math.max(1e-3, idleMs) / middle)));
-    }
-    const spread = residuals.length === 0 ? Infinity : residuals.reduce((sum, value) => sum + value, 0) / residuals.length;
+    const spread = spreadOf(samples.map((sample, i) => ({ ...sample, idleMs: sample.ranMs / (found[i] as number) })));
     if (spread < best.spread - 1e-9) best = { contention, spread, slowdowns: found };
   }
   return { contention: best.contention, idle: samples.map((sample, i): Idle => ({ ...sample, slowdown: best.slowdowns[i] as number })) };
 }
 
-/** As Host.rate. */
-function rateOf(running: number, cores: number, contention: number): number {
-  const shared = running > cores ? cores / running : 1;
-  return cores <= 1 ? shared : shared / (1 + contention * clamp((running - 1) / (cores - 1), 0, 1));
+/** Mean distance of the logarithm of warm runs from the middle of those on the same input. */
+function spreadOf(samples: readonly (CalibrationSample & { readonly idleMs: number })[]): number {
+  const distances: number[] = [];
+  for (const same of groupBy(samples.filter(({ startState }) => startState === WARM), ({ function: name, inputBytes }) => `${name} ${inputBytes}`).values()) {
+    if (same.length < LEAST_SAMPLES) continue;
+    const middle = medianOf(same.map(({ idleMs }) => idleMs));
+    if (middle > 0) for (const { idleMs } of same) distances.push(Math.abs(Math.log(Math.max(1e-3, idleMs) / middle)));
+  }
+  return distances.length === 0 ? Infinity : meanOf(distances);
 }
 
 function lowerBound(sorted: readonly number[], value: number): number {

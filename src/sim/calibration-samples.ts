@@ -25,6 +25,8 @@ export interface CalibrationSample {
   readonly ranMs: number;
   /** Sizes of what it made, where they were recorded. */
   readonly outputBytes?: readonly number[];
+  /** Node it ran on. */
+  readonly node?: string;
   /** When the fetch began, ms on one clock for all; undefined: not recorded. */
   readonly beganAtMs?: number;
   /** Share of the CPU in use when it was sent there, 0 to 1; undefined: not known. */

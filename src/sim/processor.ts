@@ -15,6 +15,12 @@ export interface Job {
   done: (() => void) | undefined;
 }
 
+/** How fast a job goes on a machine of which so many cores are wanted, beyond what its own node allows: 0 to 1. */
+export function hostRate(busy: number, cores: number, contention: number): number {
+  const shared = busy > cores ? cores / busy : 1;
+  return contention === 0 || cores <= 1 ? shared : shared / (1 + contention * Math.max(0, Math.min(1, (busy - 1) / (cores - 1))));
+}
+
 /** The machine that several virtual nodes stand on. */
 export class Host {
   readonly cores: number;
@@ -31,9 +37,7 @@ export class Host {
   get rate(): number {
     let busy = 0;
     for (const { demand, cores } of this.processors) busy += Math.min(demand, cores);
-    const shared = busy > this.cores ? this.cores / busy : 1;
-    if (this.contention === 0 || this.cores <= 1) return shared;
-    return shared / (1 + this.contention * Math.max(0, Math.min(1, (busy - 1) / (this.cores - 1))));
+    return hostRate(busy, this.cores, this.contention);
   }
 }
 

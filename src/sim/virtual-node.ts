@@ -150,6 +150,13 @@ export class VirtualNode {
     for (const [id, sizeBytes] of this.#objects) events.object(this.index, id, sizeBytes, true);
   }
 
+  /** Packages that are here from the beginning. */
+  install(packageSet: string): void {
+    if (this.#packages.has(packageSet)) return;
+    this.#packages.add(packageSet);
+    this.#world.events.packages(this.index, packageSet, true);
+  }
+
   /** Puts an object here from outside (an upload). */
   put(id: string, sizeBytes: number): void {
     this.#keep(id, sizeBytes);
