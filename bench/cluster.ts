@@ -25,6 +25,10 @@ export interface EmulatedNodes {
   readonly latencyMs?: number;
   /** CPUs of every node. */
   readonly cpus?: number;
+  /** For the sandboxes of a node. @default 4 GiB */
+  readonly memoryBytes?: number;
+  /** Configuration of all processes by environment variables, over that of this process. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** Starts `nodes` agents with `slots` slots each and deploys apps/hello. */
@@ -39,9 +43,9 @@ export async function openBenchCluster(nodes: number, slots: number, progress: (
   let cluster: Cluster;
   try {
     cluster = await startCluster({
-      nodes, slots, memoryBytes: 4 * 1024 ** 3, namePrefix: 'node', dataDir, grpcPort: 0, httpPort: 0, commonArgs: [], schedulerArgs: ['--log-level', 'warn', ...schedulerArgs], drainGraceMs: 5_000,
+      nodes, slots, memoryBytes: emulated.memoryBytes ?? 4 * 1024 ** 3, namePrefix: 'node', dataDir, grpcPort: 0, httpPort: 0, commonArgs: [], schedulerArgs: ['--log-level', 'warn', ...schedulerArgs], drainGraceMs: 5_000,
       emulation: { linkBitsPerS, latencyMs: emulated.latencyMs ?? 0, cpus: emulated.cpus ?? 0, mode: 'auto' },
-      cwd: process.cwd(), env: process.env, signal: aborting.signal, progress, onEvent: (event) => progress(`${event.name}: ${event.kind}`),
+      cwd: process.cwd(), env: { ...process.env, ...emulated.env }, signal: aborting.signal, progress, onEvent: (event) => progress(`${event.name}: ${event.kind}`),
     });
   } catch (error) {
     await rm(dataDir, { recursive: true, force: true });

@@ -13,6 +13,7 @@ import { modelAccuracyBench } from './model-accuracy.ts';
 import { modelRecoveryBench } from './model-recovery.ts';
 import { recordingOverheadBench } from './recording-overhead.ts';
 import { simSpeedBench } from './sim-speed.ts';
+import { simValidityBench } from './sim-validity.ts';
 import { trainingBench } from './training.ts';
 
 const BENCHES: Readonly<Record<string, Bench>> = {
@@ -29,6 +30,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   'model-recovery': modelRecoveryBench,
   'recording-overhead': recordingOverheadBench,
   'sim-speed': simSpeedBench,
+  'sim-validity': simValidityBench,
   training: trainingBench,
 };
 

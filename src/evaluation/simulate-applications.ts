@@ -40,7 +40,7 @@ export interface SimulatedCell {
   /** @default forest, as in the daemon */
   readonly predictor?: 'forest' | 'moving-average';
   /** What was measured on the cluster that is to be simulated. */
-  readonly cluster?: Partial<Pick<SimulatedCluster, 'messageMs' | 'latencyMs' | 'requestMs' | 'bytesPerMs' | 'installed'>> & { readonly contention?: number };
+  readonly cluster?: Partial<Pick<SimulatedCluster, 'messageMs' | 'latencyMs' | 'requestMs' | 'bytesPerMs' | 'installed'>> & { readonly contention?: number; readonly zygotes?: boolean };
 }
 
 /** What came of a cell. */
@@ -61,7 +61,7 @@ export function simulateApplications(cell: SimulatedCell, model?: OnlineModel): 
   const inputs = cell.inputs ?? defaultInputs(preset, application.name as ApplicationName, seed);
   const calls = cell.calls ?? defaultCalls(seed, warmUp + executions, preset.copies, inputs.length);
   const memoryMb = Math.floor(preset.memoryBytes / MIB);
-  const { contention, ...measured } = cell.cluster ?? {};
+  const { contention, zygotes = true, ...measured } = cell.cluster ?? {};
   const gap = createRandom(seed, 8_100);
   let atMs = 0;
   const { executions: ended, ...rest } = runApplications({
@@ -69,7 +69,7 @@ export function simulateApplications(cell: SimulatedCell, model?: OnlineModel): 
     predictor: cell.predictor === 'moving-average' ? undefined : () => createInlineForestPredictor({ seed }, model),
     cluster: {
       nodes: preset.nodes, bytesPerMs: preset.linkBitsPerS / 8_000, ...measured,
-      node: { slots: preset.slots, cores: preset.cpus, memoryMb, keepAliveMs: preset.keepAliveMs, zygoteMb: memoryMb * ZYGOTE_SHARE, objectQuotaBytes: OBJECT_QUOTA_BYTES },
+      node: { slots: preset.slots, cores: preset.cpus, memoryMb, keepAliveMs: preset.keepAliveMs, zygoteMb: zygotes ? memoryMb * ZYGOTE_SHARE : 0, objectQuotaBytes: OBJECT_QUOTA_BYTES },
       ...(preset.hostCpus === undefined ? {} : { host: { cores: preset.hostCpus, ...(contention === undefined ? {} : { contention }) } }),
     },
     applications: [cell.slaMs === undefined ? application : { ...application, workflow: { ...application.workflow, slaMs: cell.slaMs } }],

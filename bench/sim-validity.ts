@@ -1,0 +1,307 @@
+/**
+ * Bench `sim-validity`: does the simulator tell the truth? The same executions of the applications, on the same inputs, from the same clients in closed loops, on
+ * an emulated cluster and in simulation, policy by policy. Profiles are fitted to the real cluster's runs of one seed; what is compared are runs of another.
+ * Figures are relative errors of the simulated mean and P95 against the measured ones, and how many pairs of policies both put in the same order.
+ */
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { deploy } from '../src/cli/deploy.ts';
+import { putFile } from '../src/cli/objects.ts';
+import { PROJECT_ROOT } from '../src/cli/project.ts';
+import { loadManifest, type Manifest } from '../src/config/manifest.ts';
+import { createRandom } from '../src/core/random.ts';
+import { loadApplicationModel } from '../src/evaluation/application-models.ts';
+import { EMULATED_CLUSTER, type ClusterPreset } from '../src/evaluation/cluster-preset.ts';
+import { simulateApplications, type SimulatedCall } from '../src/evaluation/simulate-applications.ts';
+import { createOnlineModel } from '../src/predictor/model/online-model.ts';
+import { parseLogHeader, parseObservation } from '../src/predictor/observation-log.ts';
+import type { SchedulerClient } from '../src/rpc/client.ts';
+import type { ObjectRef } from '../src/rpc/gen/metronome/v1/common.ts';
+import type { InvokeResponse } from '../src/rpc/gen/metronome/v1/invoke.ts';
+import type { ApplicationModel, SimulatedInput } from '../src/sim/applications.ts';
+import { calibrate, type Calibration } from '../src/sim/calibrate.ts';
+import type { CalibrationSample } from '../src/sim/calibration-samples.ts';
+import { medianOf, quantileOf } from '../src/sim/robust-fit.ts';
+import { loadApplication, type ApplicationInput, type ApplicationName } from '../src/workload/applications.ts';
+import { createInputSizes } from '../src/workload/input-sizes.ts';
+import { openBenchCluster } from './cluster.ts';
+import type { Bench, Figure } from './harness.ts';
+
+interface Plan {
+  readonly applications: readonly ApplicationName[];
+  readonly policies: readonly string[];
+  readonly copies: number;
+  readonly inputs: number;
+  readonly warmUp: number;
+  readonly executions: number;
+}
+
+const QUICK: Plan = { applications: ['document', 'log'], policies: ['round-robin', 'metronome'], copies: 2, inputs: 6, warmUp: 8, executions: 24 };
+const FULL: Plan = { applications: ['video', 'log', 'document', 'inference'], policies: ['round-robin', 'naive-locality', 'metronome', 'lookahead'], copies: 3, inputs: 12, warmUp: 16, executions: 80 };
+/** Seeds of the recording that is fitted to lie this far from those that are compared. */
+const CALIBRATION_SEED = 1_000;
+/** How often a simulated cell is repeated with other noise, for a mean without it. */
+const REPLICAS = 8;
+/** The least share of steps whose inputs must be known. */
+const LEAST_JOINED = 0.8;
+
+interface Input {
+  readonly file: ApplicationInput;
+  readonly node: number;
+}
+
+/** One cell: an application under a policy with the executions of a seed. */
+interface Cell {
+  readonly application: ApplicationName;
+  readonly policy: string;
+  readonly seed: number;
+  readonly inputs: readonly Input[];
+  readonly calls: readonly SimulatedCall[];
+}
+
+interface Execution {
+  readonly latencyMs: number;
+  readonly response: InvokeResponse;
+}
+
+interface RealCell extends Cell {
+  /** In order of their ends, warm-up first. */
+  readonly executions: readonly Execution[];
+  readonly failed: number;
+}
+
+/** The validity bench. */
+export const simValidityBench: Bench = {
+  description: 'the same executions on an emulated cluster and in simulation with profiles fitted to it: errors of mean and P95, order of the policies',
+  async run({ seed, quick, progress }) {
+    const plan = quick ? QUICK : FULL;
+    const preset: ClusterPreset = { ...EMULATED_CLUSTER, copies: plan.copies };
+    const dir = await mkdtemp(join(tmpdir(), 'metronome-bench-validity-'));
+    const loadBefore = loadavg()[0];
+    try {
+      const real = await measure(preset, plan, seed, dir, progress);
+      const fitted = fit(real.calibration, await readObservations(join(dir, 'observations', 'observations.jsonl')), preset);
+      progress(`sim-validity: fitted to ${fitted.samples.length} calls; contention ${fitted.calibration.contention.toFixed(2)}, message ${fitted.messageMs.toFixed(2)} ms, request ${fitted.requestMs.toFixed(2)} ms`);
+      const rows = await compare(real.validation, fitted, preset, plan, seed, progress);
+      const errors = rows.map(({ realMean, simMean }) => relative(simMean, realMean)), p95 = rows.map(({ realP95, simP95 }) => relative(simP95, realP95));
+      const agreement = rankingAgreement(rows);
+      const failed = [...real.calibration, ...real.validation].reduce((sum, cell) => sum + cell.failed, 0);
+      return {
+        mode: 'real',
+        figures: [
+          figure('mean_error_median', '%', medianOf(errors), errors), figure('mean_error_max', '%', Math.max(...errors), errors), figure('p95_error_median', '%', medianOf(p95), p95), figure('p95_error_max', '%', Math.max(...p95), p95),
+          figure('ranking_agreement', '%', agreement.share, [agreement.share]), figure('failed', '', failed, [failed]),
+          ...rows.flatMap(({ name, realMean, simMean, realP95, simP95, count }) => [['mean_real', realMean], ['mean_simulated', simMean], ['p95_real', realP95], ['p95_simulated', simP95]].map(([what, value]): Figure => ({ name: `${name}_${String(what)}`, unit: 'ms', value: rounded(Number(value)), n: count, low: rounded(Number(value)), high: rounded(Number(value)) }))),
+        ],
+        params: {
+          ...plan, nodes: preset.nodes, slots: preset.slots, cpus: preset.cpus, hostCpus: preset.hostCpus, linkBitsPerS: preset.linkBitsPerS, emulation: real.emulation, replicas: REPLICAS, calibrationSeed: seed + CALIBRATION_SEED, ranking: agreement.pairs,
+          contention: fitted.calibration.contention, messageMs: rounded(fitted.messageMs), requestMs: rounded(fitted.requestMs), loadAverage: [loadBefore, loadavg()[0]],
+        },
+      };
+    } finally {
+      await rm(dir, { recursive: true, force: true });
+    }
+  },
+};
+
+// ── the real cluster ────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function measure(preset: ClusterPreset, plan: Plan, seed: number, dir: string, progress: (text: string) => void): Promise<{ calibration: RealCell[]; validation: RealCell[]; emulation: unknown }> {
+  const bench = await openBenchCluster(preset.nodes, preset.slots, progress, [], {
+    link: `${preset.linkBitsPerS / 1e6}mbit`, memoryBytes: preset.memoryBytes, ...(preset.hostCpus === undefined || preset.cpus < preset.hostCpus ? { cpus: preset.cpus } : {}),
+    env: { METRONOME_MODEL__OBSERVATION_LOG: join(dir, 'observations'), METRONOME_AGENT__KEEP_ALIVE: `${preset.keepAliveMs}ms`, METRONOME_AGENT__ZYGOTES: 'off' },
+  });
+  try {
+    const { client, cluster } = bench;
+    const manifests = new Map<ApplicationName, readonly Manifest[]>();
+    for (const name of plan.applications) {
+      progress(`sim-validity: deploying ${name}`);
+      const manifest = await loadManifest(join(PROJECT_ROOT, 'apps', name));
+      const copies = Array.from({ length: plan.copies }, (_, copy) => copyOf(manifest, copy));
+      for (const copy of copies) await deploy({ client, manifest: copy, progress: () => {} });
+      manifests.set(name, copies);
+      // Packages on every node from the beginning, in both worlds.
+      for (const node of cluster.nodeNames) for (const { spec } of copies[0]?.functions ?? []) await client.prewarmNode({ name: node, function: spec.name, count: 1 });
+    }
+    const run = async (application: ApplicationName, policy: string, cellSeed: number, inputs: readonly Input[]): Promise<RealCell> => {
+      const cell: Cell = { application, policy, seed: cellSeed, inputs, calls: callsOf(cellSeed, plan.warmUp + plan.executions, plan.copies, inputs.length) };
+      for (const name of cluster.nodeNames) await client.evictNode({ name });
+      await client.setPolicy({ policy });
+      const objects: ObjectRef[] = [];
+      for (const { file, node } of inputs) objects.push(await putFile({ client, gatewayUrl: cluster.httpUrl, node: cluster.nodeNames[node] }, file.path, '/'));
+      const result = await runCell(client, cell, objects, preset.concurrency[application], (copy) => manifests.get(application)?.[copy]?.workflows[0]?.spec.name ?? '');
+      progress(`sim-validity: ${application}, ${policy}, seed ${cellSeed}: mean ${meanOf(result.executions.slice(plan.warmUp).map(({ latencyMs }) => latencyMs)).toFixed(0)} ms${result.failed === 0 ? '' : `, ${result.failed} FAILED`}`);
+      return result;
+    };
+    const calibration: RealCell[] = [], validation: RealCell[] = [];
+    for (const application of plan.applications) {
+      const fitted = await makeInputs(preset, application, seed + CALIBRATION_SEED, plan.inputs, dir), compared = await makeInputs(preset, application, seed, plan.inputs, dir);
+      // What is fitted and what is compared take turns, and policies stand in another order for every application: a drift of the machine hits all alike.
+      for (const policy of shuffled(plan.policies, seed + application.length)) {
+        calibration.push(await run(application, policy, seed + CALIBRATION_SEED, fitted));
+        validation.push(await run(application, policy, seed, compared));
+      }
+      for (const { file } of [...fitted, ...compared]) await rm(file.path, { force: true });
+    }
+    return { calibration, validation, emulation: cluster.emulation?.plan.labels ?? 'none' };
+  } finally {
+    await bench.close();
+  }
+}
+
+/** The manifest with all names of a copy. */
+function copyOf(manifest: Manifest, copy: number): Manifest {
+  const rename = (name: string): string => `${name}-${copy}`;
+  return {
+    ...manifest,
+    functions: manifest.functions.map((each) => ({ ...each, spec: { ...each.spec, name: rename(each.spec.name) } })),
+    workflows: manifest.workflows.map((each) => ({ ...each, spec: { ...each.spec, name: rename(each.spec.name), steps: each.spec.steps.map((step) => ({ ...step, function: rename(step.function) })) } })),
+  };
+}
+
+async function makeInputs(preset: ClusterPreset, name: ApplicationName, seed: number, count: number, dir: string): Promise<Input[]> {
+  const application = await loadApplication(name, join(PROJECT_ROOT, 'apps'));
+  const sizes = createInputSizes({ application: name, seed, scale: preset.inputScale, factor: preset.inputFactor[name] });
+  const inputs: Input[] = [];
+  for (let i = 0; i < count; i++) inputs.push({ file: await application.makeInput({ seed: seed * 100 + i, sizeBytes: sizes.next(i), dir }), node: i % preset.nodes });
+  return inputs;
+}
+
+/** Copies by a power law, inputs at random; the same for every policy. */
+function callsOf(seed: number, count: number, copies: number, inputs: number): SimulatedCall[] {
+  const random = createRandom(seed, 61);
+  const weights = Array.from({ length: copies }, (_, rank) => 1 / (rank + 1));
+  const all = weights.reduce((a, b) => a + b, 0);
+  return Array.from({ length: count }, () => {
+    let wanted = random.uniform() * all;
+    const copy = weights.findIndex((weight) => (wanted -= weight) < 0);
+    return { copy: Math.max(0, copy), input: random.below(inputs) };
+  });
+}
+
+async function runCell(client: SchedulerClient, cell: Cell, objects: readonly ObjectRef[], clients: number, workflowOf: (copy: number) => string): Promise<RealCell> {
+  const executions: { at: number; execution: Execution }[] = [];
+  let next = 0, failed = 0;
+  await Promise.all(Array.from({ length: clients }, async () => {
+    for (let at = next++; at < cell.calls.length; at = next++) {
+      const { copy, input } = cell.calls[at] as SimulatedCall;
+      const beganAt = performance.now();
+      try {
+        const response = await client.invoke({ function: workflowOf(copy), payload: Buffer.from(JSON.stringify(cell.inputs[input]?.file.payload ?? null)), inputs: [objects[input] as ObjectRef] });
+        executions.push({ at, execution: { latencyMs: performance.now() - beganAt, response } });
+      } catch {
+        failed++; // counted, and a figure of the report
+      }
+    }
+  }));
+  return { ...cell, executions: executions.sort((a, b) => a.at - b.at).map(({ execution }) => execution), failed };
+}
+
+// ── what is learned from it ─────────────────────────────────────────────────────────────────────────────────────────
+
+interface Fitted {
+  readonly calibration: Calibration;
+  readonly samples: readonly CalibrationSample[];
+  readonly messageMs: number;
+  readonly requestMs: number;
+}
+
+/** Input bytes, moved bytes and application of each execution of a function, found by its measured times. */
+async function readObservations(path: string): Promise<Map<string, Pick<CalibrationSample, 'application' | 'inputBytes' | 'movedBytes' | 'stage' | 'fanOut'>>> {
+  const [header = '', ...lines] = (await readFile(path, 'utf8')).trimEnd().split('\n');
+  parseLogHeader(header, path);
+  const found = new Map<string, Pick<CalibrationSample, 'application' | 'inputBytes' | 'movedBytes' | 'stage' | 'fanOut'>>();
+  lines.forEach((line, i) => {
+    const { function: name, application, situation: { inputBytes = 0, missingBytes = 0, stage = 0, fanOut = 1 }, phases } = parseObservation(line, `${path}:${i + 2}`);
+    if (phases !== undefined) found.set(`${name} ${phases.fetchedMs} ${phases.initialisedMs} ${phases.ranMs}`, { application, inputBytes, movedBytes: missingBytes, stage, fanOut });
+  });
+  return found;
+}
+
+function fit(cells: readonly RealCell[], observations: Awaited<ReturnType<typeof readObservations>>, preset: ClusterPreset): Fitted {
+  const samples: CalibrationSample[] = [];
+  const messages: number[] = [], requests: number[] = [];
+  let steps = 0;
+  for (const { executions } of cells) {
+    for (const { latencyMs, response } of executions) {
+      requests.push(latencyMs - (Math.max(...response.steps.map(({ endedAtUnixMs }) => endedAtUnixMs)) - Math.min(...response.steps.map(({ arrivedAtUnixMs }) => arrivedAtUnixMs))));
+      for (const { function: name, node, phases, endedAtUnixMs } of response.steps) {
+        if (phases === undefined) continue;
+        steps++;
+        messages.push(phases.dispatchedMs / 2);
+        const { fetchedMs, initialisedMs, ranMs, startedMs, loadedMs, startState } = phases;
+        const known = observations.get(`${name} ${fetchedMs} ${initialisedMs} ${ranMs}`);
+        if (known === undefined) continue;
+        samples.push({ ...known, function: name.replace(/-\d+$/, ''), node, startState, fetchedMs, initialisedMs, ranMs, ...(startState === 4 ? {} : { startedMs, loadedMs }), beganAtMs: endedAtUnixMs - phases.dispatchedMs / 2 - fetchedMs - initialisedMs - ranMs });
+      }
+    }
+  }
+  if (samples.length < LEAST_JOINED * steps) throw new Error(`bench sim-validity: ${samples.length} of ${steps} steps are in the recording of observations; too few to fit anything.`);
+  const calibration = calibrate(samples, { ...(preset.hostCpus === undefined ? {} : { hostCores: preset.hostCpus }), nodeCores: preset.cpus });
+  return { calibration, samples, messageMs: medianOf(messages), requestMs: Math.max(0, medianOf(requests)) };
+}
+
+// ── the comparison ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+interface Row {
+  readonly name: string;
+  readonly application: string;
+  readonly policy: string;
+  readonly realMean: number;
+  readonly simMean: number;
+  readonly realP95: number;
+  readonly simP95: number;
+  readonly count: number;
+}
+
+async function compare(cells: readonly RealCell[], fitted: Fitted, preset: ClusterPreset, plan: Plan, seed: number, progress: (text: string) => void): Promise<Row[]> {
+  const profiles = { note: 'fitted to the real cluster', functions: Object.fromEntries(fitted.calibration.functions.map(({ function: name, profile }) => [name, profile])) };
+  const rows: Row[] = [];
+  for (const application of plan.applications) {
+    const model: ApplicationModel = await loadApplicationModel(application, join(PROJECT_ROOT, 'apps'), profiles);
+    for (const policy of plan.policies) {
+      const cell = cells.find((each) => each.application === application && each.policy === policy);
+      if (cell === undefined) continue;
+      const inputs = cell.inputs.map(({ file, node }): SimulatedInput => ({ bytes: file.sizeBytes, node }));
+      const learned = createOnlineModel({ seed });
+      const times: number[] = [];
+      for (let replica = 0; replica < REPLICAS; replica++) {
+        // The real model has seen other cells before: so has this one, but for the first replica, which only teaches.
+        const { records } = simulateApplications({
+          preset, application: model, variant: { name: policy, policy, overrides: {} }, seed: seed + 31 * replica, concurrency: preset.concurrency[application], executions: plan.executions, warmUp: plan.warmUp, inputs, calls: cell.calls,
+          cluster: { messageMs: fitted.messageMs, requestMs: fitted.requestMs, contention: fitted.calibration.contention, installed: true, zygotes: false, ...(fitted.calibration.link === undefined ? {} : { bytesPerMs: Math.min(preset.linkBitsPerS / 8_000, fitted.calibration.link.bytesPerMs), latencyMs: fitted.calibration.link.latencyMs }) },
+        }, learned);
+        if (replica > 0) times.push(...records.filter(({ ok }) => ok).map(({ latencyMs }) => latencyMs));
+      }
+      const measured = cell.executions.slice(plan.warmUp).map(({ latencyMs }) => latencyMs);
+      const row: Row = { name: `${application}_${policy.replaceAll('-', '_')}`, application, policy, realMean: meanOf(measured), simMean: meanOf(times), realP95: quantileOf(measured, 0.95), simP95: quantileOf(times, 0.95), count: measured.length };
+      progress(`sim-validity: ${application}, ${policy}: mean ${row.realMean.toFixed(0)} ms, simulated ${row.simMean.toFixed(0)} ms (${relative(row.simMean, row.realMean).toFixed(1)} %); P95 ${row.realP95.toFixed(0)} ms, simulated ${row.simP95.toFixed(0)} ms`);
+      rows.push(row);
+    }
+  }
+  return rows;
+}
+
+/** Pairs of policies of an application of which both say the same: which is faster. Means that differ by less than 5 % in reality say nothing. */
+function rankingAgreement(rows: readonly Row[]): { share: number; pairs: number } {
+  let pairs = 0, agreed = 0;
+  for (const a of rows) {
+    for (const b of rows) {
+      if (a.application !== b.application || a.policy >= b.policy || Math.abs(Math.log(a.realMean / b.realMean)) < 0.05) continue;
+      pairs++;
+      if (a.realMean < b.realMean === a.simMean < b.simMean) agreed++;
+    }
+  }
+  return { share: pairs === 0 ? 100 : (100 * agreed) / pairs, pairs };
+}
+
+function shuffled<T>(items: readonly T[], seed: number): T[] {
+  const random = createRandom(seed, 62);
+  return items.map((item) => ({ item, order: random.uniform() })).sort((a, b) => a.order - b.order).map(({ item }) => item);
+}
+
+const relative = (value: number, truth: number): number => (100 * Math.abs(value - truth)) / truth;
+const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
+const rounded = (value: number): number => Number(value.toPrecision(4));
+const figure = (name: string, unit: string, value: number, all: readonly number[]): Figure => ({ name, unit, value: rounded(value), n: all.length, low: rounded(Math.min(...all)), high: rounded(Math.max(...all)) });
