@@ -5,6 +5,8 @@
  */
 import { availableParallelism, hostname, totalmem } from 'node:os';
 import { z } from 'zod';
+import { LOOKAHEAD_RISKS, LOOKAHEAD_WAITS } from '../policy/policy.ts';
+import { BLIND_TO, DECIDE_ON } from '../scheduler/experiments.ts';
 import { boolean, choice, duration, integer, number, rate, size, text, type Field, type FieldInfo, type FieldKind } from './fields.ts';
 import { NAME_FORM, NAME_PATTERN } from './bounds.ts';
 
@@ -43,9 +45,14 @@ export const sections = {
     monitorInterval: duration({ doc: 'I: how often a delaying invocation is predicted again.', default: '100ms', min: 1, max: 60_000 }),
     strict: boolean({ doc: 'Follow the printed algorithm to the letter, without our repairs.', default: false }),
     localityThreshold: number({ doc: 'Locality degree from which a node counts as local.', default: 0.1, min: 0, max: 1, exclusive: 'min' }),
+    decideOn: choice(DECIDE_ON, { doc: 'Experiment: "polls" decides again on what waits only every delay.monitorInterval, as the algorithm is printed; "events" as soon as something happens.', default: 'events' }),
+    blindTo: choice(BLIND_TO, { doc: 'Experiment: a kind of locality that decisions and predictions do not see, "data" or "infrastructure".', default: 'nothing' }),
   },
   policies: {
     lookaheadHysteresis: number({ doc: 'Gamma of lookahead: a wait must end before this share of what can be had at once, and a revision must win by as much.', default: 0.95, min: 0, max: 1, exclusive: 'min' }),
+    lookaheadPrice: number({ doc: 'Kappa of lookahead: what a millisecond beyond the least execution time of any node costs others, times waiters per slot plus load; 0: each invocation looks at itself alone.', default: 1, min: 0, max: 100 }),
+    lookaheadWait: choice(LOOKAHEAD_WAITS, { doc: 'Experiment: the wait that lookahead counts with: "predicted", always "none", or one "constant" (the mean service time).', default: 'predicted' }),
+    lookaheadRisk: choice(LOOKAHEAD_RISKS, { doc: 'Experiment: what lookahead bounds the risk of waiting by: the upper "quantile" of predictions, or their "mean" as if they were exact.', default: 'quantile' }),
     ruleDelayWait: duration({ doc: 'W of rule-delay: how long to wait for a node with the data; 0: computed from nodes, slots and the mean service time.', default: 0, min: 0, max: HOUR_MS }),
     ruleDelayLocality: number({ doc: 'Lambda of rule-delay: share of executions on a node with the data that the computed wait aims at.', default: 0.95, min: 0, max: 1, exclusive: 'both' }),
     xfaasPrefetch: boolean({ doc: 'Whether xfaas keeps a sandbox of every function ready on each worker of its group.', default: false }),

@@ -39,6 +39,11 @@ export class Heap<T> {
     return this.#items[0];
   }
 
+  /** The item at a place of the heap, 0 to size − 1: the first comes first, the others in no full order. */
+  at(place: number): T | undefined {
+    return this.#items[place];
+  }
+
   /** Key of the first item; Infinity when empty. */
   peekKey(): number {
     return this.#items.length === 0 ? Infinity : (this.#keys[0] as number);

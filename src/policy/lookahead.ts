@@ -1,18 +1,33 @@
 /**
- * Policy `lookahead`: our own (docs/guide/writing-a-policy.md, ARCHITECTURE.md). Algorithm 1 compares execution times and forgets the wait; this one compares
+ * Policy `lookahead`: our own (docs/decisions/019-what-waiting-costs.md, ARCHITECTURE.md). Algorithm 1 compares execution times and forgets the wait; this one compares
  * completion times, W + T, where W is the predicted time until the node has room (what runs there and who stands before us included).
  *
- * It waits for a busy node n only if W[n] + T[n] < γ · the least T of a node with room, and if the risk is bounded: the upper quantile
+ * Running where it takes longer also costs others: it holds a slot, and a link, that they wait for. So T beyond the least T of any node has a price per ms,
+ * κ · (waiters ÷ slots + load): what others lose by it now, and by those that will come while slots are busy. Without it each invocation moves its data
+ * when that is best for itself, all do, and the links are full.
+ *
+ * It waits for a busy node only if its cost is below γ · the least cost of a node with room, and if the risk is bounded: the upper quantile
  * of W + T fits into what is left of the SLA (or the alternative's does not either). It decides again while it waits; the node waited
  * for has an advantage of γ, so that choices do not flip. Near-ties go to the lower load. β is not needed.
  */
 import { delayFor, delayForRoom, dispatchTo, MAX_ALSO, type DecisionView, type Policy, type PolicyOptions } from './policy.ts';
 
 export function createLookaheadPolicy(options: PolicyOptions): Policy {
-  const hysteresis = options.lookahead?.hysteresis ?? 0.95;
+  const { hysteresis = 0.95, price = 1, wait = 'predicted', risk = 'quantile' } = options.lookahead ?? {};
 
-  /** Upper quantile of the execution time of a row, ms. */
-  const upperMs = ({ candidates }: DecisionView, row: number): number => candidates.p95Ms[row] as number;
+  /** What the execution time of a row stays below, ms. */
+  const upperMs = ({ candidates }: DecisionView, row: number): number => (risk === 'quantile' ? candidates.p95Ms[row] : candidates.meanMs[row]) as number;
+
+  /** W of a node without room, ms. */
+  const waitMsOf = (view: DecisionView, node: number): number => (wait === 'predicted' ? view.expectedWaitMs(node) : wait === 'none' ? 0 : view.cluster.meanServiceMs);
+
+  /** What a millisecond of a slot is worth to others at the moment, in milliseconds. */
+  const priceOf = ({ candidates, cluster }: DecisionView): number => {
+    const { count, load } = candidates;
+    let loads = 0;
+    for (let row = 0; row < count; row++) loads += load[row] as number;
+    return price * (cluster.waiting / Math.max(1, cluster.readySlots) + loads / count);
+  };
 
   /** The best row with room: least T; within the predictions' own error the less loaded one. -1: none has room. */
   const bestWithRoom = ({ candidates }: DecisionView): number => {
@@ -32,7 +47,7 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
 
   return {
     name: 'lookahead',
-    description: 'Compares completion times: waits for a busy node if waiting and running there ends earlier than running elsewhere now, with bounded risk.',
+    description: 'Compares completion times: waits for a busy node if waiting and running there ends earlier than running elsewhere now, at what that costs others, with bounded risk.',
     decidesAgain: true,
     decide(view, out) {
       const { candidates, invocation, nowMs, mayRun } = view;
@@ -40,15 +55,19 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
       if (!mayRun) return delayForRoom(out, 'concurrencyLimit');
       if (count === 0) return delayForRoom(out, 'noNodes');
       const now = bestWithRoom(view);
-      const nowCostMs = now < 0 ? Infinity : (meanMs[now] as number);
+      const nowMeanMs = now < 0 ? Infinity : (meanMs[now] as number);
+      let fastestMs = Infinity;
+      for (let row = 0; row < count; row++) if ((meanMs[row] as number) < fastestMs) fastestMs = meanMs[row] as number;
+      const msPrice = priceOf(view);
+      const nowCostMs = now < 0 ? Infinity : nowMeanMs + msPrice * (nowMeanMs - fastestMs);
       // Only a node whose execution alone beats the alternative can win with a wait before it.
       let target = -1, targetWaitMs = 0, leastMs = Infinity, second = -1, secondMs = Infinity;
       for (let row = 0; row < count; row++) {
         const T = meanMs[row] as number;
-        if ((room[row] as number) > 0 || T >= hysteresis * nowCostMs) continue;
-        const waitMs = view.expectedWaitMs(node[row] as number);
+        if ((room[row] as number) > 0 || T >= hysteresis * nowMeanMs) continue;
+        const waitMs = waitMsOf(view, node[row] as number);
         // The one that is waited for already has the advantage: revisions must win by γ.
-        const costMs = (waitMs + T) * (node[row] === invocation.target ? hysteresis : 1);
+        const costMs = (waitMs + T + msPrice * (T - fastestMs)) * (node[row] === invocation.target ? hysteresis : 1);
         if (costMs < leastMs) {
           second = target;
           secondMs = leastMs;
@@ -72,7 +91,8 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
       if (target < 0 || leastMs >= hysteresis * nowCostMs) return dispatchTo(out, now, 'earliestEnd', slackMs);
       const riskMs = targetWaitMs + upperMs(view, target);
       const leftMs = endMs - nowMs;
-      if (riskMs > leftMs && riskMs >= upperMs(view, now)) return dispatchTo(out, now, 'riskTooHigh', slackMs);
+      // Where the SLA is lost already there is nothing to save by haste, and the cost alone decides.
+      if (riskMs > leftMs && riskMs >= upperMs(view, now) && nowMeanMs <= leftMs) return dispatchTo(out, now, 'riskTooHigh', slackMs);
       // When the alternative no longer fits, waiting on cannot be undone: that is the last moment, unless it does not fit already.
       const deadlineMs = slackMs > 0 ? nowMs + slackMs : nowMs + Math.max(1, targetWaitMs);
       delayFor(out, target, 'waitForEarlierEnd', deadlineMs, slackMs);
@@ -81,6 +101,6 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
       }
     },
     fallback: bestWithRoom,
-    parameters: () => ({ hysteresis: String(hysteresis), riskQuantile: '0.95' }),
+    parameters: () => ({ hysteresis: String(hysteresis), price: String(price), wait, risk: risk === 'quantile' ? 'P95' : risk }),
   };
 }

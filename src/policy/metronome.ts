@@ -20,15 +20,18 @@ function createRepaired(localityGain: number, safetyMargin: number): Policy {
       if (!mayRun) return delayForRoom(out, 'concurrencyLimit');
       if (count === 0) return delayForRoom(out, 'noNodes');
       // Lines 5–6: the best local node (busy or not), and the best node that could start it now.
-      let target = -1, alternative = -1;
+      let target = -1, alternative = -1, sumMs = 0;
       for (let row = 0; row < count; row++) {
         const t = meanMs[row] as number;
+        sumMs += t;
         if (local[row] === 1 && (target < 0 || t < (meanMs[target] as number))) target = row;
         if ((room[row] as number) > 0 && (alternative < 0 || t < (meanMs[alternative] as number) || (t === meanMs[alternative] && (load[row] as number) < (load[alternative] as number)))) alternative = row;
       }
-      if (alternative < 0) return delayForRoom(out, 'noRoom');
-      const alternativeMs = meanMs[alternative] as number;
+      // Repair: when nothing has room, the alternative is the first room that comes, on any node. Whoever gains by a local node waits for it as ever, instead
+      // of taking whatever comes first, and with it more of everybody's time.
+      const alternativeMs = alternative < 0 ? sumMs / count : (meanMs[alternative] as number);
       const slackMs = invocation.arrivedAtMs + invocation.slaMs * (1 - safetyMargin) - alternativeMs - nowMs;
+      if (alternative < 0 && (target < 0 || (meanMs[target] as number) >= localityGain * alternativeMs || slackMs <= 0)) return delayForRoom(out, 'noRoom');
       if (target < 0) return dispatchTo(out, alternative, 'noLocalNode', slackMs);
       // Lines 9–12. Repair: "at once" means the best node that has room, be it local or not.
       const targetMs = meanMs[target] as number;

@@ -30,6 +30,8 @@ export interface ClusterFacts {
   readonly readySlots: number;
   /** Mean of fetch + initialise + run over all successful executions of all functions so far, ms; 0: none yet. */
   readonly meanServiceMs: number;
+  /** Invocations that wait for a better node or for room. */
+  readonly waiting: number;
 }
 
 /** What a policy may know of a function. */
@@ -237,4 +239,18 @@ export interface RuleDelayOptions {
 export interface LookaheadOptions {
   /** γ: a wait must end before γ × what can be had at once, and a revision must win by as much, 0 < γ ≤ 1. @default 0.95 */
   readonly hysteresis?: number;
+  /** κ: what a millisecond beyond the least execution time costs others, times (waiters ÷ slots + load), ≥ 0. @default 1 */
+  readonly price?: number;
+  /** Experiment: W as predicted, always 0, or one constant for all nodes and functions (the mean service time). @default 'predicted' */
+  readonly wait?: LookaheadWait;
+  /** Experiment: the risk of waiting is bounded by upper quantiles, or by means as if predictions were exact. @default 'quantile' */
+  readonly risk?: LookaheadRisk;
 }
+
+/** What `lookahead` takes for the wait. */
+export const LOOKAHEAD_WAITS = ['predicted', 'none', 'constant'] as const;
+export type LookaheadWait = (typeof LOOKAHEAD_WAITS)[number];
+
+/** What `lookahead` bounds risk by. */
+export const LOOKAHEAD_RISKS = ['quantile', 'mean'] as const;
+export type LookaheadRisk = (typeof LOOKAHEAD_RISKS)[number];

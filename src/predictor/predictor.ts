@@ -165,6 +165,8 @@ export interface Predictor {
   predict(subject: Subject, rows: PredictionRows, ticket: number): boolean;
   /** Who is told that a prediction came; called in the thread of predict. A predictor that always answers at once ignores it. */
   listen(ready: (ticket: number) => void): void;
+  /** Until something that was dispatched ends, ms; undefined, or absent: not known better than from its own prediction and the time it ran. */
+  remainingMs?(dispatched: { readonly id: string; readonly node: number }): number | undefined;
   /** Expected initialisation from this state, ms: the measured history of the function, or a prior. ZYGOTE: from one at distance 0. */
   initialiseMs(functionIndex: number, startState: number): number;
   /** Expected bandwidth of a fetch by this node, bytes per ms, > 0. */

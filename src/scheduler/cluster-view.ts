@@ -46,6 +46,8 @@ export interface NodeInfo {
 
 /** Waiters ahead that expectedWaitMs follows one by one. */
 const MAX_STEPS = 64;
+/** Nothing that runs is over already, ms. */
+const LEAST_LEFT_MS = 0.1;
 
 export class ClusterView {
   readonly maxNodes: number;
@@ -170,24 +172,21 @@ export class ClusterView {
   }
 
   /**
-   * Predicted time until a slot is free for one that comes behind `ahead` others, ms; 0 when there is room now. Overrunning work is
-   * expected to need half of what it ran already; those ahead are expected to take what runs here takes on average. O((slots + ahead) · slots).
+   * Predicted time until a slot is free for one that comes behind `ahead` others, who are expected to take `aheadMs` together, ms; 0 when there is room now.
+   * `remainingMs` knows better than the prediction at dispatch how long something still runs, or says undefined. O((slots + ahead) · slots).
    */
-  expectedWaitMs(node: number, nowMs: number, ahead = 0): number {
+  expectedWaitMs(node: number, nowMs: number, ahead = 0, aheadMs = 0, remainingMs?: (dispatched: Invocation) => number | undefined): number {
     const room = this.room(node, nowMs);
     if (room > ahead) return 0;
     const running = this.running[node] ?? [];
     const left = this.#left;
     left.length = 0;
-    let sumMs = 0;
     for (let i = 0; i < running.length; i++) {
       const invocation = running[i] as Invocation;
-      const ranMs = nowMs - invocation.dispatchedAtMs;
-      sumMs += invocation.predictedRunMs;
-      left.push(Math.max(invocation.predictedRunMs - ranMs, ranMs / 2, 0.1));
+      left.push(Math.max(LEAST_LEFT_MS, remainingMs?.(invocation) ?? remainingOf(invocation, nowMs)));
     }
     if (left.length === 0) return Infinity;
-    const eachMs = Math.max(0.1, sumMs / left.length);
+    const eachMs = ahead > 0 ? Math.max(LEAST_LEFT_MS, aheadMs / ahead) : 0;
     // Who is ahead takes the slot that is free first, one after the other; beyond some the average is good enough.
     const steps = Math.min(ahead - Math.max(0, room), MAX_STEPS);
     let waitMs = 0;
@@ -199,6 +198,15 @@ export class ClusterView {
     }
     return waitMs + (Math.max(0, ahead - Math.max(0, room) - MAX_STEPS) * eachMs) / left.length;
   }
+}
+
+/**
+ * What something is expected to need still, ms: the rest of its prediction; near its end and beyond, what predictions are usually off by; and once it overran by
+ * more than that, as much again as it overran.
+ */
+function remainingOf({ dispatchedAtMs, predictedRunMs, predictedSpreadMs }: Invocation, nowMs: number): number {
+  const leftMs = predictedRunMs - (nowMs - dispatchedAtMs);
+  return Math.max(leftMs, Math.min(predictedSpreadMs, predictedRunMs), -leftMs);
 }
 
 function offers({ isolation = ['process'] }: NodeInfo, kind: string): boolean {

@@ -16,9 +16,11 @@ import type { Reason } from '../core/reasons.ts';
 import { createDecision, dispatchTo, type Candidates, type ClusterFacts, type Decision, type DecisionView, type FunctionFacts, type LookaheadOptions, type Policy, type PolicyControl, type PolicyOptions, type PoolOptions, type RuleDelayOptions, type XfaasOptions } from '../policy/policy.ts';
 import { createPolicies, isPolicyName, unknownPolicy } from '../policy/registry.ts';
 import { NO_SITUATION, NO_TICKET, type Exclusion, type Predictor } from '../predictor/predictor.ts';
+import { createBlindClassifier } from './blind-classifier.ts';
 import { createCandidates, createClassifier, type Classifier } from './classify.ts';
 import { ClusterView, DRAINING, LOST, METRIC_NAMES, NODE_ROW, READY, RECEIVED_AT, STALE, type NodeInfo } from './cluster-view.ts';
 import { DecisionRing } from './decision-ring.ts';
+import type { BlindTo, DecideOn } from './experiments.ts';
 import { FunctionTable, type FunctionEntry, type FunctionSettings } from './function-table.ts';
 import { ObjectDirectory } from './object-directory.ts';
 import { Shadow } from './shadow.ts';
@@ -64,6 +66,10 @@ export interface SchedulerOptions {
   readonly xfaas?: XfaasOptions;
   readonly pools?: PoolOptions;
   readonly localityThreshold: number;
+  /** Experiment: decide again when something happens, or only every monitorIntervalMs, as printed. @default 'events' */
+  readonly decideOn?: DecideOn;
+  /** Experiment: a kind of locality that is not seen. @default 'nothing' */
+  readonly blindTo?: BlindTo;
   readonly monitorIntervalMs: number;
   readonly staleAfterMs: number;
   readonly lostAfterMs: number;
@@ -176,10 +182,15 @@ export class Scheduler implements InvocationHost {
   readonly #unplanned = new Map<number, () => void>();
   #lastPlan = NO_TICKET;
   readonly #classifier: Classifier;
+  /** Releases wake nobody: who waits looks every monitorIntervalMs. */
+  readonly #polls: boolean;
   readonly #candidates: Candidates;
   readonly #one: Candidates = createCandidates(1);
   readonly #decision: Decision = createDecision();
-  readonly #facts: { readyNodes: number; readySlots: number; meanServiceMs: number } = { readyNodes: 0, readySlots: 0, meanServiceMs: 0 };
+  /** Scratch of the view's expectedWaitMs. */
+  readonly #before = { count: 0, sumMs: 0 };
+  readonly #remainingMs: ((dispatched: Invocation) => number | undefined) | undefined;
+  readonly #facts: { readyNodes: number; readySlots: number; meanServiceMs: number; waiting: number } = { readyNodes: 0, readySlots: 0, meanServiceMs: 0, waiting: 0 };
   readonly #view: { candidates: Candidates; readonly cluster: ClusterFacts; function: FunctionFacts; invocation: Invocation; nowMs: number; mayRun: boolean; expectedWaitMs(node: number): number };
   #policies: ReadonlyMap<string, Policy>;
   #policy: Policy;
@@ -201,7 +212,9 @@ export class Scheduler implements InvocationHost {
     this.nowMs = options.clock.nowMs();
     this.observer = options.observer;
     this.#transport = options.transport;
-    this.predictor = options.predictor;
+    const { predictor } = options;
+    this.predictor = predictor;
+    this.#remainingMs = predictor.remainingMs === undefined ? undefined : (dispatched) => predictor.remainingMs?.(dispatched);
     this.cluster = new ClusterView(options.maxNodes, options.nodeTable);
     this.functions = new FunctionTable(options.maxNodes);
     this.zygotes = new ZygoteIndex(this.functions, options.maxNodes);
@@ -209,7 +222,8 @@ export class Scheduler implements InvocationHost {
     this.decisions = new DecisionRing(options.rememberDecisions);
     this.#machines = createMachineHost(invocationMachine, options.engine);
     this.#nodeMachines = createMachineHost(nodeMachine, options.engine);
-    this.#classifier = createClassifier(this.cluster, this.objects, options.predictor, options.localityThreshold);
+    this.#classifier = createBlindClassifier(createClassifier(this.cluster, this.objects, options.predictor, options.localityThreshold), options.blindTo ?? 'nothing', options.localityThreshold);
+    this.#polls = options.decideOn === 'polls';
     this.#candidates = createCandidates(options.maxNodes);
     this.#view = {
       candidates: this.#candidates,
@@ -218,7 +232,11 @@ export class Scheduler implements InvocationHost {
       invocation: undefined as unknown as Invocation,
       nowMs: 0,
       mayRun: true,
-      expectedWaitMs: (node) => this.cluster.expectedWaitMs(node, this.nowMs, this.lines.targeting(node, this.#view.invocation)),
+      expectedWaitMs: (node) => {
+        const before = this.#before;
+        this.lines.before(node, this.#view.invocation, before);
+        return this.cluster.expectedWaitMs(node, this.nowMs, before.count, before.sumMs, this.#remainingMs);
+      },
     };
     this.#policies = createPolicies(this.#policyOptions());
     this.#policy = this.#policyNamed(options.policy);
@@ -509,6 +527,7 @@ export class Scheduler implements InvocationHost {
     view.invocation = invocation;
     view.function = entry.settings;
     view.nowMs = this.nowMs;
+    this.#facts.waiting = this.lines.locality + this.lines.capacity;
     view.mayRun = entry.settings.concurrency === 0 || entry.running < entry.settings.concurrency;
     return view;
   }
@@ -569,8 +588,8 @@ export class Scheduler implements InvocationHost {
     if (!forLocality) {
       if (decision.reason === 'concurrencyLimit') this.lines.addForFunction(invocation);
       else this.lines.addForRoom(invocation, Number.isNaN(decision.keyMs) ? invocation.arrivedAtMs + invocation.slaMs : decision.keyMs, roomLine(decision.line, entry.settings));
-      invocation.slackDeadlineMs = decision.deadlineMs;
-      this.#arm(invocation, Math.min(decision.deadlineMs, this.#waitLimitMs(invocation)));
+      invocation.slackDeadlineMs = this.#polls && typeof invocation.roomLine === 'number' && invocation.roomLine >= 0 ? Math.min(decision.deadlineMs, this.#nextPollMs()) : decision.deadlineMs;
+      this.#arm(invocation, Math.min(invocation.slackDeadlineMs, this.#waitLimitMs(invocation)));
       return;
     }
     if (invocation.firstDelayedAtMs === 0) {
@@ -600,10 +619,15 @@ export class Scheduler implements InvocationHost {
     this.#classifyAndDecide(invocation, this.functions.entries[invocation.functionIndex] as FunctionEntry);
   }
 
-  /** When a waiter for locality is looked at again: its deadline, or the monitor interval, stretched when many wait. */
+  /** When a waiter for locality is looked at again: its deadline, or the monitor interval. */
   #nextLookMs(invocation: Invocation): number {
-    const stretch = Math.max(1, this.lines.locality / MONITORS_PER_INTERVAL);
-    return Math.min(invocation.slackDeadlineMs, this.nowMs + this.#options.monitorIntervalMs * stretch, this.#waitLimitMs(invocation));
+    return Math.min(invocation.slackDeadlineMs, this.#nextPollMs(), this.#waitLimitMs(invocation));
+  }
+
+  /** One monitor interval from now, stretched when many wait. */
+  #nextPollMs(): number {
+    const waiters = this.#polls ? this.lines.locality + this.lines.capacity : this.lines.locality;
+    return this.nowMs + this.#options.monitorIntervalMs * Math.max(1, waiters / MONITORS_PER_INTERVAL);
   }
 
   #waitLimitMs(invocation: Invocation): number {
@@ -614,6 +638,7 @@ export class Scheduler implements InvocationHost {
 
   /** A slot of this node became free, or the node may get work again: its line first, then who waits for any room. */
   #nodeReleased(node: number): void {
+    if (this.#polls) return;
     const line = this.#policy.lineOf?.(node) ?? 0;
     const offered = this.cluster.info[node]?.isolation ?? [];
     for (let turns = 0; turns < DEADLINES_PER_TURN && this.cluster.room(node, this.nowMs) > 0; turns++) {
@@ -945,6 +970,11 @@ export class Scheduler implements InvocationHost {
     for (let row = 0; row < candidates.count && invocation.targetWasLocal; row++) {
       if (candidates.node[row] === invocation.target && candidates.local[row] === 0) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityLost' });
     }
+    if (this.#polls) {
+      // What a release would have told: the first of its nodes that has room by now.
+      const free = invocation.lineNodes?.find((node) => this.cluster.room(node, this.nowMs) > 0);
+      if (free !== undefined) return this.#wake(invocation, free);
+    }
     let wantedMs = policy.deadlineMs?.(this.#viewOf(invocation, entry)) ?? invocation.slackDeadlineMs;
     if (policy.decidesAgain === true) {
       const decision = this.#decision;
@@ -972,8 +1002,8 @@ export class Scheduler implements InvocationHost {
     invocation.machine!.send({ type: 'SLACK_EXHAUSTED', reason: 'slackExhausted', node: -1 });
     if (best >= 0) this.lines.addForFunction(invocation); // there is room, but as many of it run as may
     else this.lines.addForRoom(invocation, invocation.slackDeadlineMs, roomLine(0, entry.settings));
-    invocation.slackDeadlineMs = Infinity;
-    this.#arm(invocation, this.#waitLimitMs(invocation));
+    invocation.slackDeadlineMs = this.#polls ? this.#nextPollMs() : Infinity;
+    this.#arm(invocation, Math.min(invocation.slackDeadlineMs, this.#waitLimitMs(invocation)));
   }
 
   /** Why no node will do. */

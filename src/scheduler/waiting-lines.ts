@@ -13,6 +13,8 @@ interface Entry {
 
 const isAlive = (entry: Entry): boolean => entry.invocation.lineStamp === entry.stamp;
 const SWEEP_FROM = 64;
+/** Places of a line that "who comes before me" looks at. */
+const MOST_LOOKED_AT = 64;
 
 class Line {
   readonly heap = new Heap<Entry>();
@@ -125,9 +127,33 @@ export class WaitingLines {
     return this.#functions.get(functionIndex)?.head();
   }
 
-  /** How many wait with this node as their target (the first of their nodes), `invocation` itself left out. */
-  targeting(node: number, invocation: Invocation): number {
-    return (this.#targeting[node] ?? 0) - (invocation.lineNodes?.[0] === node ? 1 : 0);
+  /**
+   * Who comes before `invocation` of those that wait with this node as their target (the first of their nodes): those whose SLA ends earlier. How many goes into
+   * `out.count`, and what they are expected to take together into `out.sumMs`. Of a line longer than 64 places the first are looked at and stand for all. O(line, at most 64).
+   */
+  before(node: number, invocation: Invocation, out: { count: number; sumMs: number }): void {
+    out.count = out.sumMs = 0;
+    const line = this.#nodes[node];
+    if (line === undefined || line.living === 0 || (this.#targeting[node] ?? 0) === 0) return;
+    const { heap } = line;
+    const endMs = invocation.arrivedAtMs + invocation.slaMs;
+    const places = Math.min(heap.size, MOST_LOOKED_AT);
+    let living = 0;
+    for (let place = 0; place < places; place++) {
+      const entry = heap.at(place) as Entry;
+      if (!isAlive(entry)) continue;
+      living++;
+      const { invocation: other } = entry;
+      if (other === invocation || other.target !== node) continue;
+      const otherEndMs = other.arrivedAtMs + other.slaMs;
+      if (otherEndMs > endMs || (otherEndMs === endMs && other.seq > invocation.seq)) continue;
+      out.count++;
+      out.sumMs += other.targetMs;
+    }
+    if (places === heap.size || living === 0) return;
+    const share = line.living / living;
+    out.count = Math.round(out.count * share);
+    out.sumMs *= share;
   }
 
   /** How many stand in a node's line. */

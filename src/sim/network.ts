@@ -59,6 +59,23 @@ export class Network {
     return (this.#out[node]?.transfers.size ?? 0) + (this.#in[node]?.transfers.size ?? 0);
   }
 
+  /** Capacity of a link, bytes per ms. */
+  get bytesPerMs(): number {
+    return this.#options.bytesPerMs;
+  }
+
+  /** What each of `more` further transfers from one node to another would get now, latency aside, bytes per ms: at least, for others may be bound elsewhere. */
+  shareFor(from: number, to: number, more: number): number {
+    const out = this.#out[from]!, into = this.#in[to]!;
+    return Math.min(out.bytesPerMs / (out.transfers.size + 1), into.bytesPerMs / (into.transfers.size + more));
+  }
+
+  /** Until a transfer is over if nothing changes, ms. */
+  leftMs({ leftBytes, rate, atMs }: Transfer): number {
+    const { clock, bytesPerMs } = this.#options;
+    return rate > 0 ? Math.max(0, leftBytes / rate - (clock.nowMs() - atMs)) : leftBytes / bytesPerMs;
+  }
+
   /** Moves `bytes` from one node to another; calls `done` at the end. */
   start(from: number, to: number, bytes: number, done: () => void): Transfer {
     const { clock, latencyMs } = this.#options;

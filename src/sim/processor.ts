@@ -80,6 +80,18 @@ export class Processor {
     return this.#usedMs;
   }
 
+  /** How fast a job would go with so much more demand, 0 to `speed`. */
+  rateWith(moreDemand: number): number {
+    const demand = this.demand + moreDemand;
+    return this.speed * (demand > this.cores ? this.cores / demand : 1);
+  }
+
+  /** What a job still needs, ms at full speed. */
+  leftMs(job: Job): number {
+    this.#advance();
+    return job.done === undefined ? 0 : Math.max(0, job.endsAt - this.#served);
+  }
+
   /** Begins `workMs` of work that can use `demand` cores; calls `done` at its end. */
   start(workMs: number, demand: number, done: () => void): Job {
     this.#before();

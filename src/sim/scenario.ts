@@ -9,6 +9,9 @@ import { arrivals } from '../workload/arrivals.ts';
 import { FAULT_KINDS, FaultInjector, type FaultRates } from './faults.ts';
 import { breachesOf, leftoversOf } from './invariants.ts';
 import type { FunctionProfile } from './profiles.ts';
+import { createInlineForestPredictor } from '../predictor/inline-forest-predictor.ts';
+import { createMovingAveragePredictor } from '../predictor/moving-average.ts';
+import { createOraclePredictor } from './oracle.ts';
 import { Simulation, type SchedulerParameters } from './simulation.ts';
 import type { VirtualNodeOptions } from './virtual-node.ts';
 
@@ -41,6 +44,8 @@ export interface Scenario {
   readonly warmUpMs: number;
   readonly faults: FaultRates;
   readonly scheduler: SchedulerParameters;
+  /** Who predicts; `oracle` knows what really comes (oracle.ts). @default 'moving-average' */
+  readonly predictor?: 'moving-average' | 'forest' | 'oracle';
 }
 
 /** What came of a run. Latencies in ms. */
@@ -88,7 +93,7 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
   const ends = new Map<string, number>();
   let submitted = 0, refused = 0, completed = 0, failed = 0, slaMissed = 0;
   const sim: Simulation = new Simulation({
-    ...scenario.scheduler, policy, seed, bytesPerMs: scenario.bytesPerMs, nodes: Array.from({ length: scenario.nodes }, () => scenario.node),
+    ...scenario.scheduler, policy, seed, predictor: predictorOf(scenario, seed), bytesPerMs: scenario.bytesPerMs, nodes: Array.from({ length: scenario.nodes }, () => scenario.node),
     ...(watcher === undefined ? {} : { onTransition: watcher.transitioned }),
     onSettled(invocation: Invocation) {
       if (check) {
@@ -147,6 +152,14 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
     policy, seed, submitted, refused, completed, failed, slaMissed, meanMs: latencies.length === 0 ? 0 : latencies.reduce((a, b) => a + b, 0) / latencies.length, p50Ms: at(0.5), p90Ms: at(0.9), p95Ms: at(0.95), p99Ms: at(0.99),
     movedBytes: sim.network.movedBytes, faults: faults.count, decisions: sim.scheduler.counters.decisions, digest: String(sim.digest), transitions: sim.digest.count, simulatedMs: sim.elapsedMs, breaches,
   };
+}
+
+/** The daemon's own model with fewer trees and a smaller window: some thousand executions are all that a scenario has. */
+const FOREST = { trees: 20, window: 1_000, updateEvery: 100, replace: 2 } as const;
+
+function predictorOf({ predictor = 'moving-average' }: Scenario, seed: number): NonNullable<ConstructorParameters<typeof Simulation>[0]['predictor']> {
+  if (predictor === 'oracle') return ({ simulation }) => createOraclePredictor(simulation);
+  return () => (predictor === 'forest' ? createInlineForestPredictor({ ...FOREST, seed }) : createMovingAveragePredictor());
 }
 
 /** Fewer nodes, functions, faults and less time with the same breach: the smallest scenario found in `tries` runs. */

@@ -6,7 +6,7 @@ import { createVirtualClock, type VirtualClock } from '../core/clock.ts';
 import { importId } from '../core/zygote-distance.ts';
 import type { InputObject, Invocation, InvocationEvent, RunResult } from '../core/invocation.ts';
 import { createMovingAveragePredictor } from '../predictor/moving-average.ts';
-import type { Predictor } from '../predictor/predictor.ts';
+import { WARM, type Predictor } from '../predictor/predictor.ts';
 import { METRIC_NAMES, NODE_ROW, RECEIVED_AT, SENT_AT, createNodeTable, type MetricName } from '../scheduler/cluster-view.ts';
 import type { FunctionSettings } from '../scheduler/function-table.ts';
 import { Scheduler, type SchedulerOptions, type Submission } from '../scheduler/scheduler.ts';
@@ -18,7 +18,7 @@ import { PLAIN_PROFILE, type FunctionProfile } from './profiles.ts';
 import { VirtualNode, type NodeWorld, type VirtualFunction, type VirtualNodeOptions } from './virtual-node.ts';
 
 /** The scheduler's own parameters; defaults are those of the configuration. */
-export type SchedulerParameters = Partial<Pick<SchedulerOptions, 'engine' | 'policy' | 'localityGain' | 'safetyMargin' | 'strict' | 'lookahead' | 'ruleDelay' | 'xfaas' | 'pools' | 'localityThreshold' | 'monitorIntervalMs' | 'staleAfterMs' | 'lostAfterMs' | 'maxLive' | 'maxWaitMs' | 'maxObjects' | 'rememberDecisions'>>;
+export type SchedulerParameters = Partial<Pick<SchedulerOptions, 'engine' | 'policy' | 'localityGain' | 'safetyMargin' | 'strict' | 'lookahead' | 'ruleDelay' | 'xfaas' | 'pools' | 'localityThreshold' | 'decideOn' | 'blindTo' | 'monitorIntervalMs' | 'staleAfterMs' | 'lostAfterMs' | 'maxLive' | 'maxWaitMs' | 'maxObjects' | 'rememberDecisions'>>;
 
 /** What is simulated. */
 export interface SimulationOptions extends SchedulerParameters {
@@ -37,8 +37,8 @@ export interface SimulationOptions extends SchedulerParameters {
   readonly host?: { readonly cores: number; readonly contention?: number };
   /** How often nodes push their scalars, ms. @default 50 */
   readonly pushMs?: number;
-  /** @default moving averages */
-  readonly predictor?: (world: { readonly clock: VirtualClock; readonly nodeTable: SharedArrayBuffer }) => Predictor;
+  /** `simulation` may be called once the simulation is made. @default moving averages */
+  readonly predictor?: (world: { readonly clock: VirtualClock; readonly nodeTable: SharedArrayBuffer; simulation(): Simulation }) => Predictor;
   /** Makes the scheduler, for who wants to listen in (a recording). @default new Scheduler */
   readonly createScheduler?: (options: SchedulerOptions) => Scheduler;
   readonly onTransition?: (invocation: Invocation, from: number, to: number, event: InvocationEvent) => void;
@@ -109,9 +109,9 @@ export class Simulation {
     this.scheduler = createScheduler({
       clock, seed: options.seed, engine: options.engine ?? 'table', policy: options.policy ?? 'metronome', localityGain: options.localityGain ?? 0.85, safetyMargin: options.safetyMargin ?? 0.1, strict: options.strict ?? false,
       ...(options.lookahead === undefined ? {} : { lookahead: options.lookahead }), ...(options.ruleDelay === undefined ? {} : { ruleDelay: options.ruleDelay }), ...(options.xfaas === undefined ? {} : { xfaas: options.xfaas }), ...(options.pools === undefined ? {} : { pools: options.pools }),
-      localityThreshold: options.localityThreshold ?? 0.1, monitorIntervalMs: options.monitorIntervalMs ?? 100, staleAfterMs: options.staleAfterMs ?? 3 * this.#pushMs, lostAfterMs: options.lostAfterMs ?? 60 * this.#pushMs,
+      localityThreshold: options.localityThreshold ?? 0.1, decideOn: options.decideOn ?? 'events', blindTo: options.blindTo ?? 'nothing', monitorIntervalMs: options.monitorIntervalMs ?? 100, staleAfterMs: options.staleAfterMs ?? 3 * this.#pushMs, lostAfterMs: options.lostAfterMs ?? 60 * this.#pushMs,
       maxLive: options.maxLive ?? 1_000_000, maxNodes, maxObjects: options.maxObjects ?? 1_000_000, maxWaitMs: options.maxWaitMs ?? 600_000, rememberDecisions: options.rememberDecisions ?? 1, idPrefix: 's', nodeTable,
-      predictor: options.predictor?.({ clock, nodeTable }) ?? createMovingAveragePredictor(),
+      predictor: options.predictor?.({ clock, nodeTable, simulation: () => this }) ?? createMovingAveragePredictor(),
       transport: {
         execute: (invocation, node) => {
           const { attempt } = invocation;
@@ -144,7 +144,7 @@ export class Simulation {
       clock, network: this.network, seed: options.seed, host: options.host === undefined ? undefined : new Host(options.host.cores, options.host.contention),
       functionOf: (name) => this.#functions.get(name),
       holderOf: (object, butNot) => this.#holderOf(object, butNot),
-      keyOf: (invocation) => (invocation.cargo as SimulatedWork).key,
+      keyOf: ({ cargo }) => (cargo as SimulatedWork | undefined)?.key ?? 0, // what is only planned carries nothing
       events: {
         started: (node, id, startState) => this.#toScheduler(node, () => this.scheduler.started(id, node, startState)),
         rejected: (node, id, error) => this.#toScheduler(node, () => this.scheduler.rejected(id, node, error)),
@@ -200,6 +200,22 @@ export class Simulation {
     const where = this.nodes[node] as VirtualNode;
     where.put(id, sizeBytes);
     return { id, sizeBytes, digest: '', name: '', holders: [where.name] };
+  }
+
+  /** What a function costs; undefined: it is not deployed. */
+  profileOf(functionName: string): FunctionProfile | undefined {
+    return this.#functions.get(functionName)?.profile;
+  }
+
+  /** What an invocation would really take on a node (VirtualNode.trueExecutionMs), ms. */
+  trueExecutionMs(invocation: Invocation, node: number, startState: number): number {
+    const of = this.#functions.get(invocation.functionName);
+    return of === undefined ? 0 : (this.nodes[node] as VirtualNode).trueExecutionMs(invocation, of, startState === WARM);
+  }
+
+  /** Until a dispatched invocation really ends (VirtualNode.trueRemainingMs), ms; undefined: it is not there. */
+  trueRemainingMs({ id, node }: { readonly id: string; readonly node: number }): number | undefined {
+    return this.nodes[node]?.trueRemainingMs(id);
   }
 
   /** Simulated time since the start, ms. */

@@ -76,6 +76,8 @@ interface Run {
   job: Job | undefined;
   readonly waitingFor: Set<string>;
   startState: number;
+  /** The handler was called. */
+  isRunning: boolean;
   fetchedBytes: number;
   fetchedMs: number;
   initialisedMs: number;
@@ -162,6 +164,53 @@ export class VirtualNode {
     this.#keep(id, sizeBytes);
   }
 
+  // ── the truth, for the oracle (oracle.ts) ─────────────────────────────────────────────────────────────────────
+
+  /** Fetch + initialise + run of an invocation if it came now, at the contention of now, ms. On a full node: in place of one that ends. `seemsWarm`: a busy sandbox may be its. */
+  trueExecutionMs(invocation: Invocation, of: VirtualFunction, seemsWarm: boolean): number {
+    const { network, seed } = this.#world;
+    const { settings, profile } = of;
+    const costs = drawCosts(profile, seed, this.#world.keyOf(invocation), invocation.attempt + 1, invocation.inputBytes);
+    const missing = invocation.inputs.filter(({ id }) => !this.#objects.has(id) && !this.#fetches.has(id));
+    let fetchMs = 0;
+    for (const input of invocation.inputs) {
+      const fetch = this.#fetches.get(input.id);
+      if (fetch !== undefined) fetchMs = Math.max(fetchMs, network.leftMs(fetch.transfer));
+    }
+    for (const input of missing) {
+      const holder = this.#world.holderOf(input, this.index);
+      if (holder >= 0) fetchMs = Math.max(fetchMs, input.sizeBytes / network.shareFor(holder, this.index, missing.length));
+    }
+    const isFull = this.runs.size >= this.options.slots;
+    const warmth = this.#warmth.get(settings.name);
+    const isWarm = (warmth !== undefined && warmth.version === settings.version && warmth.idle.length > 0) || (isFull && seemsWarm);
+    const set = settings.packageSet;
+    const startMs = isWarm ? costs.warmMs : this.#zygotes.has(set) ? costs.zygoteMs : costs.startMs;
+    const installMs = isWarm || this.#packages.has(set) ? 0 : costs.installMs;
+    return fetchMs + (installMs + startMs) / this.processor.rateWith(isFull ? 0 : 1) + (costs.runMs * (isWarm ? 1 : (profile.freshFactor ?? 1))) / this.processor.rateWith(isFull ? 0 : profile.cores);
+  }
+
+  /** Until a run ends, at the contention of now, ms; undefined: it is not here. */
+  trueRemainingMs(id: string): number | undefined {
+    const run = this.runs.get(id);
+    if (run === undefined) return undefined;
+    const { network, seed } = this.#world;
+    const { rate } = this.processor;
+    const { invocation, of: { settings, profile } } = run;
+    if (run.isRunning) return run.job === undefined ? 0 : this.processor.leftMs(run.job) / rate;
+    const costs = drawCosts(profile, seed, this.#world.keyOf(invocation), run.attempt, invocation.inputBytes);
+    const runMs = (costs.runMs * (run.startState === WARM ? 1 : (profile.freshFactor ?? 1))) / this.processor.rateWith(profile.cores - (run.job === undefined ? 0 : 1));
+    if (run.job !== undefined) return this.processor.leftMs(run.job) / rate + runMs;
+    let leftMs = 0;
+    for (const each of run.waitingFor) {
+      const fetch = this.#fetches.get(each);
+      if (fetch !== undefined) leftMs = Math.max(leftMs, network.leftMs(fetch.transfer));
+    }
+    const set = settings.packageSet;
+    const startMs = run.startState === WARM ? costs.warmMs : (this.#packages.has(set) ? 0 : costs.installMs) + (this.#zygotes.has(set) ? costs.zygoteMs : costs.startMs);
+    return leftMs + startMs / this.processor.rateWith(1) + runMs;
+  }
+
   // ── one Execute ───────────────────────────────────────────────────────────────────────────────────────────────
 
   execute(invocation: Invocation, attempt: number): void {
@@ -178,7 +227,7 @@ export class VirtualNode {
     else if (!this.#takeMemory(settings.memoryMb)) return events.rejected(this.index, id, { code: 'NODE_FULL', message: `${settings.memoryMb} MiB do not fit.` });
     warmth.busy++;
     const run: Run = {
-      invocation, attempt, of, acceptedAtMs: clock.nowMs(), job: undefined, waitingFor: new Set(), startState: isWarm ? WARM : 0, fetchedBytes: 0, fetchedMs: 0, initialisedMs: 0, phaseAtMs: clock.nowMs(), over: false,
+      invocation, attempt, of, acceptedAtMs: clock.nowMs(), job: undefined, waitingFor: new Set(), startState: isWarm ? WARM : 0, isRunning: false, fetchedBytes: 0, fetchedMs: 0, initialisedMs: 0, phaseAtMs: clock.nowMs(), over: false,
     };
     this.runs.set(id, run);
     this.mostRunning = Math.max(this.mostRunning, this.runs.size);
@@ -237,6 +286,7 @@ export class VirtualNode {
     const begin = (): void => {
       run.initialisedMs += this.#phase(run);
       this.#world.events.started(this.index, run.invocation.id, run.startState);
+      run.isRunning = true;
       run.job = this.processor.start(run.startState === WARM ? costs.runMs : costs.runMs * (profile.freshFactor ?? 1), profile.cores, () => this.#end(run, undefined));
     };
     if (run.startState === WARM) return void (run.job = this.processor.start(costs.warmMs, 1, begin));

@@ -42,8 +42,53 @@ describe('policy lookahead', () => {
       expect(decide(policy, at(rows, { slaMs: 1_000, nowMs: 551 }))).toMatchObject({ action: 'dispatch', row: 1, reason: 'riskTooHigh' });
     });
 
+    it('but does not hasten when the SLA is lost either way: then the cost decides', () => {
+      expect(decide(policy, at(rows, { slaMs: 1_000, nowMs: 800 }))).toMatchObject({ action: 'delay', row: 0 });
+    });
+
     it('but waits when the alternative breaks the SLA more surely still', () => {
       expect(decide(policy, at([busy(100, 50), free(900)], { slaMs: 100 }))).toMatchObject({ action: 'delay', row: 0, deadlineMs: 50 });
+    });
+  });
+
+  describe('counts what a slot is worth to others', () => {
+    // At once: 300 there; waiting: 220 + 100.
+    const rows = [busy(100, 220, { load: 1 }), free(300)];
+
+    it('and waits for a node where it takes less when others wait too: 320 < 0.95 × (300 + 0.5 × 200)', () => {
+      expect(decide(policy, at(rows))).toMatchObject({ action: 'delay', row: 0 });
+      expect(decide(policy, at(rows, { cluster: { waiting: 4, readySlots: 2 } }))).toMatchObject({ action: 'delay', row: 0 });
+    });
+
+    it('but looks at itself alone with a price of 0', () => {
+      const selfish = createLookaheadPolicy({ ...PAPER, lookahead: { price: 0 } });
+      expect(decide(selfish, at(rows, { cluster: { waiting: 4, readySlots: 2 } }))).toMatchObject({ action: 'dispatch', row: 1, reason: 'earliestEnd' });
+    });
+
+    it('and does not wait longer than that is worth: 650 > 0.95 × (300 + 1.5 × 200)', () => {
+      expect(decide(policy, at([busy(100, 550, { load: 1 }), free(300)], { cluster: { waiting: 2, readySlots: 2 } }))).toMatchObject({ action: 'dispatch', row: 1 });
+    });
+  });
+
+  describe('as an experiment', () => {
+    const rows = [busy(100, 500), free(300)];
+    const variant = (lookahead: object) => createLookaheadPolicy({ ...PAPER, lookahead });
+
+    it('takes no notice of the wait (wait: none) and waits where it would not', () => {
+      expect(decide(policy, at(rows))).toMatchObject({ action: 'dispatch', row: 1 });
+      expect(decide(variant({ wait: 'none' }), at(rows))).toMatchObject({ action: 'delay', row: 0 });
+    });
+
+    it('takes the mean service time for every wait (wait: constant)', () => {
+      const constant = variant({ wait: 'constant' });
+      expect(decide(constant, at(rows, { cluster: { meanServiceMs: 150 } }))).toMatchObject({ action: 'delay', row: 0 });
+      expect(decide(constant, at(rows, { cluster: { meanServiceMs: 250 } }))).toMatchObject({ action: 'dispatch', row: 1 });
+    });
+
+    it('takes the mean for what stays within the SLA (risk: mean)', () => {
+      const risky = [busy(150, 100, { spread: 100 }), free(300)];
+      expect(decide(policy, at(risky, { slaMs: 449 }))).toMatchObject({ action: 'dispatch', reason: 'riskTooHigh' });
+      expect(decide(variant({ risk: 'mean' }), at(risky, { slaMs: 449 }))).toMatchObject({ action: 'delay', row: 0, deadlineMs: 149 });
     });
   });
 

@@ -20,7 +20,7 @@ function poolOf(memoryMb: readonly number[], functions: readonly Partial<Functio
   const pool: Pool = {
     asked, idle, peaks: functions.map(() => 0),
     control: {
-      nowMs: 0, cluster: { readyNodes: memoryMb.length, readySlots: 4 * memoryMb.length, meanServiceMs: 0 }, nodes: memoryMb.length, isReady: (node) => (memoryMb[node] as number) > 0, slots: () => 4, used: () => 0,
+      nowMs: 0, cluster: { readyNodes: memoryMb.length, readySlots: 4 * memoryMb.length, meanServiceMs: 0, waiting: 0 }, nodes: memoryMb.length, isReady: (node) => (memoryMb[node] as number) > 0, slots: () => 4, used: () => 0,
       memoryMb: (node) => memoryMb[node] as number, functions: functions.length, functionOf: (index) => ({ name: `f${index}`, slaMs: 1_000, memoryMb: 256, critical: false, ...functions[index] }),
       idle: (f, node) => idle[f]?.[node] ?? 0, busy: (f, node) => busy[f]?.[node] ?? 0, takePeak: (f) => pool.peaks[f] ?? 0,
       prewarm(f, node, count) {

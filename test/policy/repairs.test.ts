@@ -58,6 +58,19 @@ describe('repair: the deadline moves with the alternatives', () => {
   });
 });
 
+describe('repair: when nothing has room, the first room that comes is the alternative', () => {
+  const situation: Situation = { rows: [{ T: 100, local: true }, { T: 900 }], arrivedAtMs: 0, slaMs: 2_000 };
+
+  it('strict waits for the local node without any deadline', () => {
+    expect(decide(strict, situation)).toMatchObject({ action: 'delay', row: 0, deadlineMs: Infinity });
+  });
+
+  it('repaired waits for it until the mean of all nodes would break the target, and then for any room', () => {
+    expect(decide(repaired, situation)).toMatchObject({ action: 'delay', row: 0, deadlineMs: 1_300 });
+    expect(decide(repaired, { ...situation, nowMs: 1_300 })).toMatchObject({ action: 'delay', row: -1, reason: 'noRoom' });
+  });
+});
+
 describe('strict, otherwise as printed', () => {
   it('dispatches to the best local node with room, to a fallback without local nodes, and waits for room when nothing has any', () => {
     expect(decide(strict, { rows: [{ T: 100, local: true, room: 1 }, { T: 300, room: 1 }] })).toMatchObject({ action: 'dispatch', row: 0, reason: 'bestNodeHasRoom' });

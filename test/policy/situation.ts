@@ -80,7 +80,7 @@ export function viewOf(situation: Situation): DecisionView {
   invocation.target = situation.target ?? -1;
   invocation.firstDelayedAtMs = situation.firstDelayedAtMs ?? 0;
   const waits = new Map(situation.rows.map((row, i) => [row.node ?? i, row.wait ?? 0]));
-  const cluster: ClusterFacts = { readyNodes: situation.rows.length, readySlots: situation.rows.length, meanServiceMs: 0, ...situation.cluster };
+  const cluster: ClusterFacts = { readyNodes: situation.rows.length, readySlots: situation.rows.length, meanServiceMs: 0, waiting: 0, ...situation.cluster };
   invocation.decidedBy = situation.decidedBy ?? '';
   return { candidates, cluster, function: { name: 'f', slaMs: 1_000, memoryMb: 256, critical: false, ...situation.function }, invocation, nowMs, mayRun: situation.mayRun ?? true, expectedWaitMs: (node) => waits.get(node) ?? 0 };
 }

@@ -770,7 +770,7 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
       cluster.advance(2 * HOP_MS);
       expect(invocation).toMatchObject({ node: 1, attempt: 1, rejections: 0 });
       const waiter = cluster.submit('once', 10);
-      expect(waiter.reason).toBe('noRoom');
+      expect(cluster.state(waiter)).toBe('delaying');
       cluster.advance(50);
       expect(waiter.node).toBeGreaterThanOrEqual(0);
     });

@@ -53,6 +53,42 @@ describe('WaitingLines', () => {
     }), { numRuns: 60 });
   });
 
+  it('say who comes before somebody: those whose SLA ends earlier and who wait for the same node first of all', () => {
+    const lines = new WaitingLines();
+    const out = { count: 0, sumMs: 0 };
+    const all = Array.from({ length: 6 }, (_, seq) => invocation(seq));
+    for (const one of all) one.targetMs = 10 * (one.seq + 1);
+    for (const one of all.slice(0, 5)) {
+      const nodes = one.seq === 3 ? [2, 1] : [1];
+      one.target = nodes[0]!;
+      lines.addForNodes(one, nodes);
+    }
+    lines.remove(all[1]!);
+    const before = (who: number, node = 1): { count: number; sumMs: number } => {
+      lines.before(node, all[who]!, out);
+      return { ...out };
+    };
+    expect(before(5)).toEqual({ count: 3, sumMs: 10 + 30 + 50 });
+    expect(before(4)).toEqual({ count: 2, sumMs: 10 + 30 });
+    expect(before(0)).toEqual({ count: 0, sumMs: 0 });
+    expect(before(5, 2)).toEqual({ count: 1, sumMs: 40 });
+    expect(before(5, 0)).toEqual({ count: 0, sumMs: 0 });
+  });
+
+  it('look at the first of a very long line and let them stand for all', () => {
+    const lines = new WaitingLines();
+    const out = { count: 0, sumMs: 0 };
+    for (let seq = 0; seq < 1_000; seq++) {
+      const one = invocation(seq);
+      one.target = 1;
+      one.targetMs = 10;
+      one.slackDeadlineMs = seq;
+      lines.addForNodes(one, [1]);
+    }
+    lines.before(1, invocation(2_000), out);
+    expect(out).toEqual({ count: 1_000, sumMs: 10_000 });
+  });
+
   it('show every living waiter of a node once, and none that left', () => {
     const lines = new WaitingLines();
     const all = Array.from({ length: 200 }, (_, seq) => invocation(seq));
@@ -211,7 +247,7 @@ describe('ClusterView', () => {
     expect([cluster.indexOf('a'), cluster.indexOf('d'), cluster.count]).toEqual([-1, 0, 3]);
   });
 
-  it('predicts a wait from what runs: the least of what is left, half of what an overrunning one has run, never nothing', () => {
+  it('predicts a wait from what runs: the least of what is left, as much again as the least overrunning one overran, never nothing', () => {
     const cluster = clusterOf(['a']);
     const run = (dispatchedAtMs: number, predictedRunMs: number): void => {
       const one = invocation(0);
@@ -224,7 +260,25 @@ describe('ClusterView', () => {
     run(0, 300);
     run(0, 180);
     expect(cluster.expectedWaitMs(0, 100)).toBe(80);
-    expect(cluster.expectedWaitMs(0, 400)).toBe(200);
+    expect(cluster.expectedWaitMs(0, 400)).toBe(100);
     expect(cluster.expectedWaitMs(0, 0)).toBe(180);
+    expect(cluster.expectedWaitMs(0, 300)).toBe(0.1);
+    for (const one of cluster.running[0] ?? []) one.predictedSpreadMs = 20;
+    expect(cluster.expectedWaitMs(0, 290)).toBe(20);
+    expect(cluster.expectedWaitMs(0, 100)).toBe(80);
+  });
+
+  it('predicts a wait behind others: each takes the slot that is free first for as long as it is expected to take', () => {
+    const cluster = clusterOf(['a']);
+    for (const predictedRunMs of [100, 250]) {
+      const one = invocation(0);
+      one.predictedRunMs = predictedRunMs;
+      cluster.running[0]?.push(one);
+    }
+    cluster.used[0] = 2;
+    // Slots are free at 100 and 250; two that take 80 each: at 180, then at 260.
+    expect([0, 1, 2, 3].map((ahead) => cluster.expectedWaitMs(0, 0, ahead, ahead * 80))).toEqual([100, 180, 250, 260]);
+    expect(cluster.expectedWaitMs(0, 0, 0, 0, () => 30)).toBe(30);
+    expect(cluster.expectedWaitMs(0, 0, 0, 0, () => undefined)).toBe(100);
   });
 });
