@@ -11,6 +11,7 @@ import { inferenceBench } from './inference.ts';
 import { metricsLagBench } from './metrics-lag.ts';
 import { modelAccuracyBench } from './model-accuracy.ts';
 import { modelRecoveryBench } from './model-recovery.ts';
+import { paperBench } from './paper.ts';
 import { recordingOverheadBench } from './recording-overhead.ts';
 import { simSpeedBench } from './sim-speed.ts';
 import { simValidityBench } from './sim-validity.ts';
@@ -28,6 +29,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   'metrics-lag': metricsLagBench,
   'model-accuracy': modelAccuracyBench,
   'model-recovery': modelRecoveryBench,
+  paper: paperBench,
   'recording-overhead': recordingOverheadBench,
   'sim-speed': simSpeedBench,
   'sim-validity': simValidityBench,

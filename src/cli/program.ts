@@ -4,6 +4,7 @@ import { MetronomeError } from '../core/errors.ts';
 import { fromStatus } from '../rpc/status.ts';
 import type { CliApp, CommandFactory } from './app.ts';
 import { agentCommand } from './commands/agent.ts';
+import { benchCommand } from './commands/bench.ts';
 import { completionCommand } from './commands/completion.ts';
 import { configCommand } from './commands/config.ts';
 import { doctorCommand } from './commands/doctor.ts';
@@ -33,7 +34,7 @@ const FACTORIES: readonly CommandFactory[] = [
   functionCommand, workflowCommand, invokeCommand, invocationCommand,
   nodeCommand, objectCommand, modelCommand, planCommand, policyCommand, simCommand, statusCommand,
   recordingCommand, replayCommand,
-  configCommand, doctorCommand, completionCommand, versionCommand,
+  benchCommand, configCommand, doctorCommand, completionCommand, versionCommand,
 ];
 
 /** The tree of commands. `setExitCode` is told what actions return. */

@@ -22,6 +22,8 @@ export interface ClusterPreset {
   readonly linkBitsPerS: number;
   /** How long idle sandboxes are kept, ms. */
   readonly keepAliveMs: number;
+  /** Whether nodes keep zygotes (agent.zygotes). */
+  readonly zygotes: 'auto' | 'off';
   /** Input sizes (src/workload/input-sizes.ts): scale, and factor by application. */
   readonly inputScale: SizeScale;
   readonly inputFactor: Readonly<Record<ApplicationName, number>>;
@@ -35,14 +37,14 @@ const MIB = 1024 ** 2;
 
 /** One machine with two cores. */
 export const EMULATED_CLUSTER: ClusterPreset = {
-  name: 'emulated', nodes: 4, slots: 2, cpus: 2, hostCpus: 2, memoryBytes: 2_048 * MIB, linkBitsPerS: 200e6, keepAliveMs: 60_000,
-  inputScale: 'small', inputFactor: { video: 0.1, log: 0.25, document: 0.5, inference: 0.5 }, copies: 6,
+  name: 'emulated', nodes: 5, slots: 1, cpus: 0.32, hostCpus: 2, memoryBytes: 2_048 * MIB, linkBitsPerS: 100e6, keepAliveMs: 60_000, zygotes: 'off',
+  inputScale: 'small', inputFactor: { video: 0.1, log: 0.12, document: 0.5, inference: 0.15 }, copies: 6,
   concurrency: { video: 2, log: 2, document: 3, inference: 3 },
 };
 
 /** The paper's cluster. Slots: memory binds first, 8 GB ÷ 512 MB = 16, which is also the number of cores. */
 export const PAPER_CLUSTER: ClusterPreset = {
-  name: 'paper', nodes: 10, slots: 16, cpus: 16, memoryBytes: 8_192 * MIB, linkBitsPerS: 1e9, keepAliveMs: 60_000,
+  name: 'paper', nodes: 10, slots: 16, cpus: 16, memoryBytes: 8_192 * MIB, linkBitsPerS: 1e9, keepAliveMs: 60_000, zygotes: 'auto',
   inputScale: 'paper', inputFactor: { video: 1, log: 1, document: 1, inference: 1 }, copies: 20,
   concurrency: { video: 20, log: 20, document: 60, inference: 60 },
 };

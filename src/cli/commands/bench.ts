@@ -1,0 +1,160 @@
+/** `metronome bench`: the evaluation of the paper, as a command. */
+import { availableParallelism } from 'node:os';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { MetronomeError, suggest } from '../../core/errors.ts';
+import { parseBitsPerS } from '../../core/units.ts';
+import { CLUSTER_PRESETS, type ClusterPreset } from '../../evaluation/cluster-preset.ts';
+import { formatTime, percent } from '../../evaluation/deviation.ts';
+import { PAPER_ITEMS } from '../../evaluation/figures.ts';
+import { FIGURE_VARIANTS, SWEEP_VARIANTS, VARIANTS, variantNamed } from '../../evaluation/variant.ts';
+import { APPLICATIONS, type ApplicationName } from '../../workload/applications.ts';
+import { wholeNumber, withExamples } from '../arguments.ts';
+import { printerOf } from '../context.ts';
+import { PLACES, evaluate, type EvaluationPlace } from '../evaluation/evaluate.ts';
+import type { CliApp } from '../app.ts';
+
+interface PaperOptions {
+  readonly list?: boolean;
+  readonly where: EvaluationPlace;
+  readonly rq: readonly number[];
+  readonly figure?: string;
+  readonly policies?: readonly string[];
+  readonly applications?: readonly string[];
+  readonly executions?: number;
+  readonly levels?: readonly number[];
+  readonly levelExecutions?: number;
+  readonly concurrency?: number;
+  readonly seeds?: readonly number[];
+  readonly inputs?: number;
+  readonly sweeps?: boolean;
+  readonly quick?: boolean;
+  readonly out: string;
+  readonly resume?: boolean;
+  readonly nodes?: number;
+  readonly slots?: number;
+  readonly cpus?: number;
+  readonly link?: number;
+}
+
+/** Executions before the measured ones, per owner of functions: about two calls of each. */
+const WARM_UP_PER_COPY = 1;
+/** Executions of each application that the model learns from before the comparison. */
+const TRAINING = 40;
+/** Inputs of each application. */
+const INPUTS = 10;
+
+/** A list separated by commas. */
+const names = (text: string): string[] => text.split(',').map((each) => each.trim()).filter((each) => each !== '');
+
+function numbers(min: number, max: number): (text: string) => number[] {
+  const one = wholeNumber(min, max);
+  return (text) => {
+    const list = names(text).map(one);
+    if (list.length === 0) throw new InvalidArgumentError('It must be one or more numbers, separated by commas.');
+    return list;
+  };
+}
+
+export function benchCommand(app: CliApp): Command {
+  const group = new Command('bench').description('measure this Metronome');
+  const paper = new Command('paper').description("the paper's evaluation: every policy on the four applications, with tables, plots, raw data and a table of deviations")
+    .option('--list', 'list the figures and tables, each with its command')
+    .addOption(new Option('--where <place>', 'emulated: real nodes with shaped links and limited CPUs; process: real nodes as plain processes; simulation: the paper\'s cluster').choices(PLACES).default('emulated'))
+    .option('--rq <numbers>', 'research questions', numbers(1, 3), [1, 2, 3])
+    .option('--figure <id>', 'only what this figure or table needs (see --list)')
+    .option('--policies <names>', 'only these, separated by commas', names)
+    .option('--applications <names>', 'only these, separated by commas', names)
+    .option('--executions <n>', 'executions of each application under each policy (default: 100)', wholeNumber(2, 100_000))
+    .option('--concurrency <n>', 'clients in closed loops for RQ1 (default: as many as keep 60 to 80 % of the slots busy)', wholeNumber(1, 1_000))
+    .option('--levels <numbers>', 'clients for RQ2 (default: 1,5; simulation: 1,3,5,10,20)', numbers(1, 1_000))
+    .option('--level-executions <n>', 'executions of RQ2 (default: a quarter)', wholeNumber(2, 100_000))
+    .option('--seeds <numbers>', 'seeds of the executions (default: 1; simulation: 1,2,3,4,5)', numbers(0, 2 ** 31 - 1))
+    .option('--inputs <n>', `inputs of each application (default: ${INPUTS})`, wholeNumber(1, 1_000))
+    .option('--sweeps', 'the parameters of every policy as well')
+    .option('--nodes <n>', 'nodes', wholeNumber(1, 64))
+    .option('--slots <n>', 'slots of each node', wholeNumber(1, 256))
+    .option('--cpus <n>', 'CPUs of each emulated node', (text) => {
+      const value = Number(text);
+      if (!(value > 0 && value <= 1_024)) throw new InvalidArgumentError('It must be a number above 0, for example 0.35.');
+      return value;
+    })
+    .option('--link <rate>', 'rate of each link', (text) => {
+      const value = parseBitsPerS(text);
+      if (value === undefined || value < 100_000) throw new InvalidArgumentError('It must be a rate such as 100mbit.');
+      return value;
+    })
+    .option('--quick', 'a few minutes: two applications, four policies, few executions')
+    .option('--out <folder>', 'folder of the results', 'metronome-evaluation')
+    .option('--resume', 'go on with the evaluation in that folder')
+    .action(app.action(async (options: PaperOptions, command: Command) => {
+      const printer = printerOf(app, command);
+      if (options.list === true) {
+        printer.list(PAPER_ITEMS, [
+          { header: 'FIGURE', cell: ({ id }) => id },
+          { header: 'WHAT', cell: ({ title }) => title },
+          { header: 'COMMAND', cell: ({ id }) => `metronome bench paper --figure ${id}` },
+        ], ({ id, title, question }) => ({ id, title, question }), 'None.');
+        return;
+      }
+      const { path, summaries } = await evaluate({ ...chosen(options), command: commandLine(command), out: options.out, resume: options.resume === true, cwd: app.io.cwd, env: app.io.env, signal: app.signal, progress: printer.progress });
+      printer.list(summaries, [
+        { header: 'APPLICATION', cell: ({ application }) => application },
+        { header: 'POLICY', cell: ({ variant }) => variant },
+        { header: 'CLIENTS', align: 'right', cell: ({ concurrency }) => String(concurrency) },
+        { header: 'N', align: 'right', cell: ({ n }) => String(n) },
+        { header: 'MEAN', align: 'right', cell: ({ times }) => formatTime(times.mean.value) },
+        { header: 'P50', align: 'right', cell: ({ times }) => formatTime(times.median.value) },
+        { header: 'P90', align: 'right', cell: ({ times }) => formatTime(times.P90.value) },
+        { header: 'P99', align: 'right', cell: ({ times }) => formatTime(times.P99.value) },
+        { header: 'SLA MISSED', align: 'right', cell: ({ slaMisses }) => percent(slaMisses.value) },
+        { header: 'WARM', align: 'right', cell: ({ warm }) => percent(warm) },
+      ], (summary) => summary, 'Nothing was compared.');
+      printer.progress(`The report: ${path}/report.md; deviations from the paper: ${path}/deviation.md`);
+    }));
+  group.addCommand(withExamples(paper, 'metronome bench paper --list', 'metronome bench paper --quick --out quick', 'metronome bench paper --where emulated --executions 60 --out evaluation', 'metronome bench paper --figure 1', 'metronome bench paper --where simulation --sweeps'));
+  return group;
+}
+
+/** The options with their defaults, checked. */
+function chosen(options: PaperOptions): Pick<Parameters<typeof evaluate>[0], 'where' | 'questions' | 'preset' | 'applications' | 'variants' | 'sweeps' | 'concurrency' | 'levels' | 'seeds' | 'executions' | 'levelExecutions' | 'slaExecutions' | 'trainExecutions' | 'warmUp' | 'inputs' | 'quick'> {
+  const quick = options.quick === true, isSimulated = options.where === 'simulation';
+  const item = options.figure === undefined ? undefined : PAPER_ITEMS.find(({ id }) => id === options.figure);
+  if (options.figure !== undefined && item === undefined) throw new MetronomeError('INVALID_REQUEST', `There is no figure "${options.figure}". Known: ${PAPER_ITEMS.map(({ id }) => id).join(', ')} (metronome bench paper --list).`);
+  const base: ClusterPreset = isSimulated ? CLUSTER_PRESETS.paper : CLUSTER_PRESETS.emulated;
+  const preset: ClusterPreset = { ...base, nodes: options.nodes ?? base.nodes, slots: options.slots ?? base.slots, cpus: options.cpus ?? base.cpus, linkBitsPerS: options.link ?? base.linkBitsPerS };
+  if (!isSimulated && options.where === 'emulated' && preset.cpus * preset.nodes > availableParallelism()) throw new MetronomeError('INVALID_REQUEST', `${preset.nodes} nodes with ${preset.cpus} CPUs each are more than the ${availableParallelism()} of this machine, so it would be the bottleneck. Choose fewer --nodes or --cpus.`);
+  // Figure 9 comes from benches alone.
+  const applications = item?.id === '9' ? [] : options.applications?.map(applicationNamed) ?? (quick && !isSimulated ? (['log', 'document'] as const) : APPLICATIONS);
+  const listed = options.policies ?? item?.variants ?? (quick && !isSimulated ? ['round-robin', 'data-locality', 'rule-delay', 'metronome', 'lookahead'] : FIGURE_VARIANTS.map(({ name }) => name));
+  const variants = listed.map((name) => variantNamed(name, VARIANTS));
+  const executions = options.executions ?? (quick ? 12 : 100);
+  const questions = item === undefined ? (quick ? options.rq.filter((question) => question !== 2) : options.rq) : [item.question === 0 ? 1 : item.question];
+  return {
+    where: options.where, questions, preset, applications, variants,
+    sweeps: options.sweeps === true ? SWEEP_VARIANTS.filter(({ of }) => variants.some(({ name }) => name === of)) : [],
+    concurrency: options.concurrency === undefined ? preset.concurrency : (Object.fromEntries(APPLICATIONS.map((name) => [name, options.concurrency])) as Record<ApplicationName, number>), // every application is in it
+    levels: options.levels ?? (isSimulated ? [1, 3, 5, 10, 20] : [1, 5]),
+    seeds: options.seeds ?? (isSimulated ? [1, 2, 3, 4, 5] : [1]),
+    executions, levelExecutions: options.levelExecutions ?? Math.max(2, Math.ceil(executions / 4)),
+    slaExecutions: Math.max(6, Math.ceil(executions / 4)), trainExecutions: quick ? 12 : TRAINING,
+    warmUp: quick ? 3 : WARM_UP_PER_COPY * preset.copies,
+    inputs: options.inputs ?? (quick ? 4 : INPUTS), quick,
+  };
+}
+
+function applicationNamed(name: string): ApplicationName {
+  const known = APPLICATIONS.find((each) => each === name);
+  if (known !== undefined) return known;
+  const near = suggest(name, APPLICATIONS);
+  throw new MetronomeError('INVALID_REQUEST', `Unknown application "${name}".${near === undefined ? '' : ` Did you mean "${near}"?`} Known applications: ${APPLICATIONS.join(', ')}.`);
+}
+
+/** The command as somebody else can type it: without the folder. */
+function commandLine(command: Command): string {
+  const given = command.options.filter((option) => command.getOptionValueSource(option.attributeName()) === 'cli' && option.long !== '--out' && option.long !== '--resume');
+  const text = given.map((option) => {
+    const value: unknown = command.getOptionValue(option.attributeName());
+    return value === true ? option.long : `${option.long} ${Array.isArray(value) ? value.join(',') : String(value)}`;
+  });
+  return ['metronome bench paper', ...text].join(' ');
+}

@@ -1,0 +1,38 @@
+/** Where cells run: real nodes or the simulator, behind one interface. */
+import type { ExecutionRecord } from './execution-record.ts';
+import type { Cell } from './plan.ts';
+
+/** What a cell gave. */
+export interface CellResult {
+  readonly records: readonly ExecutionRecord[];
+  readonly conditions: Conditions;
+}
+
+/** Under which conditions a cell ran. */
+export interface Conditions {
+  /** Length of the measured interval, s; virtual for simulated cells. */
+  readonly seconds: number;
+  /** Share of the slots' time in which they fetched, initialised or ran, 0 to 1. */
+  readonly slotUtilisation: number;
+  /** Share of this machine's CPU time that was used during the interval, by whomever; undefined: simulated. */
+  readonly hostCpu: number | undefined;
+  /** Whether the machine was the bottleneck: figures of such a cell say more about it than about the policy. */
+  readonly isSaturated: boolean;
+}
+
+/** A place where cells run, one after the other or, where it can, several at once. */
+export interface Backend {
+  readonly isSimulated: boolean;
+  /** Cells that may run at once. */
+  readonly parallel: number;
+  /** What it is, one line for captions: "4 nodes × 2 slots, 100 Mbit/s (kernel), 0.35 CPUs (quota)". */
+  describe(): string;
+  /** Facts for the report. */
+  parameters(): Readonly<Record<string, unknown>>;
+  /** Runs a cell. `slaMs`: latency target of an execution; undefined: the workflow's own. */
+  run(cell: Cell, slaMs: number | undefined, signal: AbortSignal): Promise<CellResult>;
+  close(): Promise<void>;
+}
+
+/** From this share of the CPU time on a machine counts as saturated. */
+export const SATURATED_FROM = 0.92;

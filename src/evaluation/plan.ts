@@ -1,0 +1,105 @@
+/**
+ * What the evaluation runs: cells. A cell is one application under one variant, with so many clients and one seed; the cells of one application, seed and
+ * number of clients are a block. Within a block the variants stand in seeded random order, so that whatever drifts on the machine hits all of them alike, and
+ * all see the same executions: the same functions on the same inputs in the same order.
+ */
+import { createRandom } from '../core/random.ts';
+import type { ApplicationName } from '../workload/applications.ts';
+import type { Variant } from './variant.ts';
+
+/** What a cell is for. `sla`: the latency target is taken from it. `train`: the prediction model learns the applications before anything counts. */
+export type Purpose = 'sla' | 'train' | 'compare' | 'scale' | 'sweep';
+
+/** One application under one variant. */
+export interface Cell {
+  /** Unique in a plan, the same in every run of it. */
+  readonly id: string;
+  readonly purpose: Purpose;
+  readonly application: ApplicationName;
+  readonly variant: Variant;
+  /** Clients in closed loops. */
+  readonly concurrency: number;
+  readonly seed: number;
+  /** Executions that count. */
+  readonly executions: number;
+  /** Executions before them that do not. */
+  readonly warmUp: number;
+}
+
+/** What to plan. */
+export interface PlanOptions {
+  readonly applications: readonly ApplicationName[];
+  readonly variants: readonly Variant[];
+  /** Sweeps: run at the concurrency of the comparison, with the first seed only. */
+  readonly sweeps: readonly Variant[];
+  /** Clients of the comparison (RQ1). */
+  readonly concurrency: Readonly<Record<ApplicationName, number>>;
+  /** Further numbers of clients (RQ2); the comparison's own stands in for itself. */
+  readonly levels: readonly number[];
+  readonly seeds: readonly number[];
+  readonly executions: number;
+  readonly levelExecutions: number;
+  readonly slaExecutions: number;
+  readonly trainExecutions: number;
+  readonly warmUp: number;
+  /** The variant that the latency target comes from. */
+  readonly reference: Variant;
+  /** The variant of the training: one that brings about every start state. */
+  readonly trainer: Variant;
+}
+
+/** All cells, in the order in which they run: first those that the latency targets are taken from, then the training, then what counts. */
+export function planCells(options: PlanOptions): Cell[] {
+  const cells: Cell[] = [];
+  const { applications, seeds, warmUp } = options;
+  const cell = (purpose: Purpose, application: ApplicationName, variant: Variant, concurrency: number, seed: number, executions: number): Cell => ({
+    id: `${purpose}/${application}/${variant.name}/c${concurrency}/s${seed}`, purpose, application, variant, concurrency, seed, executions, warmUp,
+  });
+  for (const application of applications) cells.push(cell('sla', application, options.reference, 1, seeds[0] ?? 1, options.slaExecutions));
+  for (const application of applications) cells.push(cell('train', application, options.trainer, options.concurrency[application], seeds[0] ?? 1, options.trainExecutions));
+  for (const seed of seeds) {
+    for (const application of applications) {
+      const own = options.concurrency[application];
+      cells.push(...shuffled(options.variants, seed, application, own).map((variant) => cell('compare', application, variant, own, seed, options.executions)));
+    }
+  }
+  for (const seed of seeds) {
+    for (const level of options.levels) {
+      for (const application of applications) {
+        if (level === options.concurrency[application]) continue;
+        cells.push(...shuffled(options.variants, seed, application, level).map((variant) => cell('scale', application, variant, level, seed, options.levelExecutions)));
+      }
+    }
+  }
+  // One variant after the other: most need a scheduler of their own.
+  const [first = 1] = seeds;
+  for (const variant of options.sweeps) for (const application of applications) cells.push(cell('sweep', application, variant, options.concurrency[application], first, options.executions));
+  return cells;
+}
+
+function shuffled(variants: readonly Variant[], seed: number, application: ApplicationName, level: number): Variant[] {
+  const random = createRandom(seed, 7_000 + level * 16 + application.length);
+  const order = [...variants];
+  for (let i = order.length - 1; i > 0; i--) {
+    const j = random.below(i + 1);
+    [order[i], order[j]] = [order[j] as Variant, order[i] as Variant]; // both are in it
+  }
+  return order;
+}
+
+/** One execution: which owner's functions are called, on which input. */
+export interface PlannedExecution {
+  readonly copy: number;
+  readonly input: number;
+}
+
+/** The executions of a cell, warm-up first: the same for every variant. Owners by a power law with the exponent 1. */
+export function planExecutions({ seed, application, concurrency, warmUp, executions }: Pick<Cell, 'seed' | 'application' | 'concurrency' | 'warmUp' | 'executions'>, copies: number, inputs: number): PlannedExecution[] {
+  const random = createRandom(seed, 9_000 + concurrency * 16 + application.length);
+  let all = 0;
+  const upTo = Array.from({ length: copies }, (_, rank) => (all += 1 / (rank + 1)));
+  return Array.from({ length: warmUp + executions }, () => {
+    const wanted = random.uniform() * all;
+    return { copy: upTo.findIndex((sum) => wanted < sum), input: random.below(inputs) };
+  });
+}

@@ -1,0 +1,61 @@
+import { describe, expect, it } from 'vitest';
+import { planCells, planExecutions } from '../../src/evaluation/plan.ts';
+import { FIGURE_VARIANTS, SWEEP_VARIANTS, VARIANTS, variantNamed } from '../../src/evaluation/variant.ts';
+import { configFields } from '../../src/config/schema.ts';
+import { isPolicyName } from '../../src/policy/registry.ts';
+import { SMALL_PLAN } from './records.ts';
+
+describe('the plan', () => {
+  it('takes latency targets first, then trains the model, then compares, then scales', () => {
+    const ids = planCells(SMALL_PLAN).map(({ id }) => id);
+    expect(ids.slice(0, 2)).toEqual(['sla/log/data-locality/c1/s1', 'train/log/round-robin/c2/s1']);
+    expect(ids.slice(2, 6).sort()).toEqual(['compare/log/metronome/c2/s1', 'compare/log/metronome/c2/s2', 'compare/log/round-robin/c2/s1', 'compare/log/round-robin/c2/s2']);
+    expect(ids.slice(6).every((id) => id.startsWith('scale/log/') && id.includes('/c1/'))).toBe(true);
+    expect(new Set(ids).size).toBe(ids.length);
+  });
+
+  it('is the same in every run, with the variants of a block in an order that the seed chooses', () => {
+    const options = { ...SMALL_PLAN, variants: FIGURE_VARIANTS };
+    const orderOf = (seed: number): string[] => planCells({ ...options, seeds: [seed] }).filter(({ purpose }) => purpose === 'compare').map(({ variant }) => variant.name);
+    expect(orderOf(1)).toEqual(orderOf(1));
+    expect([...orderOf(1)].sort()).toEqual(FIGURE_VARIANTS.map(({ name }) => name).sort());
+    expect(new Set(Array.from({ length: 6 }, (_, seed) => orderOf(seed).join())).size).toBeGreaterThan(3);
+  });
+
+  it('does not run the level of the comparison a second time', () => {
+    expect(planCells({ ...SMALL_PLAN, levels: [2] }).filter(({ purpose }) => purpose === 'scale')).toEqual([]);
+  });
+
+  it('shows every variant the same executions, the first owner most often', () => {
+    const cell = { seed: 1, application: 'log', concurrency: 2, warmUp: 100, executions: 900 } as const;
+    const executions = planExecutions(cell, 6, 10);
+    expect(planExecutions(cell, 6, 10)).toEqual(executions);
+    expect(planExecutions({ ...cell, seed: 2 }, 6, 10)).not.toEqual(executions);
+    const counts = Array.from({ length: 6 }, (_, copy) => executions.filter((each) => each.copy === copy).length);
+    // 1, 1/2, … 1/6 of 2.45.
+    expect(counts[0]).toBeGreaterThan(340);
+    expect(counts[0]).toBeLessThan(480);
+    expect(counts[5]).toBeGreaterThan(40);
+    expect(counts.reduce((sum, count) => sum + count, 0)).toBe(1_000);
+    expect(new Set(executions.map(({ input }) => input))).toEqual(new Set([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]));
+  });
+});
+
+describe('the variants', () => {
+  it('name policies and keys that exist, each with a name of its own', () => {
+    expect(new Set(VARIANTS.map(({ name }) => name)).size).toBe(VARIANTS.length);
+    for (const { policy, overrides } of VARIANTS) {
+      expect(isPolicyName(policy), policy).toBe(true);
+      for (const [key, value] of Object.entries(overrides)) expect(configFields.find((field) => field.key === key)?.field.safeParse(value).success, `${key} = ${value}`).toBe(true);
+    }
+  });
+
+  it('sweep something of every policy that has a parameter', () => {
+    expect([...new Set(SWEEP_VARIANTS.map(({ of }) => of))].sort()).toEqual(['aquatope', 'lookahead', 'metronome', 'rule-delay', 'xfaas']);
+  });
+
+  it('are looked up by name, with a hint for a slip of the pen', () => {
+    expect(variantNamed('metronome').policy).toBe('metronome');
+    expect(() => variantNamed('metronom')).toThrow('Unknown variant "metronom". Did you mean "metronome"?');
+  });
+});
