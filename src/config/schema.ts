@@ -34,6 +34,8 @@ export const sections = {
     shadowPolicy: text({ doc: 'A second policy that decides too and dispatches nothing, for comparison; empty: none. Can be switched at run time.', default: '', maxLength: 63, pattern: SHADOW_PATTERN, form: 'the name of a policy, or empty' }),
     engine: choice(['table', 'xstate'], { doc: 'How invocation machines run: "table" hosts the compiled machine, "xstate" interprets it (slower, for comparison).', default: 'table' }),
     predictor: choice(['forest', 'moving-average'], { doc: 'Where predictions come from: "forest" learns from every run (section model), "moving-average" knows function, start state and size only.', default: 'forest' }),
+    candidates: choice(['auto', 'all', 'indexed'], { doc: 'Which nodes a decision looks at: all, those that indexes name, or all of small clusters (auto).', default: 'auto' }),
+    candidateLimit: integer({ doc: 'Most nodes that the indexes name for one decision.', default: 64, min: 16, max: 1_024 }),
     gateway: choice(['thread', 'process'], { doc: 'Where the front doors live: in a thread of the scheduler or in a process of their own.', default: 'thread' }),
     logLevel: choice(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { doc: 'Least level that is logged.', default: 'info' }),
     drainGrace: duration({ doc: 'How long a shutdown waits for what is in flight before it is cut off.', default: '30s', min: 0, max: HOUR_MS }),

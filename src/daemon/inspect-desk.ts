@@ -68,8 +68,8 @@ export function createInspectDesk({ scheduler, work, cells, nowMs }: InspectDesk
       lines.forNode(index, (waiter) => line.length < MAX_LISTED && line.push(toInvocationRow(waiter, nameOf, now)));
       const warmByFunction: Record<string, { idle: number; busy: number }> = {};
       let listed = 0;
-      for (const entry of functions.entries) {
-        const idle = entry.idle[index] as number, busy = entry.busy[index] as number;
+      for (const entry of functions.onNode(index)) {
+        const idle = entry.idle(index), busy = entry.busy(index);
         if (entry.deleted || idle + busy === 0 || listed++ >= MAX_LISTED) continue;
         warmByFunction[entry.settings.name] = { idle, busy };
       }

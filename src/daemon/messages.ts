@@ -201,9 +201,9 @@ export function toNode(node: number, cluster: ClusterView, functions: FunctionTa
     waiting,
     stateAgeMs: sentAtMs === 0 ? 0 : Math.max(0, nowMs - sentAtMs),
     metrics,
-    warm: functions.entries
-      .filter((entry) => !entry.deleted && (entry.idle[node] ?? 0) + (entry.busy[node] ?? 0) > 0)
-      .map((entry) => ({ function: entry.settings.name, version: entry.settings.version, idle: entry.idle[node] ?? 0, busy: entry.busy[node] ?? 0 })),
+    warm: [...functions.onNode(node)]
+      .filter((entry) => !entry.deleted && entry.idle(node) + entry.busy(node) > 0)
+      .map((entry) => ({ function: entry.settings.name, version: entry.settings.version, idle: entry.idle(node), busy: entry.busy(node) })),
     objects: cluster.objectCount[node] ?? 0,
     objectBytes: metrics.objectBytes,
     repairs: cluster.repairs[node] ?? 0,

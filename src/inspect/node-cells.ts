@@ -64,7 +64,7 @@ export class NodeCells {
     const warm = new Int32Array(cluster.count);
     for (const entry of functions.entries) {
       if (entry.deleted) continue;
-      for (let node = 0; node < warm.length; node++) warm[node] = (warm[node] as number) + (entry.idle[node] as number) + (entry.busy[node] as number);
+      for (const node of entry.rows.nodes()) if (node < warm.length) warm[node] = (warm[node] as number) + entry.idle(node) + entry.busy(node);
     }
     this.#warm = warm;
   }

@@ -24,6 +24,7 @@ export function createAquatopePolicy(options: PolicyOptions): Policy {
   return {
     name: 'aquatope',
     description: 'Keeps as many sandboxes of each function as a recurrent net forecasts with its uncertainty, and sends work to warm ones (Aquatope\'s pool scheduler).',
+    needsAllNodes: true,
     tickMs: windowMs,
     decide: createWarmFirstPlacement(),
     tick(control) {

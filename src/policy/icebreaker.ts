@@ -46,6 +46,7 @@ export function createIcebreakerPolicy(options: PolicyOptions): Policy {
   return {
     name: 'icebreaker',
     description: 'Keeps as many sandboxes as a Fourier forecast says, of functions for which a utility score finds it worth while, and sends work to warm ones (IceBreaker).',
+    needsAllNodes: true,
     tickMs: windowMs,
     decide: createWarmFirstPlacement(),
     tick(control) {

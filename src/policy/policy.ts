@@ -7,7 +7,10 @@ import type { Random } from '../core/random.ts';
 import type { Reason } from '../core/reasons.ts';
 import type { PredictionRows } from '../predictor/predictor.ts';
 
-/** The nodes that come into question for one invocation at one moment, as parallel arrays. Only ready nodes are in it. */
+/**
+ * The nodes that come into question for one invocation at one moment, as parallel arrays, in order of node indexes. Only ready nodes are in
+ * it; in large clusters only some of them, unless the policy needs all (Policy.needsAllNodes).
+ */
 export interface Candidates extends PredictionRows {
   /** 1: local (degree ≥ threshold, or the locality key says so); 0: not. */
   readonly local: Uint8Array;
@@ -135,6 +138,8 @@ export interface Policy {
   readonly name: string;
   /** One sentence for people. */
   readonly description: string;
+  /** True: it must be shown every ready node, however many there are; a decision costs O(nodes) then. @default false */
+  readonly needsAllNodes?: boolean;
   /**
    * Decides. Called at arrival, and again whenever something that matters changed while the invocation waits. Must
    * not dispatch to a row without room. Work O(candidates), no allocation.

@@ -6,6 +6,7 @@ export function createRoundRobinPolicy(): Policy {
   return {
     name: 'round-robin',
     description: 'The next node in turn that has room; blind to locality (the paper\'s BS).',
+    needsAllNodes: true,
     decide({ candidates, mayRun }, out) {
       const { count, node, room } = candidates;
       if (!mayRun) return delayForRoom(out, 'concurrencyLimit');

@@ -150,6 +150,7 @@ export function createXfaasPolicy(options: PolicyOptions): Policy {
   return {
     name: 'xfaas',
     description: 'Locality groups of functions and workers, the less loaded of two random workers, work that is not critical put off while workers are busy (Meta\'s XFaaS).',
+    needsAllNodes: true,
     tickMs: TICK_MS,
     decide(view, out) {
       const { candidates, invocation, nowMs, mayRun } = view;

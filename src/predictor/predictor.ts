@@ -41,12 +41,12 @@ export interface SituationSource {
 /** A function as a predictor sees it. */
 export interface SituationFunction {
   readonly settings: { readonly name: string; readonly profile?: FunctionProfile };
-  /** Per node. */
-  readonly idle: Int16Array;
-  readonly busy: Int16Array;
   readonly running: number;
-  readonly missingPackages: Int32Array;
-  readonly missingPackageBytes: Float64Array;
+  /** On a node: idle and busy sandboxes, packages that it lacks, and their bytes. */
+  idle(node: number): number;
+  busy(node: number): number;
+  missingPackages(node: number): number;
+  missingPackageBytes(node: number): number;
   /** Bytes of all its packages, as far as they were measured. */
   readonly packageBytes: number;
 }

@@ -74,10 +74,10 @@ export class SituationEncoder {
     out[offset + COLUMN.usedShare] = room > 0 ? taken / room : 1;
     const entry = source.functions[subject.functionIndex];
     if (entry === undefined) return;
-    out[offset + COLUMN.idleOfFunction] = entry.idle[node] as number;
-    out[offset + COLUMN.busyOfFunction] = entry.busy[node] as number;
-    out[offset + COLUMN.missingPackages] = entry.missingPackages[node] as number;
-    out[offset + COLUMN.missingPackageBytes] = entry.missingPackageBytes[node] as number;
+    out[offset + COLUMN.idleOfFunction] = entry.idle(node);
+    out[offset + COLUMN.busyOfFunction] = entry.busy(node);
+    out[offset + COLUMN.missingPackages] = entry.missingPackages(node);
+    out[offset + COLUMN.missingPackageBytes] = entry.missingPackageBytes(node);
   }
 
   /** Changes whenever the features of the node may have changed: its last state, and what the scheduler booked since. */

@@ -13,7 +13,7 @@ import type { FunctionEntry } from './function-table.ts';
 export function createBlindClassifier(classifier: Classifier, blindTo: BlindTo, localityThreshold: number): Classifier {
   if (blindTo === 'nothing') return classifier;
   const forget = (invocation: Invocation, entry: FunctionEntry, out: Candidates): void => {
-    const keyNode = invocation.localityKey === '' ? -1 : (entry.keyNodes.get(invocation.localityKey) ?? -1);
+    const keyNode = invocation.localityKey === '' ? -1 : (entry.keyNodes?.get(invocation.localityKey) ?? -1);
     const { node, startState, zygoteDistance, missingBytes, local, degree, degreeData, degreeInfrastructure } = out;
     for (let row = 0; row < out.count; row++) {
       if (blindTo === 'data') {
@@ -29,8 +29,8 @@ export function createBlindClassifier(classifier: Classifier, blindTo: BlindTo, 
     }
   };
   return {
-    classify(invocation, entry, nowMs, out) {
-      classifier.classify(invocation, entry, nowMs, out);
+    classify(invocation, entry, nowMs, out, isIndexed) {
+      classifier.classify(invocation, entry, nowMs, out, isIndexed);
       forget(invocation, entry, out);
     },
     classifyOne(invocation, entry, node, nowMs, out) {

@@ -4,6 +4,7 @@
  */
 import type { Invocation } from '../core/invocation.ts';
 import { MetronomeError } from '../core/errors.ts';
+import { NodesByLoad } from '../core/nodes-by-load.ts';
 
 /** Life of a node; the numbers are those of the protobuf enum NodeStatus and the states of machines/node.ts. */
 export const JOINING = 1, READY = 2, STALE = 3, DRAINING = 4, LOST = 5;
@@ -75,12 +76,15 @@ export class ClusterView {
   /** Scratch of expectedWaitMs. */
   readonly #left: number[] = [];
   readonly #byName = new Map<string, number>();
-  /** By kind of isolation that functions ask for: 1 where a node does not offer it. */
-  readonly #unable = new Map<string, Uint8Array>();
+  /** By kind of isolation that functions ask for: 1 where a node does not offer it, and the others by load. */
+  readonly #kinds = new Map<string, { readonly unable: Uint8Array; readonly byLoad: NodesByLoad }>();
+  /** Nodes that may get work, and their slots together. */
+  readyNodes = 0;
+  readySlots = 0;
 
   constructor(maxNodes: number, table: SharedArrayBuffer) {
     this.maxNodes = maxNodes;
-    this.#unable.set('', new Uint8Array(maxNodes)); // every node gives its own default
+    this.#kinds.set('', { unable: new Uint8Array(maxNodes), byLoad: new NodesByLoad(maxNodes) }); // every node gives its own default
     this.status = new Uint8Array(maxNodes);
     this.slots = new Int32Array(maxNodes);
     this.used = new Int32Array(maxNodes);
@@ -119,28 +123,84 @@ export class ClusterView {
       this.foreign[node] = new Set();
     }
     this.tell(node, info);
-    this.slots[node] = info.slots;
-    this.used[node] = 0;
     this.connected[node] = 0;
     this.refusesUntilMs[node] = 0;
+    this.used[node] = 0;
+    this.setSlots(node, info.slots);
     return node;
+  }
+
+  /** Another state of its life. */
+  setStatus(node: number, status: number): void {
+    this.#count(node, -1);
+    this.status[node] = status;
+    this.#count(node, 1);
+    this.#rank(node);
+  }
+
+  /** It has so many slots from now on. */
+  setSlots(node: number, slots: number): void {
+    this.#count(node, -1);
+    this.slots[node] = slots;
+    this.#count(node, 1);
+    this.#rank(node);
+  }
+
+  /** So many of its slots are given away; never below 0. */
+  setUsed(node: number, used: number): void {
+    this.used[node] = Math.max(0, used);
+    this.#rank(node);
+  }
+
+  /** It gets nothing until then; 0: it does. Who sets a time in the future calls again when it has come. */
+  setRefusal(node: number, untilMs: number): void {
+    this.refusesUntilMs[node] = untilMs;
+    this.#rank(node);
+  }
+
+  /** Nodes that may get work and offer an isolation that some function asked for, by load. */
+  nodesByLoad(isolation: string): NodesByLoad {
+    return this.#kind(isolation).byLoad;
+  }
+
+  #count(node: number, sign: 1 | -1): void {
+    if (this.status[node] !== READY) return;
+    this.readyNodes += sign;
+    this.readySlots += sign * (this.slots[node] as number);
+  }
+
+  /** Puts the node where it belongs in the indexes by load. */
+  #rank(node: number): void {
+    const isCandidate = this.status[node] === READY && this.refusesUntilMs[node] === 0;
+    for (const { unable, byLoad } of this.#kinds.values()) {
+      if (isCandidate && unable[node] === 0) byLoad.put(node, this.used[node] as number, this.slots[node] as number);
+      else byLoad.remove(node);
+    }
   }
 
   /** What a node says of itself, heard anew. */
   tell(node: number, info: NodeInfo): void {
     this.info[node] = info;
-    for (const [isolation, unable] of this.#unable) if (isolation !== '') unable[node] = offers(info, isolation) ? 0 : 1;
+    for (const [isolation, { unable }] of this.#kinds) if (isolation !== '') unable[node] = offers(info, isolation) ? 0 : 1;
+    this.#rank(node);
   }
 
   /** 1 for each node that does not offer a kind of isolation; kept up to date. '': the default of a node, which all offer. */
   unableFor(isolation: string): Uint8Array {
-    let unable = this.#unable.get(isolation);
-    if (unable === undefined) {
-      unable = new Uint8Array(this.maxNodes);
-      for (let node = 0; node < this.count; node++) unable[node] = offers(this.info[node] as NodeInfo, isolation) ? 0 : 1;
-      this.#unable.set(isolation, unable);
+    return this.#kind(isolation).unable;
+  }
+
+  #kind(isolation: string): { readonly unable: Uint8Array; readonly byLoad: NodesByLoad } {
+    let kind = this.#kinds.get(isolation);
+    if (kind === undefined) {
+      kind = { unable: new Uint8Array(this.maxNodes), byLoad: new NodesByLoad(this.maxNodes) };
+      this.#kinds.set(isolation, kind);
+      for (let node = 0; node < this.count; node++) {
+        kind.unable[node] = offers(this.info[node] as NodeInfo, isolation) ? 0 : 1;
+        this.#rank(node);
+      }
     }
-    return unable;
+    return kind;
   }
 
   /** Free slots of a node that may get work; 0 for one that may not. */

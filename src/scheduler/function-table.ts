@@ -1,6 +1,7 @@
 /** The functions as the scheduler needs them: limits, and where each is warm, has a zygote or has its packages. */
 import { NO_ZYGOTE, type ImportNeed } from '../core/zygote-distance.ts';
 import type { FunctionProfile } from '../predictor/predictor.ts';
+import { DENSE_NODES, NodeRows } from './node-rows.ts';
 
 /** What a zygote must be like to be of use for a function. */
 export interface ZygoteNeed {
@@ -46,6 +47,13 @@ export interface FunctionSettings {
 /** Keys remembered per function for locality hints. */
 const MAX_KEYS = 1_024;
 
+/** What FunctionEntry.rows says of a node: idle and busy sandboxes, distance of the nearest zygote, packages of it that the node has, and their bytes. */
+export const IDLE = 0, BUSY = 1, ZYGOTE_DISTANCE = 2, PACKAGES_HERE = 3, PACKAGE_BYTES_HERE = 4;
+const NOTHING_HERE = Float64Array.of(0, 0, NO_ZYGOTE, 0, 0);
+/** The row of a node without a package set, and its only column. */
+export const NOT_INSTALLED = Float64Array.of(0), INSTALLED = 0;
+const NO_BARE = new Uint8Array(0);
+
 export class FunctionEntry {
   readonly index: number;
   settings: FunctionSettings;
@@ -56,59 +64,91 @@ export class FunctionEntry {
   peak = 0;
   /** Grows when it became warm somewhere: waiters look again. */
   generation = 0;
-  readonly keyNodes = new Map<string, number>();
-  readonly idle: Int16Array;
-  readonly busy: Int16Array;
-  /** Distance of the nearest zygote on each node, bare runtimes not counted; NO_ZYGOTE: none. Written by ZygoteIndex. */
-  readonly zygoteDistance: Float32Array;
-  /** 1 where a bare runtime is ready for it; shared by all functions of its runtime and isolation. */
-  bare: Uint8Array;
+  /** Undefined: no key was ever used. */
+  keyNodes: Map<string, number> | undefined;
+  /** What is there of it on the nodes, by the columns above; only what the methods below do may write them. */
+  readonly rows: NodeRows;
+  /** 1 where a bare runtime is ready for it; shared by all functions of its runtime and isolation. Shorter than the nodes: nowhere. */
+  bare: Uint8Array = NO_BARE;
   /** Its distance from a bare runtime. */
   bareDistance: number = NO_ZYGOTE;
   /** Under which ZygoteIndex finds it. */
-  zygoteKeys: readonly string[] = [];
-  /** 1 where its package set is installed. Written by PackageIndex, like all below. */
-  readonly packages: Uint8Array;
-  /** Packages that a node lacks, and their bytes. */
-  readonly missingPackages: Int32Array;
-  readonly missingPackageBytes: Float64Array;
+  zygoteKeys: readonly string[] = NO_IDS;
+  /** Where its package set is installed (INSTALLED = 1); shared by all functions of the set. Given by PackageIndex, like all below. */
+  installed: NodeRows;
+  /** Different packages that it has. */
+  packageCount = 0;
   /** Bytes of all its packages, as far as some node has measured them. */
   packageBytes = 0;
   /** Under which PackageIndex finds it. */
-  packageIds: readonly string[] = [];
+  packageIds: readonly string[] = NO_IDS;
   /** 1 where a node does not offer the isolation that it asks for; shared by all functions that ask for it. Set by the scheduler. */
-  unable: Uint8Array;
+  unable: Uint8Array = NO_BARE;
+  /** Functions with a row, by node; the table's. */
+  readonly #byNode: (Set<FunctionEntry> | undefined)[];
 
-  constructor(index: number, settings: FunctionSettings, maxNodes: number) {
+  constructor(index: number, settings: FunctionSettings, maxNodes: number, byNode: (Set<FunctionEntry> | undefined)[], installed: NodeRows) {
     this.index = index;
     this.settings = settings;
-    this.idle = new Int16Array(maxNodes);
-    this.busy = new Int16Array(maxNodes);
-    this.zygoteDistance = new Float32Array(maxNodes).fill(NO_ZYGOTE);
-    this.bare = new Uint8Array(maxNodes);
-    this.packages = new Uint8Array(maxNodes);
-    this.missingPackages = new Int32Array(maxNodes);
-    this.missingPackageBytes = new Float64Array(maxNodes);
-    this.unable = new Uint8Array(maxNodes);
+    this.rows = new NodeRows(maxNodes, NOTHING_HERE);
+    this.installed = installed;
+    this.#byNode = byNode;
+  }
+
+  /** Idle sandboxes on a node. */
+  idle(node: number): number {
+    return this.rows.get(node, IDLE);
+  }
+
+  /** Busy sandboxes on a node. */
+  busy(node: number): number {
+    return this.rows.get(node, BUSY);
+  }
+
+  /** Distance of the nearest zygote on a node, bare runtimes not counted; NO_ZYGOTE: none. */
+  zygoteDistance(node: number): number {
+    return this.rows.get(node, ZYGOTE_DISTANCE);
+  }
+
+  hasPackages(node: number): boolean {
+    return this.installed.get(node, INSTALLED) === 1;
+  }
+
+  /** Packages that a node lacks. */
+  missingPackages(node: number): number {
+    return this.packageCount - this.rows.get(node, PACKAGES_HERE);
+  }
+
+  /** Their bytes, as far as they were measured. */
+  missingPackageBytes(node: number): number {
+    return Math.max(0, this.packageBytes - this.rows.get(node, PACKAGE_BYTES_HERE));
+  }
+
+  /** Writes a column of a node. O(1). */
+  set(node: number, column: number, value: number): void {
+    const change = this.rows.set(node, column, value);
+    if (change > 0) (this.#byNode[node] ??= new Set()).add(this);
+    else if (change < 0) this.#byNode[node]?.delete(this);
+  }
+
+  /** Sets a column back on all nodes. O(nodes with a row). */
+  setEverywhere(column: number, value: number): void {
+    for (const node of [...this.rows.nodes()]) this.set(node, column, value);
   }
 
   /** Remembers the node that served a locality key; the oldest key is forgotten beyond 1 024. */
   rememberKey(key: string, node: number): void {
-    this.keyNodes.delete(key);
-    this.keyNodes.set(key, node);
-    if (this.keyNodes.size > MAX_KEYS) for (const oldest of this.keyNodes.keys()) {
-      this.keyNodes.delete(oldest);
+    const keys = (this.keyNodes ??= new Map());
+    keys.delete(key);
+    keys.set(key, node);
+    if (keys.size > MAX_KEYS) for (const oldest of keys.keys()) {
+      keys.delete(oldest);
       break;
     }
   }
-
-  /** Nothing of it is on the node any more; of zygotes and single packages their indexes are told. */
-  forgetNode(node: number): void {
-    this.idle[node] = 0;
-    this.busy[node] = 0;
-    this.packages[node] = 0;
-  }
 }
+
+const NO_IDS: readonly string[] = [];
 
 export class FunctionTable {
   readonly entries: FunctionEntry[] = [];
@@ -116,10 +156,14 @@ export class FunctionTable {
   readonly #byPackageSet = new Map<string, Set<FunctionEntry>>();
   /** Places of names that are not deployed, but predicted. */
   readonly #reserved = new Map<string, FunctionEntry>();
+  readonly #byNode: (Set<FunctionEntry> | undefined)[] = [];
   readonly #maxNodes: number;
+  /** Of functions whose packages nobody has been asked for. */
+  readonly #nowhere: NodeRows;
 
   constructor(maxNodes: number) {
     this.#maxNodes = maxNodes;
+    this.#nowhere = new NodeRows(maxNodes, NOT_INSTALLED);
   }
 
   /** The function of this name, if it is deployed. */
@@ -133,13 +177,13 @@ export class FunctionTable {
     if (known !== undefined) {
       const changed = known.settings.version !== settings.version;
       if (known.settings.packageSet !== settings.packageSet) {
-        this.#byPackageSet.get(known.settings.packageSet)?.delete(known);
-        known.packages.fill(0);
+        this.#unlink(known);
+        known.installed = this.#nowhere;
       }
       known.settings = settings;
       if (changed) {
-        known.idle.fill(0);
-        known.busy.fill(0);
+        known.setEverywhere(IDLE, 0);
+        known.setEverywhere(BUSY, 0);
       }
       this.#link(known);
       return known;
@@ -179,7 +223,7 @@ export class FunctionTable {
     if (entry === undefined) return undefined;
     entry.deleted = true;
     this.#byName.delete(name);
-    this.#byPackageSet.get(entry.settings.packageSet)?.delete(entry);
+    this.#unlink(entry);
     return entry;
   }
 
@@ -188,8 +232,19 @@ export class FunctionTable {
     return this.#byPackageSet.get(packageSet) ?? [];
   }
 
+  /** Whatever there was of functions on a node is there no more. O(functions with something there), O(functions) in small clusters. */
+  forgetNode(node: number): void {
+    for (const entry of this.onNode(node)) entry.rows.clear(node);
+    this.#byNode[node]?.clear();
+  }
+
+  /** Functions that have something on a node; in small clusters all. */
+  onNode(node: number): Iterable<FunctionEntry> {
+    return this.#maxNodes <= DENSE_NODES ? this.entries : (this.#byNode[node] ?? []);
+  }
+
   #add(settings: FunctionSettings): FunctionEntry {
-    const entry = new FunctionEntry(this.entries.length, settings, this.#maxNodes);
+    const entry = new FunctionEntry(this.entries.length, settings, this.#maxNodes, this.#byNode, this.#nowhere);
     this.entries.push(entry);
     return entry;
   }
@@ -198,5 +253,11 @@ export class FunctionTable {
     const set = this.#byPackageSet.get(entry.settings.packageSet) ?? new Set();
     set.add(entry);
     this.#byPackageSet.set(entry.settings.packageSet, set);
+  }
+
+  #unlink(entry: FunctionEntry): void {
+    const { packageSet } = entry.settings;
+    const set = this.#byPackageSet.get(packageSet);
+    if (set?.delete(entry) === true && set.size === 0) this.#byPackageSet.delete(packageSet);
   }
 }

@@ -55,14 +55,18 @@ export class ObjectDirectory {
     for (const id of [...(this.#ofNode[node] ?? [])]) this.remove(id, node);
   }
 
-  /** Calls `each` with every node that holds `input`: as reported, or as its reference says while nothing was reported yet. */
-  forHolders(input: InputObject, each: (node: number, sizeBytes: number) => void): void {
+  /**
+   * Calls `each` with every node that holds `input`, or with `most` of them from the one that `start` decides on: as reported, or as its
+   * reference says while nothing was reported yet.
+   */
+  forHolders(input: InputObject, each: (node: number, sizeBytes: number) => void, start = 0, most = Infinity): void {
     const known = this.#objects.get(input.id);
     if (known !== undefined) {
-      for (let i = 0; i < known.holders.length; i++) each(known.holders[i] as number, input.sizeBytes);
+      const { holders } = known, { length } = holders;
+      for (let i = 0, at = length > most ? start % length : 0; i < length && i < most; i++, at = at + 1 === length ? 0 : at + 1) each(holders[at] as number, input.sizeBytes);
       return;
     }
-    for (let i = 0; i < input.holders.length; i++) {
+    for (let i = 0; i < input.holders.length && i < most; i++) {
       const node = this.#cluster.indexOf(input.holders[i] as string);
       if (node >= 0) each(node, input.sizeBytes);
     }

@@ -1,9 +1,10 @@
 /**
  * Which nodes have which packages and package sets, and what each function therefore lacks on each node. Changes come as deltas from
  * agents; a change of one package touches only the functions that have it, and only that node. Nothing here is asked in a decision: the
- * answers stand in FunctionEntry.packages, missingPackages and missingPackageBytes.
+ * answers stand in FunctionEntry.installed, one for all functions of a package set, and in the rows of each function.
  */
-import type { FunctionEntry } from './function-table.ts';
+import { INSTALLED, NOT_INSTALLED, PACKAGES_HERE, PACKAGE_BYTES_HERE, type FunctionEntry } from './function-table.ts';
+import { NodeRows } from './node-rows.ts';
 
 /** Packages that are remembered as long as a node or a function has them; further ones count as present everywhere. */
 const MAX_PACKAGES = 200_000;
@@ -19,21 +20,40 @@ interface Known {
   readonly functions: Set<FunctionEntry>;
 }
 
+/** A package set that a node or a function has. */
+interface KnownSet {
+  readonly rows: NodeRows;
+  nodes: number;
+  functions: number;
+}
+
 export class PackageIndex {
+  readonly #maxNodes: number;
+  readonly #known = new Map<string, KnownSet>();
   readonly #packages = new Map<string, Known>();
   /** Package sets of each node: also those of functions that are not deployed yet. */
-  readonly #sets: Set<string>[] = [];
+  readonly #sets: (Set<string> | undefined)[] = [];
+  /** The package set of each function that was put and not deleted. */
+  readonly #setOf = new Map<FunctionEntry, string>();
   /** Packages of each node. */
   readonly #ofNode: Set<string>[] = [];
 
-  /** A function was deployed or replaced. O(its packages × nodes that have them + nodes). */
+  constructor(maxNodes: number) {
+    this.#maxNodes = maxNodes;
+  }
+
+  /** A function was deployed or replaced. O(its packages × nodes that have them). */
   functionPut(entry: FunctionEntry): void {
     this.functionDeleted(entry);
     const { packageSet, packages = [] } = entry.settings;
-    for (let node = 0; node < this.#sets.length; node++) entry.packages[node] = this.#sets[node]?.has(packageSet) === true ? 1 : 0;
-    entry.missingPackages.fill(0);
-    entry.missingPackageBytes.fill(0);
-    entry.packageBytes = 0;
+    const set = this.#knowSet(packageSet);
+    set.functions++;
+    this.#setOf.set(entry, packageSet);
+    entry.installed = set.rows;
+    entry.setEverywhere(PACKAGES_HERE, 0);
+    entry.setEverywhere(PACKAGE_BYTES_HERE, 0);
+    entry.packageBytes = entry.packageCount = 0;
+    if (packages.length === 0) return;
     const ids = new Set(packages);
     entry.packageIds = [...ids];
     for (const id of ids) {
@@ -41,8 +61,9 @@ export class PackageIndex {
       if (known === undefined) continue;
       known.functions.add(entry);
       const bytes = sizeOf(known);
+      entry.packageCount++;
       entry.packageBytes += bytes;
-      for (let node = 0; node < entry.missingPackages.length; node++) if (!known.nodes.has(node)) this.#lack(entry, node, 1, bytes);
+      for (const node of known.nodes) has(entry, node, 1, bytes);
     }
   }
 
@@ -54,6 +75,12 @@ export class PackageIndex {
       this.#forgetUnused(id);
     }
     entry.packageIds = [];
+    const packageSet = this.#setOf.get(entry);
+    if (packageSet === undefined) return;
+    this.#setOf.delete(entry);
+    const set = this.#knowSet(packageSet);
+    set.functions--;
+    this.#forgetUnusedSet(packageSet, set);
   }
 
   /** Package sets that a node has. */
@@ -61,12 +88,16 @@ export class PackageIndex {
     return this.#sets[node]?.size ?? 0;
   }
 
-  /** A package set appeared on a node or went; `functions`: those that have it. */
-  setSet(node: number, packageSet: string, present: boolean, functions: Iterable<FunctionEntry>): void {
+  /** A package set appeared on a node or went. */
+  setSet(node: number, packageSet: string, present: boolean): void {
     const sets = (this.#sets[node] ??= new Set());
-    if (!present) sets.delete(packageSet);
-    else if (sets.size < MAX_SETS_PER_NODE) sets.add(packageSet);
-    for (const entry of functions) entry.packages[node] = present ? 1 : 0;
+    if (sets.has(packageSet) === present || (present && sets.size >= MAX_SETS_PER_NODE)) return;
+    if (present) sets.add(packageSet);
+    else sets.delete(packageSet);
+    const set = this.#knowSet(packageSet);
+    set.nodes += present ? 1 : -1;
+    set.rows.set(node, INSTALLED, present ? 1 : 0);
+    this.#forgetUnusedSet(packageSet, set);
   }
 
   /** A package appeared on a node, with its size there. */
@@ -78,13 +109,13 @@ export class PackageIndex {
       known.bytes = bytes;
       for (const entry of known.functions) {
         entry.packageBytes += grown;
-        for (let other = 0; other < entry.missingPackages.length; other++) if (!known.nodes.has(other)) this.#lack(entry, other, 0, grown);
+        for (const other of known.nodes) has(entry, other, 0, grown);
       }
     }
     if (known.nodes.has(node)) return;
     known.nodes.add(node);
     (this.#ofNode[node] ??= new Set()).add(id);
-    for (const entry of known.functions) this.#lack(entry, node, -1, -sizeOf(known));
+    for (const entry of known.functions) has(entry, node, 1, sizeOf(known));
   }
 
   /** A package went from a node. */
@@ -92,13 +123,13 @@ export class PackageIndex {
     const known = this.#packages.get(id);
     if (known === undefined || !known.nodes.delete(node)) return;
     this.#ofNode[node]?.delete(id);
-    for (const entry of known.functions) this.#lack(entry, node, 1, sizeOf(known));
+    for (const entry of known.functions) has(entry, node, -1, -sizeOf(known));
     this.#forgetUnused(id);
   }
 
   /** Nothing is known to be on the node any more. */
   forgetNode(node: number): void {
-    this.#sets[node]?.clear();
+    for (const packageSet of this.#sets[node] ?? []) this.setSet(node, packageSet, false);
     for (const id of this.#ofNode[node] ?? []) this.remove(node, id);
   }
 
@@ -116,10 +147,20 @@ export class PackageIndex {
     if (known !== undefined && known.nodes.size === 0 && known.functions.size === 0) this.#packages.delete(id);
   }
 
-  #lack(entry: FunctionEntry, node: number, packages: number, bytes: number): void {
-    entry.missingPackages[node] = (entry.missingPackages[node] as number) + packages;
-    entry.missingPackageBytes[node] = Math.max(0, (entry.missingPackageBytes[node] as number) + bytes);
+  #knowSet(packageSet: string): KnownSet {
+    let set = this.#known.get(packageSet);
+    if (set === undefined) this.#known.set(packageSet, (set = { rows: new NodeRows(this.#maxNodes, NOT_INSTALLED), nodes: 0, functions: 0 }));
+    return set;
   }
+
+  #forgetUnusedSet(packageSet: string, set: KnownSet): void {
+    if (set.nodes === 0 && set.functions === 0) this.#known.delete(packageSet);
+  }
+}
+
+function has(entry: FunctionEntry, node: number, packages: number, bytes: number): void {
+  entry.set(node, PACKAGES_HERE, entry.rows.get(node, PACKAGES_HERE) + packages);
+  entry.set(node, PACKAGE_BYTES_HERE, entry.rows.get(node, PACKAGE_BYTES_HERE) + bytes);
 }
 
 function sizeOf({ bytes }: Known): number {

@@ -21,7 +21,7 @@ import { createCandidates, createClassifier, type Classifier } from './classify.
 import { ClusterView, DRAINING, LOST, METRIC_NAMES, NODE_ROW, READY, RECEIVED_AT, STALE, type NodeInfo } from './cluster-view.ts';
 import { DecisionRing } from './decision-ring.ts';
 import type { BlindTo, DecideOn } from './experiments.ts';
-import { FunctionTable, type FunctionEntry, type FunctionSettings } from './function-table.ts';
+import { BUSY, FunctionTable, IDLE, type FunctionEntry, type FunctionSettings } from './function-table.ts';
 import { ObjectDirectory } from './object-directory.ts';
 import { Shadow } from './shadow.ts';
 import { WaitingLines } from './waiting-lines.ts';
@@ -49,6 +49,11 @@ export interface SchedulerObserver {
   /** A policy decided, or a dispatch followed from an earlier decision; it stands in the ring. Both tables are the scheduler's own and change with the next decision. */
   decided?(invocation: Invocation, policyName: string, candidates: Candidates, decision: Decision): void;
 }
+
+/** Which nodes come into question for a decision. */
+export type CandidateMode = 'auto' | 'all' | 'indexed';
+/** `auto` looks at all nodes of clusters up to this size. */
+export const ALL_UP_TO = 128;
 
 /** What the scheduler needs. All bounds are documented in the configuration schema. */
 export interface SchedulerOptions {
@@ -78,6 +83,10 @@ export interface SchedulerOptions {
   readonly maxObjects: number;
   /** Longest wait for room, ms; then it fails with NO_NODES or QUEUE_FULL. */
   readonly maxWaitMs: number;
+  /** Which nodes a policy is shown: all, those that the indexes name, or all in small clusters (auto). @default auto */
+  readonly candidates?: CandidateMode;
+  /** Most that the indexes name. @default 64 */
+  readonly candidateLimit?: number;
   readonly rememberDecisions: number;
   /** Prefix of invocation ids, unique per start of the process. */
   readonly idPrefix: string;
@@ -148,6 +157,8 @@ const DEADLINES_PER_TURN = 256;
 const REFUSAL_PAUSE_MS = 50;
 /** By how much a zygote must be nearer than before for waiters to look again. */
 const WORTH_A_LOOK = 0.05;
+/** Nodes that are asked how long it will take until one has room. */
+const HINT_NODES = 64;
 /** Executions over which the mean service time of the cluster moves. */
 const MEAN_OVER = 1_000;
 /** After its deadline a dispatched invocation has so long to be reported by the agent, ms. */
@@ -160,7 +171,7 @@ export class Scheduler implements InvocationHost {
   readonly functions: FunctionTable;
   readonly objects: ObjectDirectory;
   readonly zygotes: ZygoteIndex;
-  readonly packages = new PackageIndex();
+  readonly packages: PackageIndex;
   readonly lines = new WaitingLines();
   readonly decisions: DecisionRing;
   readonly predictor: Predictor;
@@ -217,12 +228,13 @@ export class Scheduler implements InvocationHost {
     this.#remainingMs = predictor.remainingMs === undefined ? undefined : (dispatched) => predictor.remainingMs?.(dispatched);
     this.cluster = new ClusterView(options.maxNodes, options.nodeTable);
     this.functions = new FunctionTable(options.maxNodes);
+    this.packages = new PackageIndex(options.maxNodes);
     this.zygotes = new ZygoteIndex(this.functions, options.maxNodes);
     this.objects = new ObjectDirectory(this.cluster, options.maxObjects);
     this.decisions = new DecisionRing(options.rememberDecisions);
     this.#machines = createMachineHost(invocationMachine, options.engine);
     this.#nodeMachines = createMachineHost(nodeMachine, options.engine);
-    this.#classifier = createBlindClassifier(createClassifier(this.cluster, this.objects, options.predictor, options.localityThreshold), options.blindTo ?? 'nothing', options.localityThreshold);
+    this.#classifier = createBlindClassifier(createClassifier(this.cluster, this.objects, options.predictor, options.localityThreshold, options.candidateLimit), options.blindTo ?? 'nothing', options.localityThreshold);
     this.#polls = options.decideOn === 'polls';
     this.#candidates = createCandidates(options.maxNodes);
     this.#view = {
@@ -332,8 +344,8 @@ export class Scheduler implements InvocationHost {
       memoryMb: (node) => cluster.info[node]?.memoryMb ?? 0,
       functions: entries.length,
       functionOf: (index) => (entries[index]?.deleted === false ? entries[index].settings : undefined),
-      idle: (index, node) => entries[index]?.idle[node] ?? 0,
-      busy: (index, node) => entries[index]?.busy[node] ?? 0,
+      idle: (index, node) => entries[index]?.idle(node) ?? 0,
+      busy: (index, node) => entries[index]?.busy(node) ?? 0,
       takePeak(index) {
         const entry = entries[index];
         if (entry === undefined) return 0;
@@ -472,7 +484,7 @@ export class Scheduler implements InvocationHost {
     const policy = createPolicies(this.#policyOptions()).get(name) as Policy;
     const decision = createDecision();
     const ask = (ticket: number): boolean => {
-      this.#classifier.classify(invocation, entry, this.nowMs, this.#candidates);
+      this.#classify(invocation, entry, policy);
       return this.predictor.predict(invocation, this.#candidates, ticket);
     };
     const decide = (): void => {
@@ -495,7 +507,7 @@ export class Scheduler implements InvocationHost {
    * release does not take everybody out of the lines at once.
    */
   #classifyAndDecide(invocation: Invocation, entry: FunctionEntry, ticket = NO_TICKET): void {
-    this.#classifier.classify(invocation, entry, this.nowMs, this.#candidates);
+    this.#classify(invocation, entry, this.#policyOf(invocation));
     if (!this.predictor.predict(invocation, this.#candidates, ticket)) {
       this.#unpredicted.set(invocation.seq, invocation);
       // The prediction may never come; the time still runs.
@@ -522,6 +534,17 @@ export class Scheduler implements InvocationHost {
     this.#rearm();
   };
 
+  #policyOf({ policyName }: Invocation): Policy {
+    return policyName === '' ? this.#policy : (this.#policies.get(policyName) ?? this.#policy);
+  }
+
+  /** Fills the table of candidates for a decision of this policy. */
+  #classify(invocation: Invocation, entry: FunctionEntry, { needsAllNodes }: Policy): void {
+    const { candidates = 'auto' } = this.#options;
+    const isIndexed = needsAllNodes !== true && this.#shadow?.needsAllNodes !== true && (candidates === 'indexed' || (candidates === 'auto' && this.cluster.count > ALL_UP_TO));
+    this.#classifier.classify(invocation, entry, this.nowMs, this.#candidates, isIndexed);
+  }
+
   #viewOf(invocation: Invocation, entry: FunctionEntry): DecisionView {
     const view = this.#view;
     view.invocation = invocation;
@@ -535,7 +558,7 @@ export class Scheduler implements InvocationHost {
   /** Lets the policy decide on the candidates in the table, and does as it says. */
   #decide(invocation: Invocation, entry: FunctionEntry): void {
     const candidates = this.#candidates, decision = this.#decision;
-    const policy = invocation.policyName === '' ? this.#policy : (this.#policies.get(invocation.policyName) ?? this.#policy);
+    const policy = this.#policyOf(invocation);
     policy.decide(this.#viewOf(invocation, entry), decision);
     this.counters.decisions++;
     this.#shadow?.compare(this.#view, decision);
@@ -565,13 +588,14 @@ export class Scheduler implements InvocationHost {
     invocation.situation = this.predictor.dispatched(invocation, candidates, row);
     invocation.machine!.send(event);
     const { cluster } = this;
-    cluster.used[node] = (cluster.used[node] as number) + 1;
+    cluster.setUsed(node, (cluster.used[node] as number) + 1);
     const running = cluster.running[node] as Invocation[];
     invocation.runPlace = running.length;
     running.push(invocation);
     if (++entry.running > entry.peak) entry.peak = entry.running;
-    if ((entry.idle[node] as number) > 0) entry.idle[node] = (entry.idle[node] as number) - 1;
-    entry.busy[node] = (entry.busy[node] as number) + 1;
+    const idle = entry.idle(node);
+    entry.set(node, BUSY, entry.busy(node) + 1);
+    if (idle > 0) entry.set(node, IDLE, idle - 1);
     if (invocation.localityKey !== '') entry.rememberKey(invocation.localityKey, node);
     this.counters.dispatched++;
     if (invocation.expiresAtMs < Infinity) this.#arm(invocation, invocation.expiresAtMs);
@@ -737,7 +761,7 @@ export class Scheduler implements InvocationHost {
     const reason: Reason = !failed ? 'completed' : result.error.code === 'CANCELLED' ? 'callerCancelled' : result.error.code === 'DEADLINE_EXCEEDED' || result.error.code === 'FUNCTION_TIMEOUT' ? 'deadlineExceeded' : result.error.code.startsWith('FUNCTION') || result.error.code === 'MEMORY_EXCEEDED' || result.error.code === 'RESULT_TOO_LARGE' ? 'functionFailed' : 'platformFailed';
     for (const output of result.outputs) this.objects.add(output.id, output.sizeBytes, node);
     // It was found running there when the node came back, and was sent there again: one run, booked twice.
-    if (this.cluster.foreign[node]?.delete(id) === true) this.cluster.used[node] = Math.max(0, (this.cluster.used[node] as number) - 1);
+    if (this.cluster.foreign[node]?.delete(id) === true) this.cluster.setUsed(node, (this.cluster.used[node] as number) - 1);
     const again = this.#leaveNode(invocation, { type: 'RESULT', reason, result });
     // A retry must not overtake who waits for this slot: the lines first.
     this.#afterRelease(entry, node);
@@ -757,14 +781,15 @@ export class Scheduler implements InvocationHost {
     const refusals = Math.min(5, this.cluster.refusals[node] as number);
     this.cluster.refusals[node] = refusals + 1;
     const pauseMs = REFUSAL_PAUSE_MS * 2 ** refusals;
-    this.cluster.refusesUntilMs[node] = now + pauseMs;
+    this.cluster.setRefusal(node, now + pauseMs);
     if (error.code === 'DRAINING') this.#nodes[node]?.send({ type: 'DRAIN' });
     if (this.#leaveNode(invocation, { type: 'REJECTED', reason: 'rejectedByNode', error })) this.#decideAgain(invocation, entry);
     this.#nextTurns(entry);
     // The pause ends without an event of its own when no state comes in between.
     this.#clock.setTimer(now + pauseMs, () => {
       if (this.#stopped) return;
-      this.#tick();
+      // A later refusal has a timer of its own.
+      if ((this.cluster.refusesUntilMs[node] as number) <= this.#tick()) this.cluster.setRefusal(node, 0);
       this.#nodeReleased(node);
       this.#rearm();
     });
@@ -797,7 +822,7 @@ export class Scheduler implements InvocationHost {
   #freeSlot(invocation: Invocation, entry: FunctionEntry): boolean {
     const { cluster } = this;
     const { node } = invocation;
-    cluster.used[node] = Math.max(0, (cluster.used[node] as number) - 1);
+    cluster.setUsed(node, (cluster.used[node] as number) - 1);
     const running = cluster.running[node] as Invocation[];
     const last = running.pop() as Invocation;
     if (last !== invocation) {
@@ -806,8 +831,8 @@ export class Scheduler implements InvocationHost {
     }
     invocation.runPlace = -1;
     entry.running--;
-    const busy = entry.busy[node] as number;
-    if (busy > 0) entry.busy[node] = busy - 1;
+    const busy = entry.busy(node);
+    if (busy > 0) entry.set(node, BUSY, busy - 1);
     return busy > 0;
   }
 
@@ -819,7 +844,7 @@ export class Scheduler implements InvocationHost {
 
   #releaseForeign(id: string, node: number): void {
     if (this.cluster.foreign[node]?.delete(id) !== true) return;
-    this.cluster.used[node] = Math.max(0, (this.cluster.used[node] as number) - 1);
+    this.cluster.setUsed(node, (this.cluster.used[node] as number) - 1);
     this.#nodeReleased(node);
     this.#rearm();
   }
@@ -965,7 +990,7 @@ export class Scheduler implements InvocationHost {
     const policy = this.#policies.get(invocation.decidedBy) ?? this.#policy;
     if (this.cluster.status[invocation.target] !== READY) return this.#reconsider(invocation, { type: 'TARGET_LOST', reason: 'targetLost' });
     if (entry.generation !== invocation.seenGeneration) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityGained' });
-    this.#classifier.classify(invocation, entry, this.nowMs, candidates);
+    this.#classify(invocation, entry, policy);
     this.predictor.predict(invocation, candidates, NO_TICKET);
     for (let row = 0; row < candidates.count && invocation.targetWasLocal; row++) {
       if (candidates.node[row] === invocation.target && candidates.local[row] === 0) return this.#reconsider(invocation, { type: 'CLASSIFY', reason: 'localityLost' });
@@ -1014,8 +1039,14 @@ export class Scheduler implements InvocationHost {
 
   /** When a refused caller may come again, ms: until the first slot is expected to be free, at least 50. */
   #retryHintMs(): number {
-    let least = Infinity;
-    for (let node = 0; node < this.cluster.count; node++) if (this.cluster.status[node] === READY) least = Math.min(least, this.cluster.expectedWaitMs(node, this.nowMs));
+    let least = Infinity, left = HINT_NODES;
+    const look = (node: number): boolean => {
+      least = Math.min(least, this.cluster.expectedWaitMs(node, this.nowMs));
+      return --left > 0 && least > 0;
+    };
+    const byLoad = this.cluster.nodesByLoad('');
+    byLoad.forFree(this.#seq, look);
+    if (least > 0 && left > 0) byLoad.forFull(this.#seq, look);
     return Math.round(Math.min(10_000, Math.max(50, least)));
   }
 
@@ -1060,9 +1091,9 @@ export class Scheduler implements InvocationHost {
     if (cluster.used[node] !== used) {
       this.counters.slotRepairs++;
       cluster.repairs[node] = (cluster.repairs[node] as number) + 1;
-      cluster.used[node] = used;
+      cluster.setUsed(node, used);
     }
-    cluster.slots[node] = slots;
+    cluster.setSlots(node, slots);
     this.#countReady();
     cluster.connected[node] = 1;
     // A wish to cancel that was told on broken streams was lost with them.
@@ -1088,7 +1119,7 @@ export class Scheduler implements InvocationHost {
   /** A state message of the node arrived (its scalars stand in the shared table already). */
   nodeHeard(node: number): void {
     this.#tick();
-    this.cluster.refusesUntilMs[node] = 0;
+    this.cluster.setRefusal(node, 0);
     // On broken streams the last state says nothing: only a snapshot on new ones brings the node back.
     if (this.cluster.status[node] === STALE && this.cluster.connected[node] === 1) this.#nodes[node]?.send({ type: 'STATE_ARRIVED' });
     this.#nodeReleased(node);
@@ -1124,16 +1155,16 @@ export class Scheduler implements InvocationHost {
     if (entry === undefined) return;
     // Without a version the node has nothing of the function at all; of another version: nothing that could be used.
     if (version !== entry.settings.version && (version !== '' || idle + busy > 0)) return;
-    const gained = idle - (entry.idle[node] as number);
-    entry.idle[node] = idle;
-    entry.busy[node] = busy;
+    const gained = idle - entry.idle(node);
+    entry.set(node, IDLE, idle);
+    entry.set(node, BUSY, busy);
     if (gained > 0) this.#gainWarm(entry, node, 0);
     else if (idle + busy === 0) this.#lookAgain(node, entry.index);
   }
 
   setPackages(packageSet: string, node: number, present: boolean): void {
-    this.packages.setSet(node, packageSet, present, this.functions.withPackageSet(packageSet));
-    if (!present) for (const entry of this.functions.withPackageSet(packageSet)) this.#lookAgain(node, entry.index);
+    this.packages.setSet(node, packageSet, present);
+    if (!present && this.lines.waitingFor(node) > 0) for (const entry of this.functions.withPackageSet(packageSet)) this.#lookAgain(node, entry.index);
   }
 
   /** A package of a node's own store, as its agent measured it. */
@@ -1156,7 +1187,7 @@ export class Scheduler implements InvocationHost {
 
   /** Whatever was known of sandboxes, packages, zygotes and objects of a node does not hold any more: a snapshot follows, or nothing. */
   forgetLocality(node: number): void {
-    for (const entry of this.functions.entries) entry.forgetNode(node);
+    this.functions.forgetNode(node);
     this.zygotes.forgetNode(node);
     this.packages.forgetNode(node);
     this.objects.removeNode(node);
@@ -1172,7 +1203,7 @@ export class Scheduler implements InvocationHost {
   }
 
   #gainWarm(entry: FunctionEntry, node: number, more: number): void {
-    entry.idle[node] = (entry.idle[node] as number) + more;
+    if (more !== 0) entry.set(node, IDLE, entry.idle(node) + more);
     // Only waiters elsewhere can profit; the monitors look again.
     if (more === 0) entry.generation++;
   }
@@ -1191,7 +1222,7 @@ export class Scheduler implements InvocationHost {
   }
 
   #nodeEntered(node: number, status: number): void {
-    this.cluster.status[node] = status;
+    this.cluster.setStatus(node, status);
     this.#countReady();
     this.observer.nodeChanged?.(node, status);
     if (status === READY) {
@@ -1205,13 +1236,8 @@ export class Scheduler implements InvocationHost {
   }
 
   #countReady(): void {
-    const facts = this.#facts;
-    facts.readyNodes = facts.readySlots = 0;
-    for (let node = 0; node < this.cluster.count; node++) {
-      if (this.cluster.status[node] !== READY) continue;
-      facts.readyNodes++;
-      facts.readySlots += this.cluster.slots[node] as number;
-    }
+    this.#facts.readyNodes = this.cluster.readyNodes;
+    this.#facts.readySlots = this.cluster.readySlots;
   }
 
   #nodeLost(node: number): void {
@@ -1229,7 +1255,7 @@ export class Scheduler implements InvocationHost {
       if (again) this.#decideAgain(invocation, entry);
       this.#nextTurns(entry);
     }
-    cluster.used[node] = 0;
+    cluster.setUsed(node, 0);
   }
 
   /** Looks for silence, three times per staleness interval. */

@@ -39,6 +39,10 @@ export class Shadow {
     return this.#policy.name;
   }
 
+  get needsAllNodes(): boolean {
+    return this.#policy.needsAllNodes === true;
+  }
+
   /** How often its policy wants to be called between decisions, ms; undefined: never. */
   get tickMs(): number | undefined {
     return this.#policy.tick === undefined ? undefined : this.#policy.tickMs;

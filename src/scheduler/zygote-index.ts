@@ -1,11 +1,11 @@
 /**
  * Which zygotes the nodes keep, and how far the nearest one is from each function. Distances stand ready in
- * FunctionEntry.zygoteDistance; a change on one node touches only functions that share a package with what changed, and only their
+ * FunctionEntry.rows; a change on one node touches only functions that share a package with what changed, and only their
  * entry for that node. Bare runtimes come and go with every cold start of any function, so they are kept once per runtime and
  * isolation, in arrays that all their functions share.
  */
 import { BARE_DISTANCE, NO_ZYGOTE, zygoteDistance } from '../core/zygote-distance.ts';
-import type { FunctionEntry, FunctionTable, ZygoteNeed } from './function-table.ts';
+import { ZYGOTE_DISTANCE, type FunctionEntry, type FunctionTable, type ZygoteNeed } from './function-table.ts';
 
 /** One kind of zygotes as a node reports it. */
 export interface ZygoteFacts {
@@ -54,7 +54,7 @@ export class ZygoteIndex {
   /** A function was deployed or replaced. O(nodes × their kinds). */
   functionPut(entry: FunctionEntry): void {
     this.functionDeleted(entry);
-    entry.zygoteDistance.fill(NO_ZYGOTE);
+    entry.setEverywhere(ZYGOTE_DISTANCE, NO_ZYGOTE);
     const need = entry.settings.zygote;
     if (need === undefined) return;
     entry.bare = this.#bareOf(need);
@@ -107,9 +107,9 @@ export class ZygoteIndex {
     for (const id of facts.function === '' ? facts.packages : [`function:${facts.function}`]) for (const entry of this.#byPackage.get(id) ?? []) concerned.add(entry);
     for (const id of before?.facts.packages ?? []) for (const entry of this.#byPackage.get(id) ?? []) concerned.add(entry);
     for (const entry of concerned) {
-      const was = entry.zygoteDistance[node] as number;
+      const was = entry.zygoteDistance(node);
       this.#measure(entry, node);
-      const is = entry.zygoteDistance[node] as number;
+      const is = entry.zygoteDistance(node);
       if (is !== was) changed(entry, was, is);
     }
   }
@@ -123,7 +123,7 @@ export class ZygoteIndex {
   forgetNode(node: number): void {
     this.#byNode[node]?.clear();
     for (const { nodes } of this.#bare.values()) nodes[node] = 0;
-    for (const entry of this.#functions.entries) entry.zygoteDistance[node] = NO_ZYGOTE;
+    for (const entry of [...this.#functions.onNode(node)]) entry.set(node, ZYGOTE_DISTANCE, NO_ZYGOTE);
   }
 
   #measure(entry: FunctionEntry, node: number): void {
@@ -134,7 +134,7 @@ export class ZygoteIndex {
       if ((loaded.size === 0 && facts.function === '') || !mayServe(facts, entry, need)) continue;
       nearest = Math.min(nearest, zygoteDistance(need.imports, loaded, this.#importMsOf));
     }
-    entry.zygoteDistance[node] = nearest;
+    entry.set(node, ZYGOTE_DISTANCE, nearest);
   }
 
   readonly #importMsOf = (id: string): number | undefined => this.#importMs.get(id);

@@ -18,7 +18,7 @@ import { PLAIN_PROFILE, type FunctionProfile } from './profiles.ts';
 import { VirtualNode, type NodeWorld, type VirtualFunction, type VirtualNodeOptions } from './virtual-node.ts';
 
 /** The scheduler's own parameters; defaults are those of the configuration. */
-export type SchedulerParameters = Partial<Pick<SchedulerOptions, 'engine' | 'policy' | 'localityGain' | 'safetyMargin' | 'strict' | 'lookahead' | 'ruleDelay' | 'xfaas' | 'pools' | 'localityThreshold' | 'decideOn' | 'blindTo' | 'monitorIntervalMs' | 'staleAfterMs' | 'lostAfterMs' | 'maxLive' | 'maxWaitMs' | 'maxObjects' | 'rememberDecisions'>>;
+export type SchedulerParameters = Partial<Pick<SchedulerOptions, 'engine' | 'policy' | 'localityGain' | 'safetyMargin' | 'strict' | 'lookahead' | 'ruleDelay' | 'xfaas' | 'pools' | 'localityThreshold' | 'decideOn' | 'blindTo' | 'monitorIntervalMs' | 'staleAfterMs' | 'lostAfterMs' | 'maxLive' | 'maxWaitMs' | 'maxObjects' | 'rememberDecisions' | 'candidates' | 'candidateLimit'>>;
 
 /** What is simulated. */
 export interface SimulationOptions extends SchedulerParameters {
@@ -110,7 +110,7 @@ export class Simulation {
       clock, seed: options.seed, engine: options.engine ?? 'table', policy: options.policy ?? 'metronome', localityGain: options.localityGain ?? 0.85, safetyMargin: options.safetyMargin ?? 0.1, strict: options.strict ?? false,
       ...(options.lookahead === undefined ? {} : { lookahead: options.lookahead }), ...(options.ruleDelay === undefined ? {} : { ruleDelay: options.ruleDelay }), ...(options.xfaas === undefined ? {} : { xfaas: options.xfaas }), ...(options.pools === undefined ? {} : { pools: options.pools }),
       localityThreshold: options.localityThreshold ?? 0.1, decideOn: options.decideOn ?? 'events', blindTo: options.blindTo ?? 'nothing', monitorIntervalMs: options.monitorIntervalMs ?? 100, staleAfterMs: options.staleAfterMs ?? 3 * this.#pushMs, lostAfterMs: options.lostAfterMs ?? 60 * this.#pushMs,
-      maxLive: options.maxLive ?? 1_000_000, maxNodes, maxObjects: options.maxObjects ?? 1_000_000, maxWaitMs: options.maxWaitMs ?? 600_000, rememberDecisions: options.rememberDecisions ?? 1, idPrefix: 's', nodeTable,
+      maxLive: options.maxLive ?? 1_000_000, maxNodes, maxObjects: options.maxObjects ?? 1_000_000, maxWaitMs: options.maxWaitMs ?? 600_000, rememberDecisions: options.rememberDecisions ?? 1, candidates: options.candidates ?? 'auto', candidateLimit: options.candidateLimit ?? 64, idPrefix: 's', nodeTable,
       predictor: options.predictor?.({ clock, nodeTable, simulation: () => this }) ?? createMovingAveragePredictor(),
       transport: {
         execute: (invocation, node) => {

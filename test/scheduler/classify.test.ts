@@ -3,7 +3,8 @@ import { Invocation, type InputObject, type InvocationHost } from '../../src/cor
 import { COLD, PACKAGES, WARM, ZYGOTE } from '../../src/predictor/predictor.ts';
 import { createCandidates, createClassifier } from '../../src/scheduler/classify.ts';
 import { ClusterView, DRAINING, JOINING, LOST, READY, STALE, createNodeTable } from '../../src/scheduler/cluster-view.ts';
-import { FunctionTable } from '../../src/scheduler/function-table.ts';
+import { BUSY, FunctionTable, IDLE, INSTALLED, NOT_INSTALLED, PACKAGE_BYTES_HERE, ZYGOTE_DISTANCE } from '../../src/scheduler/function-table.ts';
+import { NodeRows } from '../../src/scheduler/node-rows.ts';
 import { ObjectDirectory } from '../../src/scheduler/object-directory.ts';
 import { createFakePredictor } from './fake-predictor.ts';
 
@@ -19,6 +20,7 @@ function scene({ threshold = 0.1, history = 1 } = {}) {
   const objects = new ObjectDirectory(cluster, 100);
   const predictor = { ...createFakePredictor(), observations: () => history };
   const entry = new FunctionTable(8).put({ name: 'f', version: '1', packageSet: 'p', slaMs: 1_000, timeoutMs: 1, concurrency: 0, idempotent: true, retries: 0, policy: '', localityKey: '', reuse: true, memoryMb: 256, critical: false });
+  entry.installed = new NodeRows(8, NOT_INSTALLED);
   const classifier = createClassifier(cluster, objects, predictor, threshold);
   const out = createCandidates(8);
   const host: InvocationHost = { nowMs: 0, observer: { transitioned: () => {} } };
@@ -50,9 +52,9 @@ describe('classification', () => {
 
   it('gives the degree by infrastructure: initialisation saved over initialisation from cold', () => {
     const { entry, rows, invocation } = scene();
-    entry.idle[0] = 1;
-    entry.zygoteDistance[1] = 0;
-    entry.packages[1] = entry.packages[2] = 1;
+    entry.set(0, IDLE, 1);
+    entry.set(1, ZYGOTE_DISTANCE, 0);
+    for (const node of [1, 2]) entry.installed.set(node, INSTALLED, 1);
     expect(rows(invocation()).map(({ start, infrastructure, local, kinds }) => ({ start, infrastructure, local, kinds }))).toEqual([
       { start: WARM, infrastructure: 1, local: true, kinds: 2 },
       { start: ZYGOTE, infrastructure: 0.96, local: true, kinds: 4 },
@@ -64,17 +66,17 @@ describe('classification', () => {
   it('puts a node with some of the packages between cold and packages, by their share of the bytes', () => {
     const { entry, rows, invocation } = scene();
     entry.packageBytes = 1_000;
-    entry.missingPackageBytes.set([1_000, 250, 0, 0]);
-    entry.packages[3] = 1;
+    [0, 750, 1_000, 1_000].forEach((bytes, node) => entry.set(node, PACKAGE_BYTES_HERE, bytes));
+    entry.installed.set(3, INSTALLED, 1);
     expect(rows(invocation()).map(({ start, infrastructure }) => [start, infrastructure])).toEqual([[COLD, 0], [COLD, 0.6], [COLD, 0.8], [PACKAGES, 0.8]]);
   });
 
   it('interpolates between a zygote and a start without one by the distance of the nearest zygote', () => {
     const { entry, rows, invocation } = scene();
-    entry.packages.fill(1);
-    entry.zygoteDistance.set([0.25, 1, 0.5, 1]);
+    for (const node of [0, 1, 2, 3]) entry.installed.set(node, INSTALLED, 1);
+    [0.25, 1, 0.5, 1].forEach((distance, node) => entry.set(node, ZYGOTE_DISTANCE, distance));
     entry.bareDistance = 0.75;
-    entry.bare.set([1, 1, 0, 0]);
+    entry.bare = Uint8Array.of(1, 1, 0, 0);
     expect(rows(invocation()).map(({ start, distance, infrastructure }) => ({ start, distance, infrastructure }))).toEqual([
       { start: ZYGOTE, distance: 0.25, infrastructure: 1 - (20 + 0.25 * 80) / 500 },
       { start: ZYGOTE, distance: 0.75, infrastructure: 1 - (20 + 0.75 * 80) / 500 },
@@ -85,7 +87,7 @@ describe('classification', () => {
 
   it('takes a node without the packages for cold, whatever zygotes it has', () => {
     const { entry, rows, invocation } = scene();
-    entry.zygoteDistance[0] = 0.5;
+    entry.set(0, ZYGOTE_DISTANCE, 0.5);
     expect(rows(invocation())[0]).toMatchObject({ start: COLD, distance: 1, infrastructure: 0 });
   });
 
@@ -101,14 +103,14 @@ describe('classification', () => {
 
   it('knows no local nodes of a function without history and without inputs', () => {
     const { entry, rows, invocation } = scene({ history: 0 });
-    entry.idle[0] = 1;
+    entry.set(0, IDLE, 1);
     expect(rows(invocation())[0]).toMatchObject({ infrastructure: 1, local: false });
     expect(rows(invocation([object('x', 1)]))[0]).toMatchObject({ local: true });
   });
 
   it('takes a busy sandbox on a full node for warm, and not on a node with room', () => {
     const { cluster, entry, rows, invocation } = scene();
-    entry.busy[0] = 1;
+    entry.set(0, BUSY, 1);
     cluster.used[0] = 1;
     expect(rows(invocation())[0]).toMatchObject({ start: COLD, room: 1, load: 0.5 });
     cluster.used[0] = 2;
@@ -148,7 +150,7 @@ describe('classification', () => {
   it('classifies one node alone as it does among all, ready or not', () => {
     const { cluster, objects, entry, classifier, invocation, rows } = scene();
     objects.add('a', 500_000, 1);
-    entry.packages[1] = 1;
+    entry.installed.set(1, INSTALLED, 1);
     const subject = invocation([object('a', 500_000)]);
     const among = rows(subject)[1]!;
     const one = createCandidates(1);
@@ -162,7 +164,7 @@ describe('classification', () => {
   it('says that the data alone may not make a node more than wholly local', () => {
     const { objects, entry, rows, invocation } = scene();
     objects.add('a', 500_000, 0);
-    entry.idle[0] = 1;
+    entry.set(0, IDLE, 1);
     expect(rows(invocation([object('a', 500_000)]))[0]).toMatchObject({ data: 0.5, infrastructure: 0.5, degree: 1 });
   });
 });

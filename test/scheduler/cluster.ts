@@ -61,7 +61,7 @@ export interface FakeNode {
 }
 
 /** How a cluster is made. */
-export interface ClusterOptions extends Partial<Pick<SchedulerOptions, 'engine' | 'policy' | 'strict' | 'maxLive' | 'maxWaitMs' | 'monitorIntervalMs' | 'localityThreshold' | 'decideOn' | 'blindTo' | 'maxNodes' | 'seed'>> {
+export interface ClusterOptions extends Partial<Pick<SchedulerOptions, 'engine' | 'policy' | 'strict' | 'maxLive' | 'maxWaitMs' | 'monitorIntervalMs' | 'localityThreshold' | 'decideOn' | 'blindTo' | 'maxNodes' | 'seed' | 'candidates' | 'candidateLimit'>> {
   /** Slots of each node. */
   readonly slots?: readonly number[];
   readonly predictor?: Predictor;
@@ -97,6 +97,7 @@ export function createCluster(options: ClusterOptions = {}) {
     clock, seed: options.seed ?? 1, engine: options.engine ?? ('table' satisfies Engine), policy: options.policy ?? 'metronome', localityGain: 0.85, safetyMargin: 0.1, strict: options.strict ?? false,
     localityThreshold: options.localityThreshold ?? 0.1, decideOn: options.decideOn ?? 'events', blindTo: options.blindTo ?? 'nothing', monitorIntervalMs: options.monitorIntervalMs ?? 100, staleAfterMs: 150, lostAfterMs: 1_000, maxLive: options.maxLive ?? 100_000,
     maxNodes: options.maxNodes ?? 64, maxObjects: 1_000, maxWaitMs: options.maxWaitMs ?? 600_000, rememberDecisions: 1_024, idPrefix: 'i', nodeTable, predictor: options.predictor ?? predictor,
+    candidates: options.candidates ?? 'auto', candidateLimit: options.candidateLimit ?? 64,
     transport: {
       execute(invocation, index) {
         sent.push({ kind: 'execute', id: invocation.id, node: index, atMs: clock.nowMs() });

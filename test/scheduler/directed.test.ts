@@ -713,7 +713,7 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
       cluster.scheduler.result(invocation.id, 0, resultOf({ ranMs: 90, startState: 1, initialisedMs: 400, outputs: [{ id: 'out', sizeBytes: 5, digest: '', name: '', holders: ['n0'] }] }));
       expect(invocation).toMatchObject({ node: 0, error: undefined });
       expect(cluster.scheduler.cluster.used[0]).toBe(0);
-      expect(entry.idle[0]).toBe(1);
+      expect(entry.idle(0)).toBe(1);
       expect(cluster.predictor.observed).toEqual([expect.objectContaining({ ranMs: 90, initialisedMs: 400, startState: 1, predictedMs: 600, predictedP95Ms: 600, predictedP99Ms: 600, node: 0 })]);
       expect(cluster.scheduler.objects.holderNames({ id: 'out', sizeBytes: 5, digest: '', name: '', holders: [] })).toEqual(['n0']);
     });
@@ -726,7 +726,7 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
         cluster.advance(30);
         expect(cluster.state(invocation), code).toBe(state);
         expect(cluster.predictor.observed).toEqual([]);
-        expect(entry.idle[0], code).toBe(idle);
+        expect(entry.idle(0), code).toBe(idle);
       }
     });
 

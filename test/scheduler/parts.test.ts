@@ -6,8 +6,9 @@ import { createDecision, delayFor, dispatchTo } from '../../src/policy/policy.ts
 import { createCandidates } from '../../src/scheduler/classify.ts';
 import { ClusterView, LOST, READY, createNodeTable } from '../../src/scheduler/cluster-view.ts';
 import { DecisionRing, KEPT_CANDIDATES } from '../../src/scheduler/decision-ring.ts';
-import { FunctionTable, type FunctionSettings } from '../../src/scheduler/function-table.ts';
+import { FunctionTable, IDLE, type FunctionSettings } from '../../src/scheduler/function-table.ts';
 import { ObjectDirectory } from '../../src/scheduler/object-directory.ts';
+import { PackageIndex } from '../../src/scheduler/package-index.ts';
 import { WaitingLines } from '../../src/scheduler/waiting-lines.ts';
 
 const host: InvocationHost = { nowMs: 0, observer: { transitioned: () => {} } };
@@ -204,14 +205,16 @@ describe('FunctionTable', () => {
   it('keeps the index of a function over versions; a new version is warm nowhere', () => {
     const table = new FunctionTable(4);
     const entry = table.put(settings());
-    entry.idle[2] = 3;
-    entry.packages[2] = 1;
+    const packages = new PackageIndex(4);
+    packages.functionPut(entry);
+    packages.setSet(2, 'p', true);
+    entry.set(2, IDLE, 3);
     expect(table.put(settings({ slaMs: 5 }))).toBe(entry);
-    expect(entry.idle[2]).toBe(3);
+    expect(entry.idle(2)).toBe(3);
     expect(table.put(settings({ version: '2' }))).toBe(entry);
-    expect([entry.idle[2], entry.packages[2]]).toEqual([0, 1]);
+    expect([entry.idle(2), entry.hasPackages(2)]).toEqual([0, true]);
     table.put(settings({ version: '3', packageSet: 'q' }));
-    expect(entry.packages[2]).toBe(0);
+    expect(entry.hasPackages(2)).toBe(false);
     expect([...table.withPackageSet('p')]).toEqual([]);
     expect([...table.withPackageSet('q')]).toEqual([entry]);
   });
@@ -233,8 +236,8 @@ describe('FunctionTable', () => {
     for (let i = 0; i < 2_000; i++) entry.rememberKey(`k${i}`, i % 4);
     entry.rememberKey('k976', 1);
     entry.rememberKey('new', 2);
-    expect(entry.keyNodes.size).toBe(1_024);
-    expect([entry.keyNodes.get('k976'), entry.keyNodes.get('k977'), entry.keyNodes.get('new')]).toEqual([1, undefined, 2]);
+    expect(entry.keyNodes?.size).toBe(1_024);
+    expect([entry.keyNodes?.get('k976'), entry.keyNodes?.get('k977'), entry.keyNodes?.get('new')]).toEqual([1, undefined, 2]);
   });
 });
 

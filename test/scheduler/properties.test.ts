@@ -7,7 +7,8 @@ import { createRandom } from '../../src/core/random.ts';
 import { createMovingAveragePredictor } from '../../src/predictor/moving-average.ts';
 import type { Predictor } from '../../src/predictor/predictor.ts';
 import { LOST } from '../../src/scheduler/cluster-view.ts';
-import { createCluster, resultOf, type Cluster, type FakeNode } from './cluster.ts';
+import { DENSE_NODES } from '../../src/scheduler/node-rows.ts';
+import { createCluster, resultOf, type Cluster, type ClusterOptions, type FakeNode } from './cluster.ts';
 import { breaches, leftovers } from './invariants.ts';
 
 const SEEDS = 120;
@@ -47,14 +48,18 @@ function createKeepingPredictor(): Predictor & { readonly kept: Set<number> } {
   };
 }
 
+/** How the scheduler sees the nodes: all or by its indexes, and what functions have on them in arrays or sparse. */
+type View = Pick<ClusterOptions, 'candidates' | 'maxNodes' | 'candidateLimit'>;
+const VIEWS: readonly View[] = [{ candidates: 'all', maxNodes: 64 }, { candidates: 'indexed', maxNodes: 64 }, { candidates: 'indexed', maxNodes: 2 * DENSE_NODES }, { candidates: 'all', maxNodes: 2 * DENSE_NODES }];
+
 /** One random story; the same seed gives the same one. */
-function tell(seed: number, engine: Engine, policy: string): Story {
+function tell(seed: number, engine: Engine, policy: string, view: View = VIEWS[seed % VIEWS.length]!): Story {
   const random = createRandom(seed);
   const chance = (share: number): boolean => random.uniform() < share;
   const pick = <T>(of: readonly T[]): T => of[random.below(of.length)]!;
   const predictor = createKeepingPredictor();
   const cluster: Cluster = createCluster({
-    engine, policy, seed, monitorIntervalMs: MONITOR_MS, maxWaitMs: MAX_WAIT_MS, maxLive: 400, predictor,
+    engine, policy, seed, candidateLimit: 16, ...view, monitorIntervalMs: MONITOR_MS, maxWaitMs: MAX_WAIT_MS, maxLive: 400, predictor,
     slots: Array.from({ length: 2 + random.below(4) }, () => 1 + random.below(4)),
   });
   const { scheduler, nodes } = cluster;
@@ -173,6 +178,14 @@ describe('a story', () => {
       expect(first.length).toBeGreaterThan(300);
       expect(tell(seed, 'table', 'metronome').cluster.trace).toEqual(first);
       expect(tell(seed, 'xstate', 'metronome').cluster.trace).toEqual(first);
+    }
+  });
+
+  it('is the same whether what functions have on nodes is kept in arrays or sparse', () => {
+    for (const candidates of ['all', 'indexed'] as const) {
+      // Nothing is cut off, so that the order in which rows are walked does not matter.
+      const view = { candidates, candidateLimit: DENSE_NODES };
+      for (const seed of [1, 2, 3, 4]) expect(tell(seed, 'table', 'metronome', { ...view, maxNodes: 2 * DENSE_NODES }).cluster.trace, candidates).toEqual(tell(seed, 'table', 'metronome', { ...view, maxNodes: DENSE_NODES }).cluster.trace);
     }
   });
 

@@ -52,7 +52,7 @@ function start(more: Partial<ForestOptions> = {}): World {
     log: { info: note, warn: note }, ...more,
   });
   cleanUp.push(() => forest.stop());
-  const functions = source.functions.map((profile) => ({ settings: { name: profile.name, profile }, idle: new Int16Array(NODES), busy: new Int16Array(NODES), missingPackages: new Int32Array(NODES), missingPackageBytes: new Float64Array(NODES), packageBytes: 0, running: 0 }));
+  const functions = source.functions.map((profile) => ({ settings: { name: profile.name, profile }, idle: () => 0, busy: () => 0, missingPackages: () => 0, missingPackageBytes: () => 0, packageBytes: 0, running: 0 }));
   forest.predictor.attach({ host: { get nowMs() { return clock.nowMs(); } }, nodes: { table: new Float64Array(NODES), used: new Int32Array(NODES), slots: new Int32Array(NODES).fill(4) }, metrics: [], rowLength: 1, receivedAt: 0, functions });
   const waiting = new Map<number, () => void>();
   forest.predictor.listen((ticket) => {
