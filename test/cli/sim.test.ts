@@ -42,3 +42,59 @@ describe('metronome sim calibrate', () => {
     expect((await run(['sim', 'calibrate', 'none.jsonl'], { cwd: dir })).err).toContain('none.jsonl cannot be read');
   });
 });
+
+describe('metronome sim run', () => {
+  const SMALL = 'nodes: 3\nduration: 4s\nwarmUp: 500ms\narrivals: { most: 20, least: 5 }\nfunctions:\n  - { name: a, copies: 3, input: 1MiB }\npolicies: [metronome, round-robin]\nseeds: 2\n';
+
+  it('runs the example that it prints, labelled as simulation, with intervals over the seeds and progress beside', async () => {
+    const example = await run(['sim', 'example'], { cwd: dir });
+    await writeFile(join(dir, 'example.yaml'), example.out.replace('duration: 60s', 'duration: 12s'));
+    const { code, out, err } = await run(['sim', 'run', 'example.yaml', '--seeds', '2', '--threads', '2'], { cwd: dir });
+    expect(code).toBe(0);
+    expect(out).toMatch(/^SIMULATED POLICY +MEAN ms .*\nround-robin +[\d.]+ ± [\d.]+ .*\nmetronome .*\nlookahead /);
+    expect(err).toMatch(/^SIMULATION: 10 nodes, 20 functions, 12 s of virtual time, 3 × 2 replicas\n(?:\[\d\/6\] \S+, seed [12]: \d+ invocations, mean [\d.]+ ms\n){6}$/);
+  }, 60_000);
+
+  it('gives the same as JSON, as CSV, with any number of threads', async () => {
+    await writeFile(join(dir, 'small.yaml'), SMALL);
+    const json = await run(['sim', 'run', 'small.yaml', '--threads', '1', '-o', 'json', '-q'], { cwd: dir });
+    const { simulation, policies, replicas } = JSON.parse(json.out) as { simulation: boolean; policies: { policy: string; replicas: number; meanMs: { low: number; mean: number; high: number } }[]; replicas: { policy: string; seed: number; digest: string }[] };
+    expect([simulation, json.err]).toEqual([true, '']);
+    expect(policies.map(({ policy, replicas: count }) => [policy, count])).toEqual([['metronome', 2], ['round-robin', 2]]);
+    for (const { meanMs: { low, mean, high } } of policies) expect(low <= mean && mean <= high).toBe(true);
+    const csv = await run(['sim', 'run', 'small.yaml', '--threads', '2', '--csv', '-q'], { cwd: dir });
+    const [header, ...lines] = csv.out.trimEnd().split('\n').map((line) => line.split(','));
+    expect(lines.map((line) => [line[0], line[1], Number(line[2]), line[header!.indexOf('digest')]])).toEqual(replicas.map(({ policy, seed, digest }) => ['true', policy, seed, digest]));
+    const one = await run(['sim', 'run', 'small.yaml', '--policy', 'round-robin', '--seed', '2', '--seeds', '1', '--csv', '-q'], { cwd: dir });
+    expect(one.out.trimEnd().split('\n')[1]).toBe(csv.out.trimEnd().split('\n')[4]);
+  }, 60_000);
+
+  it('uses fitted profiles', async () => {
+    await run(['sim', 'calibrate', 'seen.jsonl', '--profiles', 'fitted.json', '-q'], { cwd: dir });
+    await writeFile(join(dir, 'fitted.yaml'), `${SMALL.replace('{ name: a, copies: 3, input: 1MiB }', '{ name: p, copies: 3, input: 1MiB, profile: ml-process }')}profiles: fitted.json\n`);
+    const { out } = await run(['sim', 'run', 'fitted.yaml', '--policy', 'metronome', '-o', 'json', '-q'], { cwd: dir });
+    const small = await run(['sim', 'run', 'small.yaml', '--policy', 'metronome', '-o', 'json', '-q'], { cwd: dir });
+    const mean = (text: string): number => (JSON.parse(text) as { policies: { meanMs: { mean: number } }[] }).policies[0]!.meanMs.mean;
+    expect(mean(out)).not.toBe(mean(small.out));
+  }, 60_000);
+
+  it.each([
+    ['nodes: ten\nnod: {}\nfunctions:\n  - name: A\n    inpt: 3\n', ['bad.yaml:1:8 nodes must be a whole number from 1 to 10000, not "ten"', 'bad.yaml:2:1 nod is no key here; did you mean "node"?', 'bad.yaml:4:11 functions[0].name must be lower-case letters', 'bad.yaml:5:5 functions[0].inpt is no key here; did you mean "input"?']],
+    ['nodes: 3\nfaults: { kil: 1, kill: -1 }\nfunctions:\n  - { name: a, profile: x }\npolicies: [metronom]\n', ['bad.yaml:2:16 faults.kil is no kind of fault; did you mean "kill"?', 'faults.kill must be a number per minute from 0 to 100000, not -1', 'functions[0].profile needs a file of profiles', 'policies[0] "metronom" is no policy; did you mean "metronome"?']],
+    ['nodes: 3\nwarmUp: 2m\nfunctions: [{ name: a }, { name: a }]\nscheduler: { delay.localityGains: 1 }\n', ['warmUp must be shorter than the duration', '"a" is there twice', 'bad.yaml:4:35 scheduler.delay.localityGains there is no configuration key "delay.localityGains"']],
+    ['functions: []\n', ['nodes is missing; it must be a whole number from 1 to 10000', 'functions must have at least one function']],
+    ['a: [\n', ['is not valid YAML']],
+    ['', ['has no scenario']],
+  ])('says where a scenario is wrong: %j', async (content, messages) => {
+    await writeFile(join(dir, 'bad.yaml'), content);
+    const { code, err } = await run(['sim', 'run', 'bad.yaml'], { cwd: dir });
+    expect(code).toBe(2);
+    for (const message of messages) expect(err).toContain(message);
+  });
+
+  it('refuses policies that are none, and files that are not there', async () => {
+    await writeFile(join(dir, 'small.yaml'), SMALL);
+    expect(await run(['sim', 'run', 'small.yaml', '--policy', 'lookahed'], { cwd: dir })).toMatchObject({ code: 2, err: expect.stringContaining('Did you mean "lookahead"?') as string });
+    expect(await run(['sim', 'run', 'none.yaml'], { cwd: dir })).toMatchObject({ code: 2, err: expect.stringContaining('The scenario "none.yaml" cannot be read') as string });
+  });
+});

@@ -1,12 +1,17 @@
 /** `metronome sim`: fits the simulator to recordings of real runs, and runs scenarios in it. */
 import { Command } from 'commander';
-import { writeFile } from 'node:fs/promises';
-import { basename, resolve } from 'node:path';
+import { readFile, writeFile } from 'node:fs/promises';
+import { basename, dirname, resolve } from 'node:path';
 import { MetronomeError } from '../../core/errors.ts';
 import { calibrate, LEAST_SAMPLES, type Calibration, type FunctionFit } from '../../sim/calibrate.ts';
 import { readCalibration } from '../../sim/calibration-samples.ts';
+import { unknownPolicy, isPolicyName } from '../../policy/registry.ts';
+import { confidenceOf, type Confidence } from '../../report/confidence.ts';
 import { formatProfiles } from '../../sim/profile-file.ts';
-import { withExamples } from '../arguments.ts';
+import { runReplicas } from '../../sim/replicas.ts';
+import { EXAMPLE_SCENARIO, parseScenario } from '../../sim/scenario-file.ts';
+import type { ScenarioResult } from '../../sim/scenario.ts';
+import { wholeNumber, withExamples } from '../arguments.ts';
 import { printerOf } from '../context.ts';
 import type { Printer } from '../output/printer.ts';
 import type { Column } from '../output/table.ts';
@@ -31,8 +36,96 @@ export function simCommand(app: CliApp): Command {
       }
       show(printer, calibration);
     })), 'metronome sim calibrate observations.jsonl', 'metronome sim calibrate observations-*.jsonl.gz --profiles profiles.json', 'metronome sim calibrate observations.jsonl -o json'));
+  group.addCommand(withExamples(new Command('run').argument('<scenario>', 'file of a scenario, YAML or JSON; - for standard input').description('run a scenario under one or more policies, replicas in parallel')
+    .option('--policy <names>', 'policies, separated by commas; otherwise those of the scenario')
+    .option('--seeds <n>', 'replicas with other randomness; otherwise those of the scenario', wholeNumber(1, 1_000))
+    .option('--seed <n>', 'seed of the first replica', wholeNumber(0, 2 ** 31 - 1_001), 1)
+    .option('--threads <n>', 'threads; otherwise one for each core', wholeNumber(1, 256))
+    .option('--csv', 'one line for each policy and seed')
+    .action(app.action(async (file: string, options: RunOptions, command: Command) => {
+      const printer = printerOf(app, command);
+      const content = file === '-' ? Buffer.from(await app.io.readStdin()).toString('utf8') : await readScenario(resolve(app.io.cwd, file), file);
+      const { scenario, ...given } = await parseScenario(content, file === '-' ? 'standard input' : file, file === '-' ? app.io.cwd : dirname(resolve(app.io.cwd, file)));
+      const policies = options.policy === undefined ? given.policies : [...new Set(options.policy.split(',').map((name) => name.trim()))];
+      for (const name of policies) if (!isPolicyName(name)) throw unknownPolicy(name);
+      const seeds = Array.from({ length: options.seeds ?? given.seeds }, (_, i) => options.seed + i);
+      printer.progress(`SIMULATION: ${scenario.nodes} nodes, ${scenario.functions.length} functions, ${scenario.durationMs / 1_000} s of virtual time, ${policies.length} × ${seeds.length} replicas`);
+      const results = await runReplicas({
+        scenario, policies, seeds, signal: app.signal, ...(options.threads === undefined ? {} : { threads: options.threads }),
+        onResult: ({ policy, seed, submitted, meanMs }, done, all) => printer.progress(`[${done}/${all}] ${policy}, seed ${seed}: ${submitted} invocations, mean ${ms(meanMs)} ms`),
+      });
+      const rows = policies.map((policy) => summarise(policy, results.filter((result) => result.policy === policy)));
+      if (options.csv === true) printer.text(toCsv(results));
+      else if (printer.isStructured) printer.structured({ simulation: true, seeds, policies: rows, replicas: results });
+      else printer.table(rows, RUN_COLUMNS);
+      const broken = results.filter(({ breaches }) => breaches.length > 0);
+      for (const { policy, seed, breaches } of broken) printer.warn(`${policy}, seed ${seed}: ${breaches[0]}${breaches.length > 1 ? ` (and ${breaches.length - 1} more)` : ''}. Again: metronome sim run ${file} --policy ${policy} --seed ${seed} --seeds 1`);
+      return broken.length > 0 ? 1 : 0;
+    })), 'metronome sim run scenario.yaml', 'metronome sim run scenario.yaml --policy metronome,lookahead,round-robin --seeds 10', 'metronome sim run scenario.yaml --csv > results.csv', 'metronome sim example | metronome sim run -'));
+  group.addCommand(withExamples(new Command('example').description('print a scenario that explains itself').action(app.action((_options: object, command: Command) => {
+    printerOf(app, command).text(EXAMPLE_SCENARIO);
+    return Promise.resolve();
+  })), 'metronome sim example > scenario.yaml'));
   return group;
 }
+
+interface RunOptions {
+  readonly policy?: string;
+  readonly seeds?: number;
+  readonly seed: number;
+  readonly threads?: number;
+  readonly csv?: boolean;
+}
+
+async function readScenario(path: string, given: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (cause) {
+    throw new MetronomeError('INVALID_REQUEST', `The scenario "${given}" cannot be read: ${cause instanceof Error ? cause.message : String(cause)}. \`metronome sim example\` prints one.`, { cause });
+  }
+}
+
+/** A policy over all seeds. */
+interface PolicySummary extends Readonly<Record<'meanMs' | 'p50Ms' | 'p95Ms' | 'p99Ms' | 'slaMissedShare' | 'movedMb', Confidence>> {
+  readonly policy: string;
+  readonly replicas: number;
+  readonly submitted: number;
+  readonly failed: number;
+  readonly refused: number;
+}
+
+function summarise(policy: string, results: readonly ScenarioResult[]): PolicySummary {
+  const over = (value: (result: ScenarioResult) => number): Confidence => confidenceOf(results.map(value));
+  const sum = (value: (result: ScenarioResult) => number): number => results.reduce((total, result) => total + value(result), 0);
+  return {
+    policy, replicas: results.length, submitted: sum(({ submitted }) => submitted), failed: sum(({ failed }) => failed), refused: sum(({ refused }) => refused),
+    meanMs: over(({ meanMs }) => meanMs), p50Ms: over(({ p50Ms }) => p50Ms), p95Ms: over(({ p95Ms }) => p95Ms), p99Ms: over(({ p99Ms }) => p99Ms),
+    slaMissedShare: over(({ slaMissed, completed }) => slaMissed / Math.max(1, completed)), movedMb: over(({ movedBytes }) => movedBytes / 1e6),
+  };
+}
+
+const CSV_FIELDS = ['policy', 'seed', 'submitted', 'refused', 'completed', 'failed', 'slaMissed', 'meanMs', 'p50Ms', 'p90Ms', 'p95Ms', 'p99Ms', 'movedBytes', 'faults', 'decisions', 'digest'] as const satisfies readonly (keyof ScenarioResult)[];
+
+function toCsv(results: readonly ScenarioResult[]): string {
+  return `${['simulated', ...CSV_FIELDS].join(',')}\n${results.map((result) => `true,${CSV_FIELDS.map((field) => String(result[field])).join(',')}\n`).join('')}`;
+}
+
+/** "123 ± 4": a mean and half its confidence interval. */
+function plusMinus({ mean, high }: Confidence): string {
+  return Number.isNaN(high) ? ms(mean) : `${ms(mean)} ± ${ms(high - mean)}`;
+}
+
+const RUN_COLUMNS: readonly Column<PolicySummary>[] = [
+  { header: 'SIMULATED POLICY', cell: ({ policy }) => policy },
+  { header: 'MEAN ms', align: 'right', cell: ({ meanMs }) => plusMinus(meanMs) },
+  { header: 'P50', align: 'right', cell: ({ p50Ms }) => plusMinus(p50Ms) },
+  { header: 'P95', align: 'right', cell: ({ p95Ms }) => plusMinus(p95Ms) },
+  { header: 'P99', align: 'right', cell: ({ p99Ms }) => plusMinus(p99Ms) },
+  { header: 'SLA MISSED', align: 'right', cell: ({ slaMissedShare: { mean } }) => `${(100 * mean).toFixed(2)}%` },
+  { header: 'MOVED MB', align: 'right', optional: true, cell: ({ movedMb }) => plusMinus(movedMb) },
+  { header: 'INVOCATIONS', align: 'right', optional: true, cell: ({ submitted }) => String(submitted) },
+  { header: 'FAILED', align: 'right', cell: ({ failed, refused }) => String(failed + refused) },
+];
 
 function show(printer: Printer, calibration: Calibration): void {
   if (printer.isStructured) return printer.structured(calibration);
