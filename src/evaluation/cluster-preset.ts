@@ -22,6 +22,8 @@ export interface ClusterPreset {
   readonly linkBitsPerS: number;
   /** How long idle sandboxes are kept, ms. */
   readonly keepAliveMs: number;
+  /** Whether all packages are on all nodes from the beginning; else a node installs what it needs first. */
+  readonly installed: boolean;
   /** Whether nodes keep zygotes (agent.zygotes). */
   readonly zygotes: 'auto' | 'off';
   /** Input sizes (src/workload/input-sizes.ts): scale, and factor by application. */
@@ -37,16 +39,16 @@ const MIB = 1024 ** 2;
 
 /** One machine with two cores. */
 export const EMULATED_CLUSTER: ClusterPreset = {
-  name: 'emulated', nodes: 5, slots: 1, cpus: 0.32, hostCpus: 2, memoryBytes: 2_048 * MIB, linkBitsPerS: 100e6, keepAliveMs: 60_000, zygotes: 'off',
+  name: 'emulated', nodes: 5, slots: 1, cpus: 0.32, hostCpus: 2, memoryBytes: 2_048 * MIB, linkBitsPerS: 100e6, keepAliveMs: 60_000, installed: true, zygotes: 'off',
   inputScale: 'small', inputFactor: { video: 0.1, log: 0.12, document: 0.5, inference: 0.15 }, copies: 6,
   concurrency: { video: 2, log: 2, document: 3, inference: 3 },
 };
 
-/** The paper's cluster. Slots: memory binds first, 8 GB ÷ 512 MB = 16, which is also the number of cores. */
+/** The paper's cluster. It does not say how many slots a node has; 8 GB are 16 sandboxes of 512 MB, and four that run leave room for twelve that are kept warm. */
 export const PAPER_CLUSTER: ClusterPreset = {
-  name: 'paper', nodes: 10, slots: 16, cpus: 16, memoryBytes: 8_192 * MIB, linkBitsPerS: 1e9, keepAliveMs: 60_000, zygotes: 'auto',
+  name: 'paper', nodes: 10, slots: 4, cpus: 16, memoryBytes: 8_192 * MIB, linkBitsPerS: 1e9, keepAliveMs: 60_000, installed: false, zygotes: 'auto',
   inputScale: 'paper', inputFactor: { video: 1, log: 1, document: 1, inference: 1 }, copies: 20,
-  concurrency: { video: 20, log: 20, document: 60, inference: 60 },
+  concurrency: { video: 9, log: 9, document: 28, inference: 28 },
 };
 
 /** By name. */

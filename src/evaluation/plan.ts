@@ -40,6 +40,7 @@ export interface PlanOptions {
   readonly executions: number;
   readonly levelExecutions: number;
   readonly slaExecutions: number;
+  /** 0: no training. */
   readonly trainExecutions: number;
   readonly warmUp: number;
   /** The variant that the latency target comes from. */
@@ -56,7 +57,7 @@ export function planCells(options: PlanOptions): Cell[] {
     id: `${purpose}/${application}/${variant.name}/c${concurrency}/s${seed}`, purpose, application, variant, concurrency, seed, executions, warmUp,
   });
   for (const application of applications) cells.push(cell('sla', application, options.reference, 1, seeds[0] ?? 1, options.slaExecutions));
-  for (const application of applications) cells.push(cell('train', application, options.trainer, options.concurrency[application], seeds[0] ?? 1, options.trainExecutions));
+  for (const application of options.trainExecutions === 0 ? [] : applications) cells.push(cell('train', application, options.trainer, options.concurrency[application], seeds[0] ?? 1, options.trainExecutions));
   for (const seed of seeds) {
     for (const application of applications) {
       const own = options.concurrency[application];

@@ -16,6 +16,7 @@ import type { CliApp } from '../app.ts';
 interface PaperOptions {
   readonly list?: boolean;
   readonly where: EvaluationPlace;
+  readonly cluster?: ClusterPreset['name'];
   readonly rq: readonly number[];
   readonly figure?: string;
   readonly policies?: readonly string[];
@@ -60,6 +61,7 @@ export function benchCommand(app: CliApp): Command {
   const paper = new Command('paper').description("the paper's evaluation: every policy on the four applications, with tables, plots, raw data and a table of deviations")
     .option('--list', 'list the figures and tables, each with its command')
     .addOption(new Option('--where <place>', 'emulated: real nodes with shaped links and limited CPUs; process: real nodes as plain processes; simulation: the paper\'s cluster').choices(PLACES).default('emulated'))
+    .addOption(new Option('--cluster <name>', 'cluster to simulate (default: paper); emulated is the one of --where emulated').choices(['paper', 'emulated']))
     .option('--rq <numbers>', 'research questions', numbers(1, 3), [1, 2, 3])
     .option('--figure <id>', 'only what this figure or table needs (see --list)')
     .option('--policies <names>', 'only these, separated by commas', names)
@@ -68,7 +70,7 @@ export function benchCommand(app: CliApp): Command {
     .option('--concurrency <n>', 'clients in closed loops for RQ1 (default: as many as keep 60 to 80 % of the slots busy)', wholeNumber(1, 1_000))
     .option('--levels <numbers>', 'clients for RQ2 (default: 1,5; simulation: 1,3,5,10,20)', numbers(1, 1_000))
     .option('--level-executions <n>', 'executions of RQ2 (default: a quarter)', wholeNumber(2, 100_000))
-    .option('--seeds <numbers>', 'seeds of the executions (default: 1; simulation: 1,2,3,4,5)', numbers(0, 2 ** 31 - 1))
+    .option('--seeds <numbers>', 'seeds of the executions (default: 1; simulation: 1,2,3)', numbers(0, 2 ** 31 - 1))
     .option('--inputs <n>', `inputs of each application (default: ${INPUTS})`, wholeNumber(1, 1_000))
     .option('--sweeps', 'the parameters of every policy as well')
     .option('--nodes <n>', 'nodes', wholeNumber(1, 64))
@@ -120,7 +122,8 @@ function chosen(options: PaperOptions): Pick<Parameters<typeof evaluate>[0], 'wh
   const quick = options.quick === true, isSimulated = options.where === 'simulation';
   const item = options.figure === undefined ? undefined : PAPER_ITEMS.find(({ id }) => id === options.figure);
   if (options.figure !== undefined && item === undefined) throw new MetronomeError('INVALID_REQUEST', `There is no figure "${options.figure}". Known: ${PAPER_ITEMS.map(({ id }) => id).join(', ')} (metronome bench paper --list).`);
-  const base: ClusterPreset = isSimulated ? CLUSTER_PRESETS.paper : CLUSTER_PRESETS.emulated;
+  if (options.cluster === 'paper' && !isSimulated) throw new MetronomeError('INVALID_REQUEST', 'The cluster of the paper is too large for one machine. With it, use --where simulation.');
+  const base: ClusterPreset = CLUSTER_PRESETS[options.cluster ?? (isSimulated ? 'paper' : 'emulated')];
   const preset: ClusterPreset = { ...base, nodes: options.nodes ?? base.nodes, slots: options.slots ?? base.slots, cpus: options.cpus ?? base.cpus, linkBitsPerS: options.link ?? base.linkBitsPerS };
   if (!isSimulated && options.where === 'emulated' && preset.cpus * preset.nodes > availableParallelism()) throw new MetronomeError('INVALID_REQUEST', `${preset.nodes} nodes with ${preset.cpus} CPUs each are more than the ${availableParallelism()} of this machine, so it would be the bottleneck. Choose fewer --nodes or --cpus.`);
   // Figure 9 comes from benches alone.
@@ -134,7 +137,7 @@ function chosen(options: PaperOptions): Pick<Parameters<typeof evaluate>[0], 'wh
     sweeps: options.sweeps === true ? SWEEP_VARIANTS.filter(({ of }) => variants.some(({ name }) => name === of)) : [],
     concurrency: options.concurrency === undefined ? preset.concurrency : (Object.fromEntries(APPLICATIONS.map((name) => [name, options.concurrency])) as Record<ApplicationName, number>), // every application is in it
     levels: options.levels ?? (isSimulated ? [1, 3, 5, 10, 20] : [1, 5]),
-    seeds: options.seeds ?? (isSimulated ? [1, 2, 3, 4, 5] : [1]),
+    seeds: options.seeds ?? (isSimulated ? [1, 2, 3] : [1]),
     executions, levelExecutions: options.levelExecutions ?? Math.max(2, Math.ceil(executions / 4)),
     slaExecutions: Math.max(6, Math.ceil(executions / 4)), trainExecutions: quick ? 12 : TRAINING,
     warmUp: quick ? 3 : WARM_UP_PER_COPY * preset.copies,

@@ -1,7 +1,6 @@
 /** An evaluation from its options to its report: plans the cells, runs those that are missing, and writes what there is. */
 import { resolve } from 'node:path';
 import { z } from 'zod';
-import { MetronomeError } from '../../core/errors.ts';
 import type { Backend } from '../../evaluation/backend.ts';
 import type { ClusterPreset } from '../../evaluation/cluster-preset.ts';
 import type { NamedFigure } from '../../evaluation/deviation.ts';
@@ -13,6 +12,7 @@ import { variantNamed, type Variant } from '../../evaluation/variant.ts';
 import type { ApplicationName } from '../../workload/applications.ts';
 import { openRealBackend } from './real-backend.ts';
 import { runRq3Benches } from './rq3-benches.ts';
+import { openSimulatedBackend } from './simulated-backend.ts';
 
 /** What the nodes were, and what the benches of RQ3 gave: for a report that is written later. */
 const PLACE_FILE = 'place.json', FIGURES_FILE = 'rq3.json';
@@ -108,6 +108,8 @@ function planOf(options: EvaluationOptions): PlanOptions {
     // Accuracy is that of the predictions at dispatch: for question 3 alone, our two policies do.
     variants: compares ? options.variants : options.variants.filter(({ role }) => role === 'ours'),
     levels: options.questions.includes(2) ? options.levels : [],
+    // In simulation every cell trains a model of its own, the same way.
+    trainExecutions: options.where === 'simulation' ? 0 : options.trainExecutions,
   };
 }
 
@@ -118,6 +120,6 @@ function asked({ where, questions, preset, applications, variants, sweeps, concu
 
 async function openBackend(options: EvaluationOptions): Promise<Backend> {
   const { where, preset, applications, inputs, env, cwd, signal, progress, seeds } = options;
-  if (where === 'simulation') throw new MetronomeError('INVALID_REQUEST', 'The evaluation cannot be simulated yet.');
+  if (where === 'simulation') return openSimulatedBackend({ preset, applications, seed: seeds[0] ?? 1, inputs, training: options.trainExecutions });
   return openRealBackend({ preset, applications, isEmulated: where === 'emulated', seed: seeds[0] ?? 1, inputs, env, cwd, signal, progress });
 }

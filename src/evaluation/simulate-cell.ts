@@ -1,0 +1,55 @@
+/**
+ * A cell of the evaluation in simulation, for a thread: plain data in, plain data out. Policies that look at predictions get a model that has learned the application
+ * before, the same one in every cell; it is trained once per thread and copied. Same task, same result, on whatever thread.
+ */
+import { createOnlineModel, restoreOnlineModel } from '../predictor/model/online-model.ts';
+import type { ApplicationModel, SimulatedInput } from '../sim/applications.ts';
+import type { CellResult } from './backend.ts';
+import type { ClusterPreset } from './cluster-preset.ts';
+import { planExecutions, type Cell } from './plan.ts';
+import { defaultInputs, simulateApplications, type SimulatedCell } from './simulate-applications.ts';
+
+/** What a thread is given. */
+export interface SimulatedCellTask {
+  readonly preset: ClusterPreset;
+  readonly application: ApplicationModel;
+  readonly cell: Cell;
+  readonly slaMs: number | undefined;
+  /** Inputs of the application. */
+  readonly inputs: number;
+  /** Seed of the inputs and of the training. */
+  readonly seed: number;
+  /** Executions that the model learns from beforehand. */
+  readonly training: number;
+}
+
+/** The only policies that look at predictions; for the others they would be computed for nothing. */
+const PREDICTING = ['metronome', 'lookahead'];
+/** Trained models by what they were trained on; one entry per application and preset. */
+const trained = new Map<string, unknown>();
+const MOST_TRAINED = 16;
+
+/** Runs it to its end. */
+export function simulateCell({ preset, application, cell, slaMs, inputs, seed, training }: SimulatedCellTask): CellResult {
+  const stored: readonly SimulatedInput[] = defaultInputs(preset, cell.application, seed, inputs);
+  const base: Omit<SimulatedCell, 'variant' | 'seed' | 'concurrency' | 'executions' | 'warmUp'> = { preset, application, inputs: stored, cluster: { installed: preset.installed, zygotes: preset.zygotes === 'auto' } };
+  const predicts = PREDICTING.includes(cell.variant.policy);
+  const { records, measuredMs, slotUtilisation } = simulateApplications({
+    ...base, variant: cell.variant, seed: cell.seed, concurrency: cell.concurrency, executions: cell.executions, warmUp: cell.warmUp, calls: planExecutions(cell, preset.copies, stored.length),
+    ...(slaMs === undefined ? {} : { slaMs }), ...(predicts ? {} : { predictor: 'moving-average' }),
+  }, predicts ? restoreOnlineModel(trainedOn()) : undefined);
+  return { records: [...records].sort((a, b) => a.index - b.index), conditions: { seconds: measuredMs / 1_000, slotUtilisation, hostCpu: undefined, isSaturated: false } };
+
+  function trainedOn(): unknown {
+    const key = JSON.stringify([preset, application.name, seed, training, inputs]);
+    let snapshot = trained.get(key);
+    if (snapshot === undefined) {
+      const model = createOnlineModel({ seed });
+      simulateApplications({ ...base, variant: { name: 'training', policy: 'round-robin', overrides: {} }, seed: seed + 1_000, concurrency: preset.concurrency[cell.application], executions: training, warmUp: 0 }, model);
+      snapshot = model.toSnapshot();
+      if (trained.size >= MOST_TRAINED) trained.clear();
+      trained.set(key, snapshot);
+    }
+    return snapshot;
+  }
+}

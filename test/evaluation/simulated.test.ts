@@ -1,0 +1,47 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { openSimulatedBackend } from '../../src/cli/evaluation/simulated-backend.ts';
+import { evaluate } from '../../src/cli/evaluation/evaluate.ts';
+import { EMULATED_CLUSTER } from '../../src/evaluation/cluster-preset.ts';
+import { planCells } from '../../src/evaluation/plan.ts';
+import { variantNamed } from '../../src/evaluation/variant.ts';
+import { SMALL_PLAN } from './records.ts';
+
+let dir: string;
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'metronome-simulated-'));
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+it('gives the same records on any number of threads, and says that they are simulated', { timeout: 120_000 }, async () => {
+  const cells = planCells({ ...SMALL_PLAN, trainExecutions: 0, executions: 6, seeds: [3] }).filter(({ purpose }) => purpose === 'compare');
+  const run = async (threads: number): Promise<string> => {
+    const backend = await openSimulatedBackend({ preset: EMULATED_CLUSTER, applications: ['log'], seed: 3, inputs: 4, training: 60, threads });
+    try {
+      return JSON.stringify(await Promise.all(cells.map((cell) => backend.run(cell, 5_000, new AbortController().signal))));
+    } finally {
+      await backend.close();
+    }
+  };
+  const one = await run(1);
+  expect(await run(2)).toBe(one);
+  expect(one).toContain('"simulated":true');
+  expect(one).not.toContain('"ok":false');
+});
+
+it('evaluates in simulation from the options to the report', { timeout: 120_000 }, async () => {
+  const out = join(dir, 'out');
+  const { summaries } = await evaluate({
+    where: 'simulation', questions: [1, 2, 3], preset: EMULATED_CLUSTER, applications: ['document'], variants: ['round-robin', 'metronome', 'lookahead'].map((name) => variantNamed(name)), sweeps: [variantNamed('metronome α=0.5')],
+    concurrency: EMULATED_CLUSTER.concurrency, levels: [1], seeds: [1], executions: 6, levelExecutions: 3, slaExecutions: 4, trainExecutions: 60, warmUp: 2, inputs: 4, quick: true, out, resume: false, command: 'metronome bench paper', cwd: dir, env: {}, signal: new AbortController().signal, progress: () => {},
+  });
+  expect(summaries.map(({ variant, n }) => [variant, n])).toEqual([['round-robin', 6], ['metronome', 6], ['lookahead', 6]]);
+  const report = await readFile(join(out, 'report.md'), 'utf8');
+  expect(report).toContain('**SIMULATION**: 5 nodes');
+  expect(report).toContain('## RQ2: concurrency');
+  expect(report).toMatch(/\| document \| metronome \| .* \| .* \| .* \| α=0\.5: /);
+  // Errors at dispatch are those of a model that was trained.
+  expect(report).toContain('| prediction_error_p50 |');
+});
