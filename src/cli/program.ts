@@ -23,6 +23,7 @@ import { simCommand } from './commands/sim.ts';
 import { statusCommand } from './commands/status.ts';
 import { upCommand } from './commands/up.ts';
 import { versionCommand } from './commands/version.ts';
+import { whatIfCommand } from './commands/what-if.ts';
 import { workflowCommand } from './commands/workflow.ts';
 import type { CliContext } from './context.ts';
 import { exitCodeOf, reportError } from './output/error-report.ts';
@@ -33,7 +34,7 @@ const FACTORIES: readonly CommandFactory[] = [
   upCommand, schedulerCommand, agentCommand,
   functionCommand, workflowCommand, invokeCommand, invocationCommand,
   nodeCommand, objectCommand, modelCommand, planCommand, policyCommand, simCommand, statusCommand,
-  recordingCommand, replayCommand,
+  recordingCommand, replayCommand, whatIfCommand,
   benchCommand, configCommand, doctorCommand, completionCommand, versionCommand,
 ];
 

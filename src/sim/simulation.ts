@@ -51,6 +51,8 @@ export interface SimulationOptions extends SchedulerParameters {
 export interface SimulatedWork {
   /** A number that is the same under every policy: it decides what the invocation costs. */
   readonly key: number;
+  /** What its run takes in a warm sandbox on an idle node, where that was measured, ms. @default drawn from the function's profile */
+  readonly runMs?: number;
   readonly onSettled?: (invocation: Invocation) => void;
 }
 
@@ -145,6 +147,7 @@ export class Simulation {
       functionOf: (name) => this.#functions.get(name),
       holderOf: (object, butNot) => this.#holderOf(object, butNot),
       keyOf: ({ cargo }) => (cargo as SimulatedWork | undefined)?.key ?? 0, // what is only planned carries nothing
+      runMsOf: ({ cargo }) => (cargo as SimulatedWork | undefined)?.runMs,
       events: {
         started: (node, id, startState) => this.#toScheduler(node, () => this.scheduler.started(id, node, startState)),
         rejected: (node, id, error) => this.#toScheduler(node, () => this.scheduler.rejected(id, node, error)),
@@ -189,8 +192,8 @@ export class Simulation {
 
   /** Submits one invocation now. Throws what the scheduler throws. */
   submit(functionName: string, more: Partial<Submission> & Partial<SimulatedWork> = {}): Invocation {
-    const { key, onSettled, ...request } = more;
-    const cargo: SimulatedWork = { key: key ?? this.#submitted, ...(onSettled === undefined ? {} : { onSettled }) };
+    const { key, runMs, onSettled, ...request } = more;
+    const cargo: SimulatedWork = { key: key ?? this.#submitted, ...(runMs === undefined ? {} : { runMs }), ...(onSettled === undefined ? {} : { onSettled }) };
     this.#submitted++;
     return this.scheduler.submit({ functionName, slaMs: 0, expiresAtMs: Infinity, inputs: [], localityKey: '', policyName: '', cargo, ...request });
   }

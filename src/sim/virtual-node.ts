@@ -9,7 +9,7 @@ import { COLD, PACKAGES, WARM, ZYGOTE } from '../predictor/predictor.ts';
 import type { FunctionSettings } from '../scheduler/function-table.ts';
 import type { Network, Transfer } from './network.ts';
 import { Processor, type Host, type Job } from './processor.ts';
-import { drawCosts, outputSizes, type FunctionProfile } from './profiles.ts';
+import { drawCosts, outputSizes, type Costs, type FunctionProfile } from './profiles.ts';
 
 /** A function as nodes know it. */
 export interface VirtualFunction {
@@ -39,6 +39,8 @@ export interface NodeWorld {
   holderOf(object: InputObject, butNot: number): number;
   /** A number of the invocation that is the same under every policy. */
   keyOf(invocation: Invocation): number;
+  /** What its run is known to take; undefined: its function's profile says. */
+  runMsOf(invocation: Invocation): number | undefined;
   /** The machine that all nodes stand on. @default each has its own */
   readonly host?: Host | undefined;
 }
@@ -168,9 +170,9 @@ export class VirtualNode {
 
   /** Fetch + initialise + run of an invocation if it came now, at the contention of now, ms. On a full node: in place of one that ends. `seemsWarm`: a busy sandbox may be its. */
   trueExecutionMs(invocation: Invocation, of: VirtualFunction, seemsWarm: boolean): number {
-    const { network, seed } = this.#world;
+    const { network } = this.#world;
     const { settings, profile } = of;
-    const costs = drawCosts(profile, seed, this.#world.keyOf(invocation), invocation.attempt + 1, invocation.inputBytes);
+    const costs = this.#costsOf(invocation, profile, invocation.attempt + 1);
     const missing = invocation.inputs.filter(({ id }) => !this.#objects.has(id) && !this.#fetches.has(id));
     let fetchMs = 0;
     for (const input of invocation.inputs) {
@@ -194,11 +196,11 @@ export class VirtualNode {
   trueRemainingMs(id: string): number | undefined {
     const run = this.runs.get(id);
     if (run === undefined) return undefined;
-    const { network, seed } = this.#world;
+    const { network } = this.#world;
     const { rate } = this.processor;
     const { invocation, of: { settings, profile } } = run;
     if (run.isRunning) return run.job === undefined ? 0 : this.processor.leftMs(run.job) / rate;
-    const costs = drawCosts(profile, seed, this.#world.keyOf(invocation), run.attempt, invocation.inputBytes);
+    const costs = this.#costsOf(invocation, profile, run.attempt);
     const runMs = (costs.runMs * (run.startState === WARM ? 1 : (profile.freshFactor ?? 1))) / this.processor.rateWith(profile.cores - (run.job === undefined ? 0 : 1));
     if (run.job !== undefined) return this.processor.leftMs(run.job) / rate + runMs;
     let leftMs = 0;
@@ -209,6 +211,12 @@ export class VirtualNode {
     const set = settings.packageSet;
     const startMs = run.startState === WARM ? costs.warmMs : (this.#packages.has(set) ? 0 : costs.installMs) + (this.#zygotes.has(set) ? costs.zygoteMs : costs.startMs);
     return leftMs + startMs / this.processor.rateWith(1) + runMs;
+  }
+
+  #costsOf(invocation: Invocation, profile: FunctionProfile, attempt: number): Costs {
+    const drawn = drawCosts(profile, this.#world.seed, this.#world.keyOf(invocation), attempt, invocation.inputBytes);
+    const runMs = this.#world.runMsOf(invocation);
+    return runMs === undefined ? drawn : { ...drawn, runMs };
   }
 
   // ── one Execute ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -282,7 +290,7 @@ export class VirtualNode {
   #initialise(run: Run): void {
     run.fetchedMs = this.#phase(run);
     const { settings, profile } = run.of;
-    const costs = drawCosts(profile, this.#world.seed, this.#world.keyOf(run.invocation), run.attempt, run.invocation.inputBytes);
+    const costs = this.#costsOf(run.invocation, profile, run.attempt);
     const begin = (): void => {
       run.initialisedMs += this.#phase(run);
       this.#world.events.started(this.index, run.invocation.id, run.startState);

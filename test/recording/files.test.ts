@@ -7,7 +7,7 @@ import { crc32 } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createSystemClock } from '../../src/core/clock.ts';
 import { MetronomeError } from '../../src/core/errors.ts';
-import { decodeBlock, encodeBlock, encodeHead } from '../../src/recording/format.ts';
+import { decodeBlock, encodeBlock } from '../../src/recording/format.ts';
 import { openRecording, type RecordingReader } from '../../src/recording/read-recording.ts';
 import { openRecordingFolder, recordingsIn, segmentsOf } from '../../src/recording/recording-folder.ts';
 import { replayRecording } from '../../src/recording/replay.ts';
@@ -16,7 +16,7 @@ import type { Block } from '../../src/recording/recorder.ts';
 import { OP } from '../../src/recording/facts.ts';
 import { keptArguments } from '../../src/recording/inputs.ts';
 import { run } from '../cli/run.ts';
-import { MemorySink, recordSimulation } from './recorded-simulation.ts';
+import { MemorySink, recordSimulation, writeRecording } from './recorded-simulation.ts';
 
 const MIB = 1024 ** 2;
 let dir: string;
@@ -25,28 +25,10 @@ beforeEach(async () => {
 });
 afterEach(() => rm(dir, { recursive: true }));
 
-/** Writes blocks as `segments` files. Returns the folder and where the blocks begin in each file. */
-function write(blocks: readonly Block[], head: Parameters<typeof encodeHead>[0], segments = 1): { folder: string; files: string[]; offsets: number[][] } {
-  const folder = join(dir, '20261125T190838123Z-1');
-  mkdirSync(folder);
-  const each = Math.ceil(blocks.length / segments);
-  const offsets: number[][] = [];
-  for (let segment = 1; segment <= segments; segment++) {
-    let bytes: Buffer = encodeHead({ ...head, segment });
-    const starts: number[] = [];
-    for (const block of blocks.slice((segment - 1) * each, segment * each)) {
-      starts.push(bytes.length);
-      bytes = Buffer.concat([bytes, encodeBlock(block)]);
-    }
-    offsets.push(starts);
-    writeFileSync(join(folder, `00000${segment}.mrec`), bytes);
-  }
-  return { folder, files: segmentsOf(folder), offsets };
-}
-
 function recorded(segments = 1) {
   const recording = recordSimulation({ durationMs: 8_000 });
-  return { ...recording, ...write(recording.sink.blocks, { ...recording.head, segment: 1 }, segments) };
+  const written = writeRecording(dir, recording.head, recording.sink.blocks, segments);
+  return { ...recording, ...written, files: segmentsOf(written.folder) };
 }
 
 function failureOf(what: () => unknown): MetronomeError {

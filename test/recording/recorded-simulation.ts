@@ -1,7 +1,9 @@
 /** Simulations whose scheduler is recorded, in memory or in real files, for tests of recording and replay. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { createRandom } from '../../src/core/random.ts';
 import { POLICY_NAMES } from '../../src/policy/registry.ts';
-import { encodeBlock, decodeBlock, type RecordingHead, type StoredBlock } from '../../src/recording/format.ts';
+import { decodeBlock, encodeBlock, encodeHead, type RecordingHead, type StoredBlock } from '../../src/recording/format.ts';
 import { INPUTS } from '../../src/recording/inputs.ts';
 import type { RecordingReader } from '../../src/recording/read-recording.ts';
 import { Recorder, type Block, type BlockSink } from '../../src/recording/recorder.ts';
@@ -33,6 +35,27 @@ export function plainOptions(options: SchedulerOptions): RecordingHead['schedule
 /** The head of a recording of that scheduler. */
 export function headOf(options: SchedulerOptions): Omit<RecordingHead, 'segment'> {
   return { version: 'test', startedAtMs: options.clock.nowMs(), predictor: options.predictor.name, scheduler: plainOptions(options), inputs: INPUTS, policies: POLICY_NAMES, reasons: REASON_NAMES };
+}
+
+/** Writes blocks as a recording of `segments` files under `dir`. Returns its folder, and where the blocks begin in each file. */
+export function writeRecording(dir: string, head: Omit<RecordingHead, 'segment'>, blocks: readonly Block[], segments = 1): { folder: string; offsets: number[][] } {
+  const folder = join(dir, '20261125T190838123Z-1');
+  mkdirSync(folder);
+  const each = Math.ceil(blocks.length / segments);
+  const offsets = Array.from({ length: segments }, (_, i) => {
+    const parts = [encodeHead({ ...head, segment: i + 1 })];
+    const starts: number[] = [];
+    let at = parts[0]?.length ?? 0;
+    for (const block of blocks.slice(i * each, (i + 1) * each)) {
+      const bytes = encodeBlock(block);
+      starts.push(at);
+      at += bytes.length;
+      parts.push(bytes);
+    }
+    writeFileSync(join(folder, `00000${i + 1}.mrec`), Buffer.concat(parts));
+    return starts;
+  });
+  return { folder, offsets };
 }
 
 /** Reads what a memory sink holds, through the form that blocks have on disk. */

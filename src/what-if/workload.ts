@@ -1,0 +1,189 @@
+/**
+ * What is replayed in a what-if: the arrivals of a recording with what each cost, on nodes like the recorded ones. Plain values, so that it travels to
+ * threads. A step of a workflow run arrives when the steps that it waits for have ended, not when it did.
+ */
+import { ALONE, type StepPlace } from '../core/invocation.ts';
+import { MetronomeError } from '../core/errors.ts';
+import { COLD, WARM, ZYGOTE } from '../predictor/predictor.ts';
+import type { RecordingHead } from '../recording/format.ts';
+import type { History, RecordedInvocation } from '../recording/history.ts';
+import type { FunctionSettings } from '../scheduler/function-table.ts';
+import { calibrate, LEAST_SAMPLES } from '../sim/calibrate.ts';
+import type { CalibrationSample } from '../sim/calibration-samples.ts';
+import { PLAIN_PROFILE, type FunctionProfile } from '../sim/profiles.ts';
+import { medianOf } from '../sim/robust-fit.ts';
+import type { SchedulerParameters } from '../sim/simulation.ts';
+
+/** An object that an arrival reads or makes. */
+export interface WorkObject {
+  readonly id: string;
+  readonly sizeBytes: number;
+  /** Places of the nodes that had it at first; objects that an arrival makes lie where it ran. */
+  readonly nodes: readonly number[];
+}
+
+/** One invocation to be made. */
+export interface WorkArrival {
+  /** Since the beginning, ms; of a step: of its run's first one. */
+  readonly atMs: number;
+  /** Place of its function. */
+  readonly function: number;
+  readonly slaMs: number;
+  readonly inputs: readonly WorkObject[];
+  readonly outputs: readonly WorkObject[];
+  readonly payloadBytes: number;
+  readonly localityKey: string;
+  readonly policyName: string;
+  readonly expiresAfterMs: number;
+  /** What its run took, as in a warm sandbox; NaN: not known. */
+  readonly runMs: number;
+  readonly place: StepPlace;
+  /** Places of the arrivals that must have ended, and how long after the last of them it came. */
+  readonly after: readonly number[];
+  readonly lagMs: number;
+  /** Place of what the caller waits for: of its own, or of its workflow run. */
+  readonly request: number;
+}
+
+/** What a caller waits for: one invocation, or all of a workflow run. */
+export interface WorkRequest {
+  /** Function or workflow. */
+  readonly name: string;
+  readonly isWorkflow: boolean;
+  readonly atMs: number;
+  readonly slaMs: number;
+  /** What it took in reality, ms; NaN: it failed, or had not ended. */
+  readonly recordedMs: number;
+}
+
+/** Everything that a replica needs beside policy and seed. */
+export interface WhatIfWork {
+  readonly nodes: readonly { readonly name: string; readonly slots: number; readonly memoryMb: number }[];
+  /** `isInstalled`: no node had to install its packages. */
+  readonly functions: readonly { readonly settings: FunctionSettings; readonly profile: FunctionProfile; readonly isInstalled: boolean }[];
+  readonly arrivals: readonly WorkArrival[];
+  readonly requests: readonly WorkRequest[];
+  readonly scheduler: SchedulerParameters;
+  readonly bytesPerMs: number;
+  readonly latencyMs: number;
+  /** One message between scheduler and node, ms. */
+  readonly messageMs: number;
+  readonly keepAliveMs: number;
+  /** Share of a node's memory that zygotes may take; 0: none were seen. */
+  readonly zygoteShare: number;
+}
+
+/** What was learned and what was assumed, for people. */
+export interface WorkNotes {
+  readonly calibrated: readonly string[];
+  readonly assumed: readonly string[];
+}
+
+/** Defaults of agent.keepAlive and agent.zygoteMemory: the scheduler is not told. */
+const KEEP_ALIVE_MS = 60_000, ZYGOTE_SHARE = 0.25;
+/** Bytes per ms when no transfer was seen: 1 Gbit/s. */
+const LINK_BYTES_PER_MS = 125_000;
+
+/** Executions of a recording as calibration learns from them. */
+export function samplesOf({ invocations, functions }: History): CalibrationSample[] {
+  const samples: CalibrationSample[] = [];
+  for (const { functionName, outcome, inputBytes, place, atMs } of invocations) {
+    if (outcome?.state !== 'completed' || outcome.startState === 0) continue;
+    const { startState, fetchedMs, initialisedMs, ranMs, fetchedBytes, outputs, untilDispatchMs } = outcome;
+    samples.push({
+      function: functionName, application: functions.get(functionName)?.profile?.application ?? '', startState, inputBytes, movedBytes: fetchedBytes, fetchedMs, initialisedMs, ranMs, beganAtMs: atMs + Math.max(0, untilDispatchMs),
+      ...(outputs.length === 0 ? {} : { outputBytes: outputs.map(({ sizeBytes }) => sizeBytes) }), ...(place === undefined ? {} : { stage: place.stage, fanOut: place.fanOut }),
+    });
+  }
+  return samples;
+}
+
+/** Makes the workload. Throws INVALID_REQUEST when the recording has no nodes or no completed invocation. */
+export function workloadOf(history: History, head: RecordingHead, folder: string): { work: WhatIfWork; notes: WorkNotes } {
+  const samples = samplesOf(history);
+  if (history.nodes.length === 0 || samples.length === 0) throw new MetronomeError('INVALID_REQUEST', `The recording in ${folder} has ${history.nodes.length} nodes and ${samples.length} completed invocations; a what-if needs at least one of each.`);
+  const fitted = calibrate(samples);
+  const profiles = new Map(fitted.functions.map(({ function: name, profile }) => [name, profile]));
+  const assumed: string[] = [];
+  const names = [...new Set(history.invocations.map(({ functionName }) => functionName))].sort();
+  const places = new Map(names.map((name, index) => [name, index]));
+  const functions = names.map((name) => {
+    const own = samples.filter((sample) => sample.function === name);
+    const profile = profiles.get(name) ?? { ...PLAIN_PROFILE, ...(own.length === 0 ? {} : { runMs: medianOf(own.map(({ ranMs }) => ranMs)), runMsPerMib: 0 }) };
+    if (!profiles.has(name)) assumed.push(`${name}: costs of a start (${own.length} completed, ${LEAST_SAMPLES} are needed)`);
+    const settings = history.functions.get(name);
+    if (settings === undefined) throw new MetronomeError('STATE_CORRUPT', `The recording in ${folder} has invocations of "${name}", but not the function.`);
+    // Objects come from the recording, not from the profile; what co-running added stands in the recorded times.
+    return { settings, profile: { ...profile, cores: 1, output: { count: 0, share: 0, bytes: 0 } }, isInstalled: own.length > 0 && own.every(({ startState }) => startState !== COLD) };
+  });
+  if (fitted.link === undefined) assumed.push('links of 1 Gbit/s (too few transfers)');
+  assumed.push(`idle sandboxes are kept for ${KEEP_ALIVE_MS / 1_000} s; no sandbox is warm at first`);
+  const { arrivals, requests } = arrivalsOf(history, places, functions.map(({ profile }) => profile.freshFactor ?? 1));
+  const { engine, policy, localityGain, safetyMargin, strict, lookahead, ruleDelay, xfaas, pools, localityThreshold, monitorIntervalMs, staleAfterMs, lostAfterMs, maxLive, maxWaitMs, maxObjects } = head.scheduler;
+  return {
+    work: {
+      nodes: history.nodes.map(({ name, slots, memoryMb }) => ({ name, slots, memoryMb })), functions, arrivals, requests,
+      scheduler: {
+        engine, policy, localityGain, safetyMargin, strict, localityThreshold, monitorIntervalMs, staleAfterMs, lostAfterMs, maxLive, maxWaitMs, maxObjects,
+        ...(lookahead === undefined ? {} : { lookahead }), ...(ruleDelay === undefined ? {} : { ruleDelay }), ...(xfaas === undefined ? {} : { xfaas }), ...(pools === undefined ? {} : { pools }),
+      },
+      bytesPerMs: fitted.link?.bytesPerMs ?? LINK_BYTES_PER_MS, latencyMs: fitted.link?.latencyMs ?? 0.5, messageMs: messageMsOf(history), keepAliveMs: KEEP_ALIVE_MS, zygoteShare: samples.some(({ startState }) => startState === ZYGOTE) ? ZYGOTE_SHARE : 0,
+    },
+    notes: { calibrated: fitted.functions.map(({ function: name, samples: count }) => `${name} (${count})`), assumed },
+  };
+}
+
+/** Half of what a run took beside its phases: there and back. */
+function messageMsOf({ invocations }: History): number {
+  const overheads: number[] = [];
+  for (const { outcome } of invocations) if (outcome?.state === 'completed' && outcome.untilDispatchMs >= 0) overheads.push(outcome.totalMs - outcome.untilDispatchMs - outcome.fetchedMs - outcome.initialisedMs - outcome.ranMs);
+  return Math.min(1_000, Math.max(0.01, medianOf(overheads) / 2));
+}
+
+function arrivalsOf({ invocations, nodes }: History, functionPlaces: ReadonlyMap<string, number>, freshFactors: readonly number[]): { arrivals: WorkArrival[]; requests: WorkRequest[] } {
+  const nodePlaces = new Map(nodes.map(({ name }, index) => [name, index]));
+  const makers = new Map<string, number>();
+  invocations.forEach(({ outcome }, index) => {
+    for (const { id } of outcome?.outputs ?? []) makers.set(id, index);
+  });
+  /** Of each run: its request, and the arrivals of each step. */
+  const runs = new Map<string, { readonly request: number; readonly steps: Map<string, number[]> }>();
+  const requests: { -readonly [K in keyof WorkRequest]: WorkRequest[K] }[] = [];
+  const arrivals = invocations.map((invocation, index): WorkArrival => {
+    const { purpose, outcome, atMs, functionName } = invocation;
+    const place = functionPlaces.get(functionName) as number; // all names have one
+    let request: number, after: readonly number[] = [];
+    if (purpose === undefined) {
+      request = requests.length;
+      requests.push({ name: functionName, isWorkflow: false, atMs, slaMs: invocation.slaMs, recordedMs: outcome?.state === 'completed' ? outcome.totalMs : Number.NaN });
+    } else {
+      let run = runs.get(purpose.run);
+      if (run === undefined) {
+        run = { request: requests.length, steps: new Map() };
+        runs.set(purpose.run, run);
+        requests.push({ name: purpose.workflow, isWorkflow: true, atMs, slaMs: purpose.runSlaMs, recordedMs: 0 });
+      }
+      ({ request } = run);
+      after = purpose.after.flatMap((step) => run.steps.get(step) ?? []);
+      const own = run.steps.get(purpose.step) ?? [];
+      own.push(index);
+      run.steps.set(purpose.step, own);
+      const whole = requests[request] as (typeof requests)[number];
+      whole.recordedMs = outcome?.state === 'completed' ? Math.max(whole.recordedMs, atMs + outcome.totalMs - whole.atMs) : Number.NaN;
+    }
+    // Math.max keeps NaN: a run with a failed step failed.
+    const endedAtMs = Math.max(...after.map((before) => endOf(invocations[before] as RecordedInvocation)));
+    return {
+      atMs: purpose === undefined ? atMs : (requests[request] as WorkRequest).atMs, function: place, slaMs: invocation.slaMs, payloadBytes: invocation.payloadBytes, localityKey: invocation.localityKey, policyName: invocation.policyName, expiresAfterMs: invocation.expiresAfterMs,
+      inputs: invocation.inputs.map(({ id, sizeBytes, holders }) => ({ id, sizeBytes, nodes: makers.has(id) ? [] : holders.flatMap((name) => nodePlaces.get(name) ?? []) })),
+      outputs: (outcome?.outputs ?? []).map(({ id, sizeBytes }) => ({ id, sizeBytes, nodes: [] })),
+      runMs: outcome?.state !== 'completed' || outcome.startState === 0 ? Number.NaN : outcome.ranMs / (outcome.startState === WARM ? 1 : (freshFactors[place] ?? 1)),
+      place: invocation.place ?? ALONE, after, lagMs: after.length === 0 || !Number.isFinite(endedAtMs) ? 0 : Math.max(0, atMs - endedAtMs), request,
+    };
+  });
+  return { arrivals, requests };
+}
+
+function endOf({ atMs, outcome }: RecordedInvocation): number {
+  return outcome === undefined ? Number.NaN : atMs + outcome.totalMs;
+}
