@@ -1,10 +1,11 @@
 /** `metronome sim`: fits the simulator to recordings of real runs, and runs scenarios in it. */
 import { Command } from 'commander';
+import { existsSync, statSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { MetronomeError } from '../../core/errors.ts';
 import { calibrate, LEAST_SAMPLES, type Calibration, type FunctionFit } from '../../sim/calibrate.ts';
-import { readCalibration } from '../../sim/calibration-samples.ts';
+import { readCalibration, type CalibrationRecording } from '../../sim/calibration-samples.ts';
 import { unknownPolicy, isPolicyName } from '../../policy/registry.ts';
 import { confidenceOf, type Confidence } from '../../report/confidence.ts';
 import { formatProfiles } from '../../sim/profile-file.ts';
@@ -19,12 +20,12 @@ import type { CliApp } from '../app.ts';
 
 export function simCommand(app: CliApp): Command {
   const group = new Command('sim').description('simulate: the same scheduler and policies on virtual time');
-  group.addCommand(withExamples(new Command('calibrate').argument('<recording...>', 'files of recorded observations (model.observationLog), .jsonl or .jsonl.gz').description('fit what functions cost in the simulator to recorded runs, and say how good the fit is')
+  group.addCommand(withExamples(new Command('calibrate').argument('<recording...>', 'files of recorded observations (model.observationLog), .jsonl or .jsonl.gz, or folders of recordings (up --record)').description('fit what functions cost in the simulator to recorded runs, and say how good the fit is')
     .option('--profiles <file>', 'write the profiles to this file, for scenarios')
     .action(app.action(async (files: readonly string[], { profiles }: { readonly profiles?: string }, command: Command) => {
       const printer = printerOf(app, command);
       const recordings = [];
-      for (const file of files) recordings.push(await readCalibration(resolve(app.io.cwd, file)));
+      for (const file of files) recordings.push(await readAny(resolve(app.io.cwd, file)));
       const samples = recordings.flatMap((recording) => recording.samples);
       recordings.forEach(({ samples: own, excluded, note }, i) => printer.progress(`${files[i]}: ${own.length} executions, ${excluded} excluded${note === '' ? '' : ` (${note})`}`));
       const calibration = calibrate(samples);
@@ -67,6 +68,16 @@ export function simCommand(app: CliApp): Command {
     return Promise.resolve();
   })), 'metronome sim example > scenario.yaml'));
   return group;
+}
+
+/** Of a file of observations, or of a folder in which a scheduler was recorded. */
+async function readAny(path: string): Promise<CalibrationRecording> {
+  if (!existsSync(path) || !statSync(path).isDirectory()) return readCalibration(path);
+  const [{ openRecording }, { readHistory }, { samplesOf }] = await Promise.all([import('../../recording/read-recording.ts'), import('../../recording/history.ts'), import('../../what-if/workload.ts')]);
+  const reader = openRecording(path);
+  const history = readHistory(reader);
+  const samples = samplesOf(history);
+  return { path: reader.folder, note: '', samples, excluded: history.invocations.length - samples.length };
 }
 
 interface RunOptions {
