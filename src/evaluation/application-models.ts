@@ -25,7 +25,7 @@ export async function loadApplicationModel(name: ApplicationName, appsDir: strin
     name,
     workflow: workflow.spec,
     functions: functions.map(({ spec, codeDir }) => ({
-      name: spec.name, memoryMb: spec.memoryMb, slaMs: spec.slaMs, timeoutMs: spec.timeoutMs, packageSet: codeDir.slice(appsDir.length + 1), profile: profileOf(spec.name, profiles),
+      name: spec.name, memoryMb: spec.memoryMb, slaMs: spec.slaMs, timeoutMs: spec.timeoutMs, critical: spec.critical, packageSet: codeDir.slice(appsDir.length + 1), profile: profileOf(spec.name, profiles),
     })),
   };
 }

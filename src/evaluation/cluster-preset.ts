@@ -26,6 +26,8 @@ export interface ClusterPreset {
   readonly installed: boolean;
   /** Whether nodes keep zygotes (agent.zygotes). */
   readonly zygotes: 'auto' | 'off';
+  /** Windows of the policies that forecast pools (policies.poolWindow), ms: their minute, for executions that follow each other so much faster. */
+  readonly poolWindowMs: number;
   /** Input sizes (src/workload/input-sizes.ts): scale, and factor by application. */
   readonly inputScale: SizeScale;
   readonly inputFactor: Readonly<Record<ApplicationName, number>>;
@@ -39,14 +41,14 @@ const MIB = 1024 ** 2;
 
 /** One machine with two cores. */
 export const EMULATED_CLUSTER: ClusterPreset = {
-  name: 'emulated', nodes: 5, slots: 1, cpus: 0.32, hostCpus: 2, memoryBytes: 2_048 * MIB, linkBitsPerS: 100e6, keepAliveMs: 60_000, installed: true, zygotes: 'off',
+  name: 'emulated', nodes: 5, slots: 1, cpus: 0.32, hostCpus: 2, memoryBytes: 2_048 * MIB, linkBitsPerS: 100e6, keepAliveMs: 60_000, installed: true, zygotes: 'off', poolWindowMs: 5_000,
   inputScale: 'small', inputFactor: { video: 0.1, log: 0.12, document: 0.5, inference: 0.15 }, copies: 6,
   concurrency: { video: 2, log: 2, document: 3, inference: 3 },
 };
 
 /** The paper's cluster. It does not say how many slots a node has; 8 GB are 16 sandboxes of 512 MB, and four that run leave room for twelve that are kept warm. */
 export const PAPER_CLUSTER: ClusterPreset = {
-  name: 'paper', nodes: 10, slots: 4, cpus: 16, memoryBytes: 8_192 * MIB, linkBitsPerS: 1e9, keepAliveMs: 60_000, installed: false, zygotes: 'auto',
+  name: 'paper', nodes: 10, slots: 4, cpus: 16, memoryBytes: 8_192 * MIB, linkBitsPerS: 1e9, keepAliveMs: 60_000, installed: false, zygotes: 'auto', poolWindowMs: 5_000,
   inputScale: 'paper', inputFactor: { video: 1, log: 1, document: 1, inference: 1 }, copies: 20,
   concurrency: { video: 9, log: 9, document: 28, inference: 28 },
 };

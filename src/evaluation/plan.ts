@@ -45,8 +45,8 @@ export interface PlanOptions {
   readonly warmUp: number;
   /** The variant that the latency target comes from. */
   readonly reference: Variant;
-  /** The variant of the training: one that brings about every start state. */
-  readonly trainer: Variant;
+  /** The variants of the training: one that brings about every start state for the model, and those that learn something themselves. */
+  readonly trainers: readonly Variant[];
 }
 
 /** All cells, in the order in which they run: first those that the latency targets are taken from, then the training, then what counts. */
@@ -57,7 +57,7 @@ export function planCells(options: PlanOptions): Cell[] {
     id: `${purpose}/${application}/${variant.name}/c${concurrency}/s${seed}`, purpose, application, variant, concurrency, seed, executions, warmUp,
   });
   for (const application of applications) cells.push(cell('sla', application, options.reference, 1, seeds[0] ?? 1, options.slaExecutions));
-  for (const application of options.trainExecutions === 0 ? [] : applications) cells.push(cell('train', application, options.trainer, options.concurrency[application], seeds[0] ?? 1, options.trainExecutions));
+  for (const trainer of options.trainExecutions === 0 ? [] : options.trainers) for (const application of applications) cells.push(cell('train', application, trainer, options.concurrency[application], seeds[0] ?? 1, options.trainExecutions));
   for (const seed of seeds) {
     for (const application of applications) {
       const own = options.concurrency[application];

@@ -35,7 +35,7 @@ export function simulateCell({ preset, application, cell, slaMs, inputs, seed, t
   const base: Omit<SimulatedCell, 'variant' | 'seed' | 'concurrency' | 'executions' | 'warmUp'> = { preset, application, inputs: stored, cluster: { installed: preset.installed, zygotes: preset.zygotes === 'auto' } };
   const predicts = PREDICTING.includes(cell.variant.policy);
   const { records, measuredMs, slotUtilisation } = simulateApplications({
-    ...base, variant: cell.variant, seed: cell.seed, concurrency: cell.concurrency, executions: cell.executions, warmUp: cell.warmUp, calls: planExecutions(cell, preset.copies, stored.length),
+    ...base, variant: { ...cell.variant, overrides: { 'policies.poolWindow': `${preset.poolWindowMs}ms`, ...cell.variant.overrides } }, seed: cell.seed, concurrency: cell.concurrency, executions: cell.executions, warmUp: cell.warmUp, calls: planExecutions(cell, preset.copies, stored.length),
     ...(slaMs === undefined ? {} : { slaMs }), ...(predicts ? {} : { predictor: 'moving-average' }),
   }, predicts ? restoreOnlineModel(trainedOn()) : undefined);
   return { records: [...records].sort((a, b) => a.index - b.index), conditions: { seconds: measuredMs / 1_000, slotUtilisation, hostCpu: undefined, isSaturated: false } };

@@ -45,6 +45,7 @@ export const SWEEP_VARIANTS: readonly Variant[] = [
   ...sweep('rule-delay', 'policies.ruleDelayWait', ['50ms', '200ms', '1s', '5s'], 'W'),
   ...sweep('xfaas', 'policies.xfaasPrefetch', [true], 'prefetch'),
   ...sweep('aquatope', 'policies.aquatopeMargin', [0, 0.5, 2, 3], 'z'),
+  ...sweep('aquatope', 'policies.poolWindow', ['1s', '20s', '60s'], 'window'),
   ...sweep('metronome', 'delay.localityGain', [0.5, 0.7, 0.95], 'α'),
   ...sweep('metronome', 'delay.safetyMargin', [0.2, 0.3], 'β'),
   ...sweep('lookahead', 'policies.lookaheadHysteresis', [0.8, 0.9, 1], 'γ'),

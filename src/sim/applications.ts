@@ -18,6 +18,8 @@ export interface ApplicationFunction {
   readonly memoryMb: number;
   readonly slaMs: number;
   readonly timeoutMs: number;
+  /** User-facing. @default false */
+  readonly critical?: boolean;
   /** Functions with the same packages share what is installed, copies of an application too. */
   readonly packageSet: string;
   readonly profile: FunctionProfile;
@@ -145,7 +147,7 @@ export function runApplications(options: ApplicationsOptions): ApplicationsResul
   const models = new Map(options.applications.map((model) => [model.name, { model, places: placesOf(model.workflow.steps) }]));
   for (const { functions } of options.applications) {
     for (let copy = 0; copy < options.copies; copy++) {
-      for (const { name, memoryMb, slaMs, timeoutMs, packageSet, profile } of functions) sim.deploy({ name: copyName(name, copy), memoryMb, slaMs, timeoutMs, packageSet }, profile);
+      for (const { name, memoryMb, slaMs, timeoutMs, critical = false, packageSet, profile } of functions) sim.deploy({ name: copyName(name, copy), memoryMb, slaMs, timeoutMs, critical, packageSet }, profile);
     }
   }
   if (cluster.installed === true) for (const node of sim.nodes) for (const { functions } of options.applications) for (const { packageSet } of functions) node.install(packageSet);

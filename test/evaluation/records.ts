@@ -22,7 +22,7 @@ export function records(variant: string, latencies: readonly number[], changes: 
 /** A plan of one application with two variants. */
 export const SMALL_PLAN: PlanOptions = {
   applications: ['log'], variants: [variantNamed('round-robin'), variantNamed('metronome')], sweeps: [], concurrency: { video: 2, log: 2, document: 3, inference: 3 }, levels: [1], seeds: [1, 2],
-  executions: 4, levelExecutions: 2, slaExecutions: 3, trainExecutions: 2, warmUp: 1, reference: variantNamed('data-locality'), trainer: variantNamed('round-robin'),
+  executions: 4, levelExecutions: 2, slaExecutions: 3, trainExecutions: 2, warmUp: 1, reference: variantNamed('data-locality'), trainers: [variantNamed('round-robin')],
 };
 
 /** A backend whose executions take 100 ms, and 10 ms more for each index; it remembers what it was asked. */

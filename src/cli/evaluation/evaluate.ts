@@ -104,7 +104,7 @@ export function cellsOf(options: EvaluationOptions): Cell[] {
 function planOf(options: EvaluationOptions): PlanOptions {
   const compares = options.questions.some((question) => question !== 3) || options.where === 'simulation';
   return {
-    ...options, reference: variantNamed('data-locality'), trainer: variantNamed('round-robin'),
+    ...options, reference: variantNamed('data-locality'), trainers: [variantNamed('round-robin'), ...options.variants.filter(({ policy }) => policy === 'aquatope')],
     // Accuracy is that of the predictions at dispatch: for question 3 alone, our two policies do.
     variants: compares ? options.variants : options.variants.filter(({ role }) => role === 'ours'),
     levels: options.questions.includes(2) ? options.levels : [],

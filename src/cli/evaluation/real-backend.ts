@@ -80,7 +80,7 @@ export async function openRealBackend(options: RealBackendOptions): Promise<Back
     const cluster = await startCluster({
       nodes: preset.nodes, slots: preset.slots, memoryBytes: preset.memoryBytes, namePrefix: 'node', dataDir, grpcPort: 0, httpPort: 0, commonArgs: [], schedulerArgs: ['--log-level', 'warn'], drainGraceMs: 5_000,
       ...(isLimited ? { emulation } : {}),
-      env: { ...environment(options.env), METRONOME_AGENT__OBJECT_QUOTA: OBJECT_QUOTA, METRONOME_AGENT__ZYGOTES: preset.zygotes, ...QUOTA_SETTINGS, ...Object.fromEntries(overrides) },
+      env: { ...environment(options.env), METRONOME_AGENT__OBJECT_QUOTA: OBJECT_QUOTA, METRONOME_AGENT__ZYGOTES: preset.zygotes, METRONOME_POLICIES__POOL_WINDOW: `${preset.poolWindowMs}ms`, ...QUOTA_SETTINGS, ...Object.fromEntries(overrides) },
       cwd: options.cwd, signal, progress: () => {}, onEvent: (event) => progress(`${event.name}: ${event.kind}`),
     });
     return { cluster, client: createClient({ address: cluster.grpcAddress }), key };
