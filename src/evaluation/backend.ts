@@ -20,6 +20,14 @@ export interface Conditions {
   readonly isSaturated: boolean;
 }
 
+/** What a cell needs to know of the cells before it. */
+export interface Load {
+  /** Latency target of an execution, ms; undefined: the workflow's own. */
+  readonly slaMs?: number;
+  /** Executions per second; only for open loops. */
+  readonly ratePerS?: number;
+}
+
 /** A place where cells run, one after the other or, where it can, several at once. */
 export interface Backend {
   readonly isSimulated: boolean;
@@ -29,8 +37,8 @@ export interface Backend {
   describe(): string;
   /** Facts for the report. */
   parameters(): Readonly<Record<string, unknown>>;
-  /** Runs a cell. `slaMs`: latency target of an execution; undefined: the workflow's own. */
-  run(cell: Cell, slaMs: number | undefined, signal: AbortSignal): Promise<CellResult>;
+  /** Runs a cell. */
+  run(cell: Cell, load: Load, signal: AbortSignal): Promise<CellResult>;
   close(): Promise<void>;
 }
 

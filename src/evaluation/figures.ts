@@ -58,7 +58,7 @@ export function cdfCharts(prefix: string, title: string, records: readonly Execu
 /** Figure 6: means by number of clients, one chart per application. */
 export function concurrencyCharts(records: readonly ExecutionRecord[], { caption, order }: ChartContext): NamedChart[] {
   return [...new Set(records.map(({ application }) => application))].flatMap((application) => {
-    const groups = groupRecords(records.filter((record) => record.application === application && record.ok));
+    const groups = groupRecords(records.filter((record) => record.application === application && record.ok && record.concurrency > 0));
     const levels = [...new Set(groups.map(({ concurrency }) => concurrency))].sort((a, b) => a - b);
     if (levels.length < 2) return [];
     const series: Series[] = order.flatMap((variant) => {

@@ -3,7 +3,9 @@
  * number of clients are a block. Within a block the variants stand in seeded random order, so that whatever drifts on the machine hits all of them alike, and
  * all see the same executions: the same functions on the same inputs in the same order.
  */
+import { MetronomeError } from '../core/errors.ts';
 import { createRandom } from '../core/random.ts';
+import { arrivals } from '../workload/arrivals.ts';
 import type { ApplicationName } from '../workload/applications.ts';
 import type { Variant } from './variant.ts';
 
@@ -17,7 +19,7 @@ export interface Cell {
   readonly purpose: Purpose;
   readonly application: ApplicationName;
   readonly variant: Variant;
-  /** Clients in closed loops. */
+  /** Clients in closed loops; 0: an open loop, arrivals as they are seen in production. */
   readonly concurrency: number;
   readonly seed: number;
   /** Executions that count. */
@@ -32,7 +34,7 @@ export interface PlanOptions {
   readonly variants: readonly Variant[];
   /** Sweeps: run at the concurrency of the comparison, with the first seed only. */
   readonly sweeps: readonly Variant[];
-  /** Clients of the comparison (RQ1). */
+  /** Clients of the comparison (RQ1); 0: an open loop. */
   readonly concurrency: Readonly<Record<ApplicationName, number>>;
   /** Further numbers of clients (RQ2); the comparison's own stands in for itself. */
   readonly levels: readonly number[];
@@ -88,10 +90,11 @@ function shuffled(variants: readonly Variant[], seed: number, application: Appli
   return order;
 }
 
-/** One execution: which owner's functions are called, on which input. */
+/** One execution: which owner's functions are called, on which input, and in an open loop when, ms since the begin. */
 export interface PlannedExecution {
   readonly copy: number;
   readonly input: number;
+  readonly atMs?: number;
 }
 
 /** The executions of a cell, warm-up first: the same for every variant. Owners by a power law with the exponent 1. */
@@ -103,4 +106,28 @@ export function planExecutions({ seed, application, concurrency, warmUp, executi
     const wanted = random.uniform() * all;
     return { copy: upTo.findIndex((sum) => wanted < sum), input: random.below(inputs) };
   });
+}
+
+/** Kinds of calls in an evaluation: cells last a minute, so days are short, and a flash crowd comes in most of them. */
+const DAYS_PER_CELL = 2, FLASHES_PER_CELL = 1;
+/** Arrivals may be so much thinner than asked for before the cell is given up. */
+const MOST_STRETCH = 20;
+
+/**
+ * The executions of an open loop: owners call by a power law, some as timers, some in bursts, with days and flash crowds (src/workload/arrivals.ts), `ratePerS` executions per
+ * second in the long run. The same for every variant.
+ */
+export function planArrivals(cell: Pick<Cell, 'id' | 'seed' | 'application' | 'warmUp' | 'executions'>, copies: number, inputs: number, ratePerS: number): PlannedExecution[] {
+  const count = cell.warmUp + cell.executions;
+  const expectedMs = (1_000 * count) / ratePerS;
+  let all = 0;
+  for (let rank = 0; rank < copies; rank++) all += 1 / (rank + 1);
+  const random = createRandom(cell.seed, 9_500 + cell.application.length);
+  const options = { seed: cell.seed, functions: copies, mostPerS: 1, leastPerS: 1 / copies, factor: ratePerS / all, dayMs: expectedMs / DAYS_PER_CELL, flashesPerHour: (FLASHES_PER_CELL * 3_600_000) / (expectedMs * copies) };
+  const executions: PlannedExecution[] = [];
+  for (const { atMs, rank } of arrivals(options, MOST_STRETCH * expectedMs + 60_000)) {
+    executions.push({ copy: rank, input: random.below(inputs), atMs });
+    if (executions.length === count) return executions;
+  }
+  throw new MetronomeError('INTERNAL', `The cell ${cell.id} got ${executions.length} of ${count} arrivals at ${ratePerS} per second.`);
 }

@@ -134,7 +134,7 @@ function reportText({ own, scaled, sweeps, figures, charts, ended, cells, varian
   const mainTable = (summaries: readonly Summary[]): TextTable => ({
     header: ['policy', 'clients', 'n', 'mean', 'median', 'P90', 'P95', 'P99', 'SLA missed', 'by delay', 'warm', 'local', 'queued / delayed / fetch / init / run, ms'],
     rows: summaries.map((each) => [
-      each.variant, String(each.concurrency), `${each.n}${each.failed > 0 ? ` (+${each.failed} failed)` : ''}`, range(each.times.mean), range(each.times.median), range(each.times.P90), range(each.times.P95), range(each.times.P99),
+      each.variant, clientsText(each.concurrency), `${each.n}${each.failed > 0 ? ` (+${each.failed} failed)` : ''}`, range(each.times.mean), range(each.times.median), range(each.times.P90), range(each.times.P95), range(each.times.P99),
       `${percent(each.slaMisses.value)} ${intervalText(each.slaMisses)}`, String(each.missesByDelay), percent(each.warm), percent(each.local), Object.values(each.phases).map((value) => value.toFixed(0)).join(' / '),
     ]),
   });
@@ -164,7 +164,7 @@ function reportText({ own, scaled, sweeps, figures, charts, ended, cells, varian
     ]),
     ...(charts.some(({ name }) => name.startsWith('figure-1')) ? ['## Pre-study: delay by rule', '', ...plots('figure-1'), ''] : []),
     ...(scaled.length > own.length ? ['## RQ2: concurrency', '', ...plots('figure-6'), '', markdownTable({
-      header: ['application', 'policy', ...levelsOf(scaled).map((level) => `${level} ${level === 1 ? 'client' : 'clients'}`)],
+      header: ['application', 'policy', ...levelsOf(scaled).map((level) => (level === 0 ? 'open' : `${level} ${level === 1 ? 'client' : 'clients'}`))],
       rows: applications.flatMap((application) => variants.filter(({ role }) => role !== 'sweep').flatMap(({ name }) => {
         const rows = scaled.filter((each) => each.application === application && each.variant === name);
         return rows.length === 0 ? [] : [[application, name, ...levelsOf(scaled).map((level) => rows.filter(({ concurrency }) => concurrency === level).map(({ times }) => range(times.mean))[0] ?? '')]];
@@ -188,6 +188,10 @@ function reportText({ own, scaled, sweeps, figures, charts, ended, cells, varian
   ].join('\n');
 }
 
+function clientsText(concurrency: number): string {
+  return concurrency === 0 ? 'open' : String(concurrency);
+}
+
 function levelsOf(summaries: readonly Summary[]): number[] {
   return [...new Set(summaries.map(({ concurrency }) => concurrency))].sort((a, b) => a - b);
 }
@@ -202,6 +206,6 @@ function conditionRows(ended: readonly (EndedCell & { readonly cell: Cell })[]):
   const span = (values: readonly number[]): string => (values.length === 0 ? '' : `${percent(Math.min(...values))} to ${percent(Math.max(...values))}`);
   return [...groups.values()].map((all) => {
     const [first] = all as [(typeof all)[number]]; // no group is empty
-    return [first.cell.application, String(first.cell.concurrency), span(all.map(({ conditions }) => conditions.slotUtilisation)), span(all.flatMap(({ conditions }) => (conditions.hostCpu === undefined ? [] : [conditions.hostCpu]))), String(all.length)];
+    return [first.cell.application, clientsText(first.cell.concurrency), span(all.map(({ conditions }) => conditions.slotUtilisation)), span(all.flatMap(({ conditions }) => (conditions.hostCpu === undefined ? [] : [conditions.hostCpu]))), String(all.length)];
   });
 }

@@ -16,6 +16,8 @@ import type { Variant } from './variant.ts';
 export interface SimulatedCall {
   readonly copy: number;
   readonly input: number;
+  /** When it comes, ms since the begin; only without clients. @default independent of the others, at `ratePerS` */
+  readonly atMs?: number;
 }
 
 /** What is simulated. Plain data, for threads. */
@@ -73,7 +75,7 @@ export function simulateApplications(cell: SimulatedCell, model?: OnlineModel): 
       ...(preset.hostCpus === undefined ? {} : { host: { cores: preset.hostCpus, ...(contention === undefined ? {} : { contention }) } }),
     },
     applications: [cell.slaMs === undefined ? application : { ...application, workflow: { ...application.workflow, slaMs: cell.slaMs } }],
-    requests: calls.slice(0, warmUp + executions).map(({ copy, input }) => ({ application: application.name, copy, input, ...(concurrency > 0 ? {} : { atMs: (atMs += exponential(gap, 1_000 / (cell.ratePerS ?? 1))) }) })),
+    requests: calls.slice(0, warmUp + executions).map(({ copy, input, atMs: plannedAtMs }) => ({ application: application.name, copy, input, ...(concurrency > 0 ? {} : { atMs: plannedAtMs ?? (atMs += exponential(gap, 1_000 / (cell.ratePerS ?? 1))) }) })),
   });
   const firstAtMs = Math.min(...ended.map(({ startedAtMs }) => startedAtMs));
   return { ...rest, records: ended.map((execution) => toRecord(execution, cell, firstAtMs)) };

@@ -4,9 +4,9 @@
  */
 import { createOnlineModel, restoreOnlineModel } from '../predictor/model/online-model.ts';
 import type { ApplicationModel, SimulatedInput } from '../sim/applications.ts';
-import type { CellResult } from './backend.ts';
+import type { CellResult, Load } from './backend.ts';
 import type { ClusterPreset } from './cluster-preset.ts';
-import { planExecutions, type Cell } from './plan.ts';
+import { planArrivals, planExecutions, type Cell } from './plan.ts';
 import { defaultInputs, simulateApplications, type SimulatedCell } from './simulate-applications.ts';
 
 /** What a thread is given. */
@@ -14,7 +14,7 @@ export interface SimulatedCellTask {
   readonly preset: ClusterPreset;
   readonly application: ApplicationModel;
   readonly cell: Cell;
-  readonly slaMs: number | undefined;
+  readonly load: Load;
   /** Inputs of the application. */
   readonly inputs: number;
   /** Seed of the inputs and of the training. */
@@ -30,13 +30,13 @@ const trained = new Map<string, unknown>();
 const MOST_TRAINED = 16;
 
 /** Runs it to its end. */
-export function simulateCell({ preset, application, cell, slaMs, inputs, seed, training }: SimulatedCellTask): CellResult {
+export function simulateCell({ preset, application, cell, load, inputs, seed, training }: SimulatedCellTask): CellResult {
   const stored: readonly SimulatedInput[] = defaultInputs(preset, cell.application, seed, inputs);
   const base: Omit<SimulatedCell, 'variant' | 'seed' | 'concurrency' | 'executions' | 'warmUp'> = { preset, application, inputs: stored, cluster: { installed: preset.installed, zygotes: preset.zygotes === 'auto' } };
   const predicts = PREDICTING.includes(cell.variant.policy);
   const { records, measuredMs, slotUtilisation } = simulateApplications({
-    ...base, variant: { ...cell.variant, overrides: { 'policies.poolWindow': `${preset.poolWindowMs}ms`, ...cell.variant.overrides } }, seed: cell.seed, concurrency: cell.concurrency, executions: cell.executions, warmUp: cell.warmUp, calls: planExecutions(cell, preset.copies, stored.length),
-    ...(slaMs === undefined ? {} : { slaMs }), ...(predicts ? {} : { predictor: 'moving-average' }),
+    ...base, variant: { ...cell.variant, overrides: { 'policies.poolWindow': `${preset.poolWindowMs}ms`, ...cell.variant.overrides } }, seed: cell.seed, concurrency: cell.concurrency, executions: cell.executions, warmUp: cell.warmUp, calls: load.ratePerS === undefined ? planExecutions(cell, preset.copies, stored.length) : planArrivals(cell, preset.copies, stored.length, load.ratePerS),
+    ...(load.slaMs === undefined ? {} : { slaMs: load.slaMs }), ...(predicts ? {} : { predictor: 'moving-average' }),
   }, predicts ? restoreOnlineModel(trainedOn()) : undefined);
   return { records: [...records].sort((a, b) => a.index - b.index), conditions: { seconds: measuredMs / 1_000, slotUtilisation, hostCpu: undefined, isSaturated: false } };
 

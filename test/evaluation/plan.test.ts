@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { planCells, planExecutions } from '../../src/evaluation/plan.ts';
+import { planArrivals, planCells, planExecutions } from '../../src/evaluation/plan.ts';
 import { FIGURE_VARIANTS, SWEEP_VARIANTS, VARIANTS, variantNamed } from '../../src/evaluation/variant.ts';
 import { configFields } from '../../src/config/schema.ts';
 import { isPolicyName } from '../../src/policy/registry.ts';
@@ -38,6 +38,30 @@ describe('the plan', () => {
     expect(counts[5]).toBeGreaterThan(40);
     expect(counts.reduce((sum, count) => sum + count, 0)).toBe(1_000);
     expect(new Set(executions.map(({ input }) => input))).toEqual(new Set([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]));
+  });
+});
+
+describe('an open loop', () => {
+  const cell = { id: 'x', seed: 4, application: 'log', warmUp: 100, executions: 1_900 } as const;
+
+  it('has arrivals in order of time, at the rate that was asked for, the same for every variant', () => {
+    const executions = planArrivals(cell, 6, 10, 5);
+    expect(planArrivals(cell, 6, 10, 5)).toEqual(executions);
+    const times = executions.map(({ atMs = Number.NaN }) => atMs);
+    expect(executions).toHaveLength(2_000);
+    expect(times.every((time, i) => i === 0 || time >= times[i - 1]!)).toBe(true);
+    // 400 s at 5 per second; flash crowds make it somewhat faster.
+    expect(times.at(-1)! / 1_000).toBeGreaterThan(250);
+    expect(times.at(-1)! / 1_000).toBeLessThan(480);
+  });
+
+  it('is not one of independent arrivals: owners differ in their kinds, and the seconds in their counts', () => {
+    const executions = planArrivals(cell, 6, 10, 5);
+    const counts = new Map<number, number>();
+    for (const { atMs = 0 } of executions) counts.set(Math.floor(atMs / 1_000), (counts.get(Math.floor(atMs / 1_000)) ?? 0) + 1);
+    const seconds = Math.ceil(executions.at(-1)!.atMs! / 1_000), mean = executions.length / seconds;
+    const variance = Array.from({ length: seconds }, (_, s) => ((counts.get(s) ?? 0) - mean) ** 2).reduce((sum, value) => sum + value, 0) / seconds;
+    expect(variance / mean).toBeGreaterThan(1.2);
   });
 });
 

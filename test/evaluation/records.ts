@@ -1,5 +1,5 @@
 /** Records, cells and a backend for tests of the evaluation. */
-import type { Backend, CellResult } from '../../src/evaluation/backend.ts';
+import type { Backend, CellResult, Load } from '../../src/evaluation/backend.ts';
 import type { ExecutionRecord, StepRecord } from '../../src/evaluation/execution-record.ts';
 import type { Cell, PlanOptions } from '../../src/evaluation/plan.ts';
 import { variantNamed } from '../../src/evaluation/variant.ts';
@@ -26,16 +26,16 @@ export const SMALL_PLAN: PlanOptions = {
 };
 
 /** A backend whose executions take 100 ms, and 10 ms more for each index; it remembers what it was asked. */
-export function fakeBackend(onRun: (cell: Cell, slaMs: number | undefined) => void = () => {}, parallel = 1): Backend {
+export function fakeBackend(onRun: (cell: Cell, load: Load) => void = () => {}, parallel = 1): Backend {
   return {
     isSimulated: true, parallel,
     describe: () => 'nothing at all',
     parameters: () => ({}),
-    async run(cell, slaMs): Promise<CellResult> {
+    async run(cell, load): Promise<CellResult> {
       await Promise.resolve();
-      onRun(cell, slaMs);
+      onRun(cell, load);
       return {
-        records: Array.from({ length: cell.executions }, (_, index) => record({ application: cell.application, variant: cell.variant.name, concurrency: cell.concurrency, seed: cell.seed, index, simulated: true, slaMs: slaMs ?? 0, latencyMs: 100 + 10 * index })),
+        records: Array.from({ length: cell.executions }, (_, index) => record({ application: cell.application, variant: cell.variant.name, concurrency: cell.concurrency, seed: cell.seed, index, simulated: true, slaMs: load.slaMs ?? 0, latencyMs: 100 + 10 * index })),
         conditions: { seconds: 1, slotUtilisation: 0.7, hostCpu: undefined, isSaturated: false },
       };
     },

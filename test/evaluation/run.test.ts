@@ -2,6 +2,7 @@ import { appendFile, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Load } from '../../src/evaluation/backend.ts';
 import { planCells, type Cell } from '../../src/evaluation/plan.ts';
 import { openResultFolder } from '../../src/evaluation/result-folder.ts';
 import { runCells } from '../../src/evaluation/run-cells.ts';
@@ -18,17 +19,25 @@ afterEach(() => rm(dir, { recursive: true, force: true }));
 
 async function run(cells: readonly Cell[], backend = fakeBackend(), resume = false, lines: string[] = []): Promise<void> {
   const folder = await openResultFolder(dir, ASKED, resume);
-  await runCells({ cells, folder, backend, nowMs: () => 0, signal: new AbortController().signal, progress: (line) => lines.push(line) });
+  await runCells({ cells, folder, backend, slots: 10, nowMs: () => 0, signal: new AbortController().signal, progress: (line) => lines.push(line) });
 }
 
 describe('running the cells', () => {
   it('gives every cell but the first the latency target of its application: 1.2 times the P99 of the reference', async () => {
-    const seen: [string, number | undefined][] = [];
-    await run(CELLS, fakeBackend((cell, slaMs) => seen.push([cell.purpose, slaMs])));
-    expect(seen[0]).toEqual(['sla', undefined]);
+    const seen: [string, Load][] = [];
+    await run(CELLS, fakeBackend((cell, load) => seen.push([cell.purpose, load])));
+    expect(seen[0]).toEqual(['sla', {}]);
     // Three executions of 100, 110 and 120 ms: P99 is 119.8.
-    for (const [, slaMs] of seen.slice(1)) expect(slaMs).toBe(Math.ceil(1.2 * 119.8));
+    for (const [, load] of seen.slice(1)) expect(load).toEqual({ slaMs: Math.ceil(1.2 * 119.8) });
     expect(seen).toHaveLength(CELLS.length);
+  });
+
+  it('gives an open loop the rate that keeps 70 % of the slots busy', async () => {
+    const cells = planCells({ ...SMALL_PLAN, concurrency: { video: 0, log: 0, document: 0, inference: 0 } });
+    const rates = new Set<number | undefined>();
+    await run(cells, fakeBackend(({ purpose }, { ratePerS }) => void (purpose === 'compare' && rates.add(ratePerS))));
+    // Executions run for 10 ms; 7 of 10 slots are busy with 700 of them per second.
+    expect([...rates]).toEqual([700]);
   });
 
   it('goes on where it was killed: what ended is not run again, and half a cell does not count', async () => {

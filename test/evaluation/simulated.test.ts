@@ -16,11 +16,12 @@ beforeAll(async () => {
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
 it('gives the same records on any number of threads, and says that they are simulated', { timeout: 120_000 }, async () => {
-  const cells = planCells({ ...SMALL_PLAN, trainExecutions: 0, executions: 6, seeds: [3] }).filter(({ purpose }) => purpose === 'compare');
+  const closed = planCells({ ...SMALL_PLAN, trainExecutions: 0, executions: 6, seeds: [3] }).filter(({ purpose }) => purpose === 'compare');
+  const cells = [...closed, ...closed.map((cell) => ({ ...cell, id: `${cell.id}/open`, concurrency: 0 }))];
   const run = async (threads: number): Promise<string> => {
     const backend = await openSimulatedBackend({ preset: EMULATED_CLUSTER, applications: ['log'], seed: 3, inputs: 4, training: 60, threads });
     try {
-      return JSON.stringify(await Promise.all(cells.map((cell) => backend.run(cell, 5_000, new AbortController().signal))));
+      return JSON.stringify(await Promise.all(cells.map((cell) => backend.run(cell, { slaMs: 5_000, ...(cell.concurrency === 0 ? { ratePerS: 4 } : {}) }, new AbortController().signal))));
     } finally {
       await backend.close();
     }

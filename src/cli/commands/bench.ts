@@ -27,6 +27,7 @@ interface PaperOptions {
   readonly concurrency?: number;
   readonly seeds?: readonly number[];
   readonly inputs?: number;
+  readonly open?: boolean;
   readonly sweeps?: boolean;
   readonly quick?: boolean;
   readonly out: string;
@@ -68,6 +69,7 @@ export function benchCommand(app: CliApp): Command {
     .option('--applications <names>', 'only these, separated by commas', names)
     .option('--executions <n>', 'executions of each application under each policy (default: 100)', wholeNumber(2, 100_000))
     .option('--concurrency <n>', 'clients in closed loops for RQ1 (default: as many as keep 60 to 80 % of the slots busy)', wholeNumber(1, 1_000))
+    .option('--open', 'for RQ1 arrivals as in production instead of clients in closed loops, at the rate that keeps 70 % of the slots busy')
     .option('--levels <numbers>', 'clients for RQ2 (default: 1,5; simulation: 1,3,5,10,20)', numbers(1, 1_000))
     .option('--level-executions <n>', 'executions of RQ2 (default: a quarter)', wholeNumber(2, 100_000))
     .option('--seeds <numbers>', 'seeds of the executions (default: 1; simulation: 1,2,3)', numbers(0, 2 ** 31 - 1))
@@ -102,7 +104,7 @@ export function benchCommand(app: CliApp): Command {
       printer.list(summaries, [
         { header: 'APPLICATION', cell: ({ application }) => application },
         { header: 'POLICY', cell: ({ variant }) => variant },
-        { header: 'CLIENTS', align: 'right', cell: ({ concurrency }) => String(concurrency) },
+        { header: 'CLIENTS', align: 'right', cell: ({ concurrency }) => (concurrency === 0 ? 'open' : String(concurrency)) },
         { header: 'N', align: 'right', cell: ({ n }) => String(n) },
         { header: 'MEAN', align: 'right', cell: ({ times }) => formatTime(times.mean.value) },
         { header: 'P50', align: 'right', cell: ({ times }) => formatTime(times.median.value) },
@@ -123,6 +125,7 @@ function chosen(options: PaperOptions): Pick<Parameters<typeof evaluate>[0], 'wh
   const item = options.figure === undefined ? undefined : PAPER_ITEMS.find(({ id }) => id === options.figure);
   if (options.figure !== undefined && item === undefined) throw new MetronomeError('INVALID_REQUEST', `There is no figure "${options.figure}". Known: ${PAPER_ITEMS.map(({ id }) => id).join(', ')} (metronome bench paper --list).`);
   if (options.cluster === 'paper' && !isSimulated) throw new MetronomeError('INVALID_REQUEST', 'The cluster of the paper is too large for one machine. With it, use --where simulation.');
+  if (options.open === true && options.concurrency !== undefined) throw new MetronomeError('INVALID_REQUEST', '--open has no clients: leave out --concurrency.');
   const base: ClusterPreset = CLUSTER_PRESETS[options.cluster ?? (isSimulated ? 'paper' : 'emulated')];
   const preset: ClusterPreset = { ...base, nodes: options.nodes ?? base.nodes, slots: options.slots ?? base.slots, cpus: options.cpus ?? base.cpus, linkBitsPerS: options.link ?? base.linkBitsPerS };
   if (!isSimulated && options.where === 'emulated' && preset.cpus * preset.nodes > availableParallelism()) throw new MetronomeError('INVALID_REQUEST', `${preset.nodes} nodes with ${preset.cpus} CPUs each are more than the ${availableParallelism()} of this machine, so it would be the bottleneck. Choose fewer --nodes or --cpus.`);
@@ -135,7 +138,7 @@ function chosen(options: PaperOptions): Pick<Parameters<typeof evaluate>[0], 'wh
   return {
     where: options.where, questions, preset, applications, variants,
     sweeps: options.sweeps === true ? SWEEP_VARIANTS.filter(({ of }) => variants.some(({ name }) => name === of)) : [],
-    concurrency: options.concurrency === undefined ? preset.concurrency : (Object.fromEntries(APPLICATIONS.map((name) => [name, options.concurrency])) as Record<ApplicationName, number>), // every application is in it
+    concurrency: options.open === true ? everywhere(0) : options.concurrency === undefined ? preset.concurrency : everywhere(options.concurrency),
     levels: options.levels ?? (isSimulated ? [1, 3, 5, 10, 20] : [1, 5]),
     seeds: options.seeds ?? (isSimulated ? [1, 2, 3] : [1]),
     executions, levelExecutions: options.levelExecutions ?? Math.max(2, Math.ceil(executions / 4)),
@@ -143,6 +146,11 @@ function chosen(options: PaperOptions): Pick<Parameters<typeof evaluate>[0], 'wh
     warmUp: quick ? 3 : WARM_UP_PER_COPY * preset.copies,
     inputs: options.inputs ?? (quick ? 4 : INPUTS), quick,
   };
+}
+
+/** The same number of clients for every application. */
+function everywhere(clients: number): Readonly<Record<ApplicationName, number>> {
+  return Object.fromEntries(APPLICATIONS.map((name) => [name, clients])) as Record<ApplicationName, number>; // every application is in it
 }
 
 function applicationNamed(name: string): ApplicationName {

@@ -74,7 +74,7 @@ export async function evaluate(options: EvaluationOptions): Promise<ReportResult
   try {
     if (cells.some(({ id }) => !folder.ended.has(id))) {
       backend = await openBackend(options);
-      await runCells({ cells, folder, backend, nowMs: () => performance.now(), signal, progress });
+      await runCells({ cells, folder, backend, slots: options.preset.nodes * options.preset.slots, nowMs: () => performance.now(), signal, progress });
       await keepPlace(backend);
       await backend.close();
       backend = undefined;

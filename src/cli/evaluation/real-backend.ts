@@ -10,12 +10,13 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { configFields } from '../../config/schema.ts';
 import { MetronomeError } from '../../core/errors.ts';
-import { SATURATED_FROM, type Backend, type CellResult } from '../../evaluation/backend.ts';
+import { SATURATED_FROM, type Backend, type CellResult, type Load } from '../../evaluation/backend.ts';
 import type { ClusterPreset } from '../../evaluation/cluster-preset.ts';
 import { START_STATE_NAMES, type ExecutionRecord, type StepRecord } from '../../evaluation/execution-record.ts';
-import { planExecutions, type Cell, type PlannedExecution } from '../../evaluation/plan.ts';
+import { planArrivals, planExecutions, type Cell, type PlannedExecution } from '../../evaluation/plan.ts';
 import { createClient, type SchedulerClient } from '../../rpc/client.ts';
 import { LocalityClass, StartState, type ObjectRef } from '../../rpc/gen/metronome/v1/common.ts';
 import type { Invocation, InvokeResponse } from '../../rpc/gen/metronome/v1/invoke.ts';
@@ -127,7 +128,7 @@ export async function openRealBackend(options: RealBackendOptions): Promise<Back
     describe,
     parameters: () => ({ ...preset, inputs: options.inputs, labels, notes, inputBytes: Object.fromEntries([...deployed].map(([name, { inputs }]) => [name, inputs.map(({ sizeBytes }) => sizeBytes)])) }),
     close,
-    async run(cell, slaMs, cellSignal) {
+    async run(cell, load, cellSignal) {
       const key = overridesKey(cell);
       if (session?.key !== key) {
         if (session !== undefined) await stop(session);
@@ -138,7 +139,7 @@ export async function openRealBackend(options: RealBackendOptions): Promise<Back
       }
       const application = deployed.get(cell.application);
       if (application === undefined) throw new MetronomeError('INVALID_REQUEST', `The application "${cell.application}" was not prepared.`);
-      return runCell(session, preset, cell, application, { slaMs, dir: dataDir, signal: cellSignal });
+      return runCell(session, preset, cell, application, { load, dir: dataDir, signal: cellSignal });
     },
   };
 }
@@ -160,13 +161,13 @@ async function emptyNodes({ client, cluster }: Session): Promise<void> {
   await Promise.all(cluster.nodeNames.flatMap((name) => [false, true].map((zygotes) => client.evictNode({ name, function: '', count: 0, zygotes }))));
 }
 
-async function runCell(session: Session, preset: ClusterPreset, cell: Cell, { application, inputs }: Deployed, options: { readonly slaMs: number | undefined; readonly dir: string; readonly signal: AbortSignal }): Promise<CellResult> {
+async function runCell(session: Session, preset: ClusterPreset, cell: Cell, { application, inputs }: Deployed, options: { readonly load: Load; readonly dir: string; readonly signal: AbortSignal }): Promise<CellResult> {
   const { client, cluster } = session;
-  const { signal } = options;
+  const { signal, load: { slaMs = 0, ratePerS } } = options;
   await client.setPolicy({ policy: cell.variant.policy });
   await emptyNodes(session);
   const stored = await Promise.all(inputs.map((input, i) => putFile({ client, gatewayUrl: cluster.httpUrl, node: cluster.nodeNames[i % cluster.nodeNames.length], signal }, input.path, '/')));
-  const executions = planExecutions(cell, preset.copies, inputs.length);
+  const executions = ratePerS === undefined ? planExecutions(cell, preset.copies, inputs.length) : planArrivals(cell, preset.copies, inputs.length, ratePerS);
   const records: ExecutionRecord[] = [];
   const toCheck = new Map<number, { readonly record: number; readonly response: InvokeResponse }>();
   let next = 0;
@@ -178,28 +179,39 @@ async function runCell(session: Session, preset: ClusterPreset, cell: Cell, { ap
     const startedAtMs = performance.now();
     const base = { application: cell.application, variant: cell.variant.name, concurrency: cell.concurrency, seed: cell.seed, index: index - cell.warmUp, simulated: false };
     try {
-      const response = await client.invoke({ function: copyName(application.workflow, planned.copy), payload: Buffer.from(JSON.stringify(input.payload)), inputs: [reference], slaMs: options.slaMs ?? 0 }, { timeoutMs: TIMEOUT_MS, signal });
+      const response = await client.invoke({ function: copyName(application.workflow, planned.copy), payload: Buffer.from(JSON.stringify(input.payload)), inputs: [reference], slaMs }, { timeoutMs: TIMEOUT_MS, signal });
       if (index < cell.warmUp) return;
       const latencyMs = performance.now() - startedAtMs;
       if (toCheck.size < CHECKED && !toCheck.has(planned.input)) toCheck.set(planned.input, { record: records.length, response });
-      records.push({ ...base, startedAtMs: startedAtMs - begunAtMs, latencyMs, slaMs: options.slaMs ?? 0, ok: true, steps: response.steps.map(stepOf) });
+      records.push({ ...base, startedAtMs: startedAtMs - begunAtMs, latencyMs, slaMs, ok: true, steps: response.steps.map(stepOf) });
     } catch (error) {
       signal.throwIfAborted();
       if (index < cell.warmUp) return;
       const problem = MetronomeError.from(error);
-      records.push({ ...base, startedAtMs: startedAtMs - begunAtMs, latencyMs: performance.now() - startedAtMs, slaMs: options.slaMs ?? 0, ok: false, problem: `${problem.code}: ${problem.message}`.slice(0, 500), steps: [] });
+      records.push({ ...base, startedAtMs: startedAtMs - begunAtMs, latencyMs: performance.now() - startedAtMs, slaMs, ok: false, problem: `${problem.code}: ${problem.message}`.slice(0, 500), steps: [] });
     }
   };
-  await Promise.all(Array.from({ length: cell.concurrency }, async () => {
-    while (next < executions.length && !signal.aborted) {
-      const index = next++;
-      if (index === cell.warmUp) {
-        begunAtMs = performance.now();
-        cpuBefore = cpuTimes();
-      }
-      await one(index, executions[index] as PlannedExecution); // within bounds
+  const start = (): Promise<void> => {
+    const index = next++;
+    if (index === cell.warmUp) {
+      begunAtMs = performance.now();
+      cpuBefore = cpuTimes();
     }
-  }));
+    return one(index, executions[index] as PlannedExecution); // within bounds
+  };
+  if (ratePerS === undefined) {
+    await Promise.all(Array.from({ length: cell.concurrency }, async () => {
+      while (next < executions.length && !signal.aborted) await start();
+    }));
+  } else {
+    const openedAtMs = performance.now();
+    const running: Promise<void>[] = [];
+    while (next < executions.length && !signal.aborted) {
+      await sleepUntil(openedAtMs + (executions[next]?.atMs ?? 0), signal);
+      running.push(start());
+    }
+    await Promise.all(running);
+  }
   signal.throwIfAborted();
   const seconds = (performance.now() - begunAtMs) / 1_000;
   const cpuAfter = cpuTimes();
@@ -256,6 +268,12 @@ function envName(key: string): string {
 /** What npm and the caller's own configuration set is nothing to the measured cluster. */
 function environment(env: Readonly<Record<string, string | undefined>>): Record<string, string | undefined> {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('npm_') && !name.startsWith('METRONOME_')));
+}
+
+/** Resolves at that time of performance.now(), or as soon as the signal aborts. */
+function sleepUntil(atMs: number, signal: AbortSignal): Promise<void> {
+  const restMs = atMs - performance.now();
+  return restMs <= 0 || signal.aborted ? Promise.resolve() : delay(restMs, undefined, { signal }).catch(() => {}); // who waits looks at the signal
 }
 
 /** CPU time of all CPUs of this machine since its start. */

@@ -37,10 +37,10 @@ export async function openSimulatedBackend({ preset, applications, seed, inputs,
     parallel: threads,
     describe: () => `${preset.nodes} nodes × ${preset.slots} slots, ${preset.cpus} ${preset.cpus === 1 ? 'core' : 'cores'} each${preset.hostCpus === undefined ? '' : ` on ${preset.hostCpus} shared ones`}, links ${rateText(preset.linkBitsPerS)}`,
     parameters: () => ({ ...preset, profiles: profiles.note, inputs, training }),
-    async run(cell, slaMs, signal) {
+    async run(cell, load, signal) {
       const application = models.get(cell.application);
       if (application === undefined) throw new MetronomeError('INVALID_REQUEST', `The application "${cell.application}" was not prepared.`);
-      return pool.run({ preset, application, cell, slaMs, inputs, seed, training }, { name: 'evaluate', signal });
+      return pool.run({ preset, application, cell, load, inputs, seed, training }, { name: 'evaluate', signal });
     },
     close: () => pool.destroy(),
   };
