@@ -9,26 +9,28 @@ import { createRandom } from '../src/core/random.ts';
 import { TransitionRing } from '../src/inspect/transition-ring.ts';
 import { createMovingAveragePredictor } from '../src/predictor/moving-average.ts';
 import { createNodeTable } from '../src/scheduler/cluster-view.ts';
-import { Scheduler } from '../src/scheduler/scheduler.ts';
+import { Scheduler, type SchedulerObserver } from '../src/scheduler/scheduler.ts';
 import { overRounds, quantile, type Bench, type BenchContext, type BenchResult, type Figure } from './harness.ts';
 
 const FUNCTIONS = 20;
 const SLOTS = 4;
 const HOUR_MS = 3_600_000;
 
-interface World {
+/** A scheduler with ready nodes, and what it dispatched. */
+export interface World {
   readonly scheduler: Scheduler;
   readonly pending: Invocation[];
 }
 
-function createWorld(engine: 'table' | 'xstate', nodes: number): World {
+/** Makes one; without an observer there is a ring of transitions. */
+export function createWorld(engine: 'table' | 'xstate', nodes: number, observer?: SchedulerObserver): World {
   const pending: Invocation[] = [];
   const ring = new TransitionRing(65_536);
   const scheduler = new Scheduler({
     clock: createSystemClock(), seed: 1, engine, policy: 'metronome', localityGain: 0.85, safetyMargin: 0.1, strict: false, localityThreshold: 0.1, monitorIntervalMs: HOUR_MS, staleAfterMs: HOUR_MS, lostAfterMs: 2 * HOUR_MS,
     maxLive: 1_000_000, maxNodes: 1_024, maxObjects: 100_000, maxWaitMs: HOUR_MS, rememberDecisions: 16_384, idPrefix: 'inv-bench-', nodeTable: createNodeTable(1_024), predictor: createMovingAveragePredictor(),
     transport: { execute: (invocation) => void pending.push(invocation), cancel() {} },
-    observer: { transitioned: (invocation, from, to, event) => ring.record(invocation, from, to, event), settled() {} },
+    observer: observer ?? { transitioned: (invocation, from, to, event) => ring.record(invocation, from, to, event), settled() {} },
   });
   for (let f = 0; f < FUNCTIONS; f++) {
     scheduler.putFunction({ name: `f${f}`, version: 'v1', packageSet: `p${f}`, slaMs: HOUR_MS, timeoutMs: 60_000, concurrency: 0, idempotent: true, retries: 1, policy: '', localityKey: '', reuse: true, memoryMb: 256, critical: false });
@@ -38,12 +40,13 @@ function createWorld(engine: 'table' | 'xstate', nodes: number): World {
 }
 
 const EMPTY = new Uint8Array();
-function resultOf(invocation: Invocation): RunResult {
+/** What an agent would say of a run. */
+export function resultOf(invocation: Invocation): RunResult {
   return { payload: EMPTY, contentType: 'application/json', outputs: [], fetchedMs: 0, initialisedMs: invocation.startState === 4 ? 0.4 : 180, installedMs: 0, ranMs: 10 + (invocation.functionIndex % 7) * 3, startState: 1, fetchedBytes: 0, acceptedAtMs: 0, releasedAtMs: 0 };
 }
 
-/** Arrivals at about 80 % of the slots; each arrival is timed alone. Returns µs, sorted. */
-function arrivals(world: World, count: number, nodes: number, seed: number): Float64Array {
+/** Arrivals at about 80 % of the slots; each arrival is timed alone. Returns µs, sorted. `ended`: what the end of each invocation took, µs. */
+export function arrivals(world: World, count: number, nodes: number, seed: number, ended?: number[]): Float64Array {
   const { scheduler, pending } = world;
   const random = createRandom(seed);
   const times = new Float64Array(count);
@@ -58,7 +61,10 @@ function arrivals(world: World, count: number, nodes: number, seed: number): Flo
       const done = pending[at]!;
       pending[at] = pending.at(-1)!;
       pending.pop();
-      scheduler.result(done.id, done.node, resultOf(done));
+      const result = resultOf(done);
+      const resulted = performance.now();
+      scheduler.result(done.id, done.node, result);
+      ended?.push((performance.now() - resulted) * 1_000);
     }
   }
   return times.sort();

@@ -8,6 +8,7 @@ import { emulationBench } from './emulation.ts';
 import { gatewayBench } from './gateway.ts';
 import { toReport, type Bench } from './harness.ts';
 import { inferenceBench } from './inference.ts';
+import { inspectOverheadBench } from './inspect-overhead.ts';
 import { metricsLagBench } from './metrics-lag.ts';
 import { modelAccuracyBench } from './model-accuracy.ts';
 import { modelRecoveryBench } from './model-recovery.ts';
@@ -26,6 +27,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   emulation: emulationBench,
   gateway: gatewayBench,
   inference: inferenceBench,
+  'inspect-overhead': inspectOverheadBench,
   'metrics-lag': metricsLagBench,
   'model-accuracy': modelAccuracyBench,
   'model-recovery': modelRecoveryBench,

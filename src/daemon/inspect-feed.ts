@@ -43,8 +43,8 @@ export class InspectFeed {
     this.#next = inspector.transitions.next;
     inspector.traffic.take(); // what ended while nobody looked belongs to no tick
     this.#o.scheduler.shadow?.take();
-    this.#timer = setInterval(() => this.#push(), TICK_MS);
-    this.#push();
+    this.#timer = setInterval(() => this.push(), TICK_MS);
+    this.push();
   }
 
   /** Nobody reads any more. */
@@ -58,7 +58,8 @@ export class InspectFeed {
     return { version, startedAtMs, policy: scheduler.policyName, shadowPolicy: scheduler.shadow?.policy ?? '', simulated: false };
   }
 
-  #push(): void {
+  /** Tells the present moment, and what happened since the last one. */
+  push(): void {
     const { inspector, scheduler, post } = this.#o;
     const { records, next, missed } = inspector.transitions.sample(this.#next, MAX_TRANSITIONS);
     this.#next = next;

@@ -8,6 +8,9 @@ const STEPS_PER_LOOK = 100_000;
 /** So old it may be then, ms. */
 const OLD_MS = 2_000;
 
+/** node-2 before node-10. */
+const BY_NAME = new Intl.Collator('en', { numeric: true });
+
 /** Makes cells; keeps the counts of warm sandboxes for a while on clusters where counting is long. */
 export class NodeCells {
   readonly #scheduler: Scheduler;
@@ -28,7 +31,7 @@ export class NodeCells {
       nodes.sort((a, b) => rank(b) - rank(a));
       nodes.length = limit;
     }
-    return nodes.map((node) => this.#cell(node)).sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
+    return nodes.map((node) => this.#cell(node)).sort((a, b) => BY_NAME.compare(a.name, b.name));
   }
 
   /** One node. */
