@@ -10,6 +10,8 @@ export interface CliIo {
   readonly cwd: string;
   /** Width of the terminal that standard output goes to; undefined when it is none: then nothing is cut. */
   readonly columns: number | undefined;
+  /** Its height. */
+  readonly rows?: number | undefined;
   /** Whether standard output is a terminal that shows colours. */
   readonly outColor: boolean;
   /** Whether standard error is one. */
@@ -41,7 +43,13 @@ export function processIo(): CliIo {
     err: (text) => void process.stderr.write(text),
     env,
     cwd: process.cwd(),
-    columns: process.stdout.isTTY ? process.stdout.columns : undefined,
+    // Terminals change their size.
+    get columns() {
+      return process.stdout.isTTY ? process.stdout.columns : undefined;
+    },
+    get rows() {
+      return process.stdout.isTTY ? process.stdout.rows : undefined;
+    },
     outColor: colourful(process.stdout),
     errColor: colourful(process.stderr),
     async readStdin() {

@@ -9,6 +9,7 @@ import { completionCommand } from './commands/completion.ts';
 import { configCommand } from './commands/config.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { functionCommand } from './commands/function.ts';
+import { inspectCommand } from './commands/inspect.ts';
 import { invocationCommand } from './commands/invocation.ts';
 import { invokeCommand } from './commands/invoke.ts';
 import { modelCommand } from './commands/model.ts';
@@ -21,6 +22,7 @@ import { replayCommand } from './commands/replay.ts';
 import { schedulerCommand } from './commands/scheduler.ts';
 import { simCommand } from './commands/sim.ts';
 import { statusCommand } from './commands/status.ts';
+import { topCommand } from './commands/top.ts';
 import { upCommand } from './commands/up.ts';
 import { versionCommand } from './commands/version.ts';
 import { whatIfCommand } from './commands/what-if.ts';
@@ -34,6 +36,7 @@ const FACTORIES: readonly CommandFactory[] = [
   upCommand, schedulerCommand, agentCommand,
   functionCommand, workflowCommand, invokeCommand, invocationCommand,
   nodeCommand, objectCommand, modelCommand, planCommand, policyCommand, simCommand, statusCommand,
+  topCommand, inspectCommand,
   recordingCommand, replayCommand, whatIfCommand,
   benchCommand, configCommand, doctorCommand, completionCommand, versionCommand,
 ];

@@ -3,7 +3,7 @@
  * does is compared with what was done: decisions, commands, transitions, errors. Nothing here knows a policy.
  */
 import type { Clock } from '../core/clock.ts';
-import { INVOCATION_STATES } from '../core/invocation.ts';
+import { INVOCATION_STATES, type Invocation, type InvocationEvent } from '../core/invocation.ts';
 import { MetronomeError } from '../core/errors.ts';
 import { NO_SITUATION, type Predictor } from '../predictor/predictor.ts';
 import { createNodeTable } from '../scheduler/cluster-view.ts';
@@ -47,6 +47,10 @@ export interface ReplayReport {
 export interface ReplayOptions {
   /** Told now and then: entries so far. */
   readonly onProgress?: (entries: number) => void;
+  /** Told of every transition as it is made again. */
+  readonly onTransition?: (scheduler: Scheduler, invocation: Invocation, from: number, to: number, event: InvocationEvent) => void;
+  /** Told of every decision; its record is the last one of `scheduler.decisions`. */
+  readonly onDecided?: (scheduler: Scheduler, invocation: Invocation) => void;
   /** Overrides options of the recorded scheduler: to see that a replay notices. */
   readonly scheduler?: Partial<SchedulerOptions>;
 }
@@ -153,7 +157,7 @@ class Replay {
   /** The recorded scheduler again, with replies from the tape. */
   #begin(): Scheduler {
     const { head } = this.#reader;
-    const scheduler = new Scheduler({
+    const scheduler: Scheduler = new Scheduler({
       ...head.scheduler, ...this.#options.scheduler,
       clock: this.#clock(), predictor: this.#predictor(), nodeTable: createNodeTable(head.scheduler.maxNodes),
       transport: {
@@ -170,6 +174,7 @@ class Replay {
           this.#transitions++;
           if (this.#ids.get(invocation.seq) === undefined) this.#ids.set(invocation.seq, invocation.id);
           this.#does({ kind: 'transition', seq: invocation.seq, from, to, reason: event.reason, node: invocation.node });
+          this.#options.onTransition?.(scheduler, invocation, from, to, event);
         },
         settled: (invocation) => void this.#ids.delete(invocation.seq),
         decided: (invocation, policy, { count, node, room, local, startState, missingBytes, meanMs, spreadMs, p95Ms, p99Ms, source }, { action, reason, row, deadlineMs, slackMs }) => {
@@ -182,6 +187,7 @@ class Replay {
             kind: 'decided', seq: invocation.seq, policy, action, reason, node: row < 0 ? -1 : (node[row] as number), deadlineMs, slackMs, rooms: [...room.subarray(0, count)], local: [...local.subarray(0, count)].map((is) => is === 1),
           };
           this.#does(decided, rows);
+          this.#options.onDecided?.(scheduler, invocation);
         },
       },
     });

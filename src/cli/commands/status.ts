@@ -16,7 +16,8 @@ export function statusCommand(app: CliApp): Command {
       const used = ready.reduce((sum, node) => sum + node.slotsUsed, 0);
       printer.one([
         ['Scheduler', `${client.address}, version ${status.version}, up ${ageText(status.startedAtUnixMs, Date.now())}${status.draining ? ', draining' : ''}`],
-        ['Policy', status.policy],
+        ['Policy', `${status.policy}${status.shadowPolicy === '' ? '' : `, shadow ${status.shadowPolicy}`}`],
+        ...(status.pageUrl === '' ? [] : [['Page', status.pageUrl] as const]),
         ['Predictor', status.predictor],
         ['Engine', status.engine],
         ['Nodes', `${ready.length} ready of ${nodes.length}, ${used} of ${slots} slots in use`],

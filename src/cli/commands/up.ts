@@ -140,6 +140,7 @@ async function tellAndDemo(app: CliApp, printer: Printer, command: Command, opti
       bold(`Metronome is up: ${config.up.nodes} ${config.up.nodes === 1 ? 'node' : 'nodes'} with ${config.up.slots} ${config.up.slots === 1 ? 'slot' : 'slots'} each, policy ${config.scheduler.policy}.`),
       `  gRPC  ${grpcAddress}`,
       `  HTTP  ${httpUrl}`,
+      `  page  ${httpUrl}/inspect/`,
       ...(config.recording.dir === '' ? [] : [`  rec   ${resolve(app.io.cwd, config.recording.dir)}`]),
       `  data  ${dir.path}${dir.isTemporary ? ' (removed at the end)' : ''}`,
       ...(cluster.emulation === undefined ? [] : [`  each  ${Object.entries(cluster.emulation.plan.labels).map(([name, value]) => `${name} ${value}`).join(', ')}`]),
