@@ -44,8 +44,11 @@ function filesIn(folder: string, ending: RegExp): SourceFile[] {
 const CODE = /\.(ts|mts|mjs)$/;
 const product = ['src', 'machines', 'workers'].flatMap((folder) => filesIn(folder, CODE));
 const bench = filesIn('bench', CODE);
+const page = filesIn('web', /\.(ts|tsx)$/);
+/** What the page may take of the product: types and words, nothing that needs Node. */
+const SHARED_WITH_PAGE = ['src/inspect/page-api.ts', 'src/core/reasons.ts', 'src/core/units.ts'];
 const tests = filesIn('test', CODE);
-const written = [...product, ...bench, ...tests, ...filesIn('apps', /\.(mjs|py|md|yaml)$/), ...filesIn('docs', /\.md$/), ...filesIn('proto', /\.proto$/), ...readdirSync(ROOT).filter((name) => /\.(md|json|yaml|ts)$/.test(name) && name !== 'package-lock.json').map((path) => ({ path, text: readFileSync(posix.join(ROOT, path), 'utf8') }))];
+const written = [...product, ...bench, ...page, ...tests, ...filesIn('apps', /\.(mjs|py|md|yaml)$/), ...filesIn('docs', /\.md$/), ...filesIn('proto', /\.proto$/), ...readdirSync(ROOT).filter((name) => /\.(md|json|yaml|ts)$/.test(name) && name !== 'package-lock.json').map((path) => ({ path, text: readFileSync(posix.join(ROOT, path), 'utf8') }))];
 
 /** "src/policy/x.ts" → "policy"; "machines/x.ts" → "machines". */
 const roomOf = (path: string): string => path.split('/')[path.startsWith('src/') ? 1 : 0] ?? '';
@@ -113,6 +116,12 @@ describe('imports', () => {
     expect(strange).toEqual([]);
   });
 
+  it('bring into the page only what it shares with the daemon', () => {
+    const taken = page.filter(({ path }) => path.startsWith('web/src/')).flatMap(({ path, text }) => importsOf(text).filter((specifier) => specifier.startsWith('.')).map((specifier) => posix.normalize(posix.join(posix.dirname(path), specifier))));
+    expect(taken.length).toBeGreaterThan(50);
+    expect([...new Set(taken.filter((path) => !path.startsWith('web/src/')))].filter((path) => !path.startsWith('node_modules/') && !SHARED_WITH_PAGE.includes(path))).toEqual([]);
+  });
+
   it('never lead from the product into tests, benches or applications', () => {
     expect(product.flatMap(({ path, text }) => importsOf(text).filter((specifier) => /(^|\/)(test|bench|apps)\//.test(specifier)).map((specifier) => `${path} -> ${specifier}`))).toEqual([]);
   });
@@ -133,17 +142,17 @@ describe('no file', () => {
   });
 
   it('has an enum', () => {
-    expect(findings([...product, ...bench], /^\s*(?:export\s+)?(?:declare\s+)?(?:const\s+)?enum\s+\w+/)).toEqual([]);
+    expect(findings([...product, ...bench, ...page], /^\s*(?:export\s+)?(?:declare\s+)?(?:const\s+)?enum\s+\w+/)).toEqual([]);
   });
 
   it('gives up on types', () => {
     const untyped = /(?::\s*|\bas\s+|<|<[^<>\n]*,\s*)any\s*(?=[,;)=\]}>|&[]|$)/;
-    expect(findings([...product, ...bench, ...tests], untyped)).toEqual([]);
+    expect(findings([...product, ...bench, ...page, ...tests], untyped)).toEqual([]);
     expect(findings([{ path: 'x.ts', text: 'const a: any = b as any;\nf<any>(new Map<string, any>()); // x: any\nreturn a ? b : any < 3;' }], untyped)).toHaveLength(4);
   });
 
   it('of the product or its benches begins without saying what it is for', () => {
-    expect([...product, ...bench].filter(({ text }) => !/^(#!.*\n)?(\/\*\*|\/\/)/.test(text)).map(({ path }) => path)).toEqual([]);
+    expect([...product, ...bench, ...page].filter(({ text }) => !/^(#!.*\n)?(\/\*\*|\/\/)/.test(text)).map(({ path }) => path)).toEqual([]);
   });
 
   it('names a place of the machine it was written on', () => {
