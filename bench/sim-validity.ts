@@ -1,23 +1,24 @@
 /**
  * Bench `sim-validity`: does the simulator tell the truth? The same executions of the applications, on the same inputs, from the same clients in closed loops, on
- * an emulated cluster and in simulation, policy by policy. Profiles are fitted to the real cluster's runs of one seed; what is compared are runs of another.
+ * an emulated cluster and in simulation, policy by policy. Profiles are fitted to the real cluster's runs of one seed; what is compared are runs of another:
+ * other owners, other order, the same inputs, since what a document costs cannot be told from its size.
  * Figures are relative errors of the simulated mean and P95 against the measured ones, and how many pairs of policies both put in the same order.
  */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { deploy } from '../src/cli/deploy.ts';
+import { copyName, deployCopies, originalName } from '../src/cli/evaluation/copies.ts';
 import { putFile } from '../src/cli/objects.ts';
 import { PROJECT_ROOT } from '../src/cli/project.ts';
-import { loadManifest, type Manifest } from '../src/config/manifest.ts';
 import { createRandom } from '../src/core/random.ts';
 import { loadApplicationModel } from '../src/evaluation/application-models.ts';
 import { EMULATED_CLUSTER, type ClusterPreset } from '../src/evaluation/cluster-preset.ts';
-import { simulateApplications, type SimulatedCall } from '../src/evaluation/simulate-applications.ts';
+import { planExecutions, type PlannedExecution } from '../src/evaluation/plan.ts';
+import { simulateApplications } from '../src/evaluation/simulate-applications.ts';
 import { createOnlineModel } from '../src/predictor/model/online-model.ts';
 import { parseLogHeader, parseObservation } from '../src/predictor/observation-log.ts';
 import type { SchedulerClient } from '../src/rpc/client.ts';
-import type { ObjectRef } from '../src/rpc/gen/metronome/v1/common.ts';
+import { StartState, type ObjectRef } from '../src/rpc/gen/metronome/v1/common.ts';
 import type { InvokeResponse } from '../src/rpc/gen/metronome/v1/invoke.ts';
 import type { ApplicationModel, SimulatedInput } from '../src/sim/applications.ts';
 import { calibrate, type Calibration } from '../src/sim/calibrate.ts';
@@ -43,6 +44,8 @@ const FULL: Plan = { applications: ['video', 'log', 'document', 'inference'], po
 const CALIBRATION_SEED = 1_000;
 /** How often a simulated cell is repeated with other noise, for a mean without it. */
 const REPLICAS = 8;
+/** A node with a third of a core takes long to install what there is. */
+const INSTALL_TIMEOUT_MS = 180_000;
 /** The least share of steps whose inputs must be known. */
 const LEAST_JOINED = 0.8;
 
@@ -57,7 +60,7 @@ interface Cell {
   readonly policy: string;
   readonly seed: number;
   readonly inputs: readonly Input[];
-  readonly calls: readonly SimulatedCall[];
+  readonly calls: readonly PlannedExecution[];
 }
 
 interface Execution {
@@ -74,7 +77,7 @@ interface RealCell extends Cell {
 /** The validity bench. */
 export const simValidityBench: Bench = {
   description: 'the same executions on an emulated cluster and in simulation with profiles fitted to it: errors of mean and P95, order of the policies',
-  async run({ seed, quick, progress }) {
+  async run({ seed, quick, out, progress }) {
     const plan = quick ? QUICK : FULL;
     const preset: ClusterPreset = { ...EMULATED_CLUSTER, copies: plan.copies };
     const dir = await mkdtemp(join(tmpdir(), 'metronome-bench-validity-'));
@@ -82,8 +85,11 @@ export const simValidityBench: Bench = {
     try {
       const real = await measure(preset, plan, seed, dir, progress);
       const fitted = fit(real.calibration, await readObservations(join(dir, 'observations', 'observations.jsonl')), preset);
+      for (const { function: name, profile, samples, byStartState } of fitted.calibration.functions) progress(`  ${name}: ${samples} (${byStartState.join('/')}) install ${profile.installMs} start ${profile.processMs} + ${profile.importMs}, run ${profile.runMs} + ${profile.runMsPerMib}/MiB, first × ${profile.freshFactor}, noise ${profile.noise}, start noise ${profile.startNoise}`);
       progress(`sim-validity: fitted to ${fitted.samples.length} calls; contention ${fitted.calibration.contention.toFixed(2)}, message ${fitted.messageMs.toFixed(2)} ms, request ${fitted.requestMs.toFixed(2)} ms`);
+      if (out !== undefined) await keep(out, 'sim-validity-calls.jsonl', fitted.samples);
       const rows = await compare(real.validation, fitted, preset, plan, seed, progress);
+      if (out !== undefined) await keep(out, 'sim-validity-cells.jsonl', rows);
       const errors = rows.map(({ realMean, simMean }) => relative(simMean, realMean)), p95 = rows.map(({ realP95, simP95 }) => relative(simP95, realP95));
       const agreement = rankingAgreement(rows);
       const failed = [...real.calibration, ...real.validation].reduce((sum, cell) => sum + cell.failed, 0);
@@ -105,59 +111,59 @@ export const simValidityBench: Bench = {
   },
 };
 
+async function keep(folder: string, name: string, values: readonly object[]): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, name), values.map((value) => `${JSON.stringify(value)}\n`).join(''));
+}
+
 // ── the real cluster ────────────────────────────────────────────────────────────────────────────────────────────────
 
 async function measure(preset: ClusterPreset, plan: Plan, seed: number, dir: string, progress: (text: string) => void): Promise<{ calibration: RealCell[]; validation: RealCell[]; emulation: unknown }> {
   const bench = await openBenchCluster(preset.nodes, preset.slots, progress, [], {
     link: `${preset.linkBitsPerS / 1e6}mbit`, memoryBytes: preset.memoryBytes, ...(preset.hostCpus === undefined || preset.cpus < preset.hostCpus ? { cpus: preset.cpus } : {}),
-    env: { METRONOME_MODEL__OBSERVATION_LOG: join(dir, 'observations'), METRONOME_AGENT__KEEP_ALIVE: `${preset.keepAliveMs}ms`, METRONOME_AGENT__ZYGOTES: 'off' },
+    env: { METRONOME_MODEL__OBSERVATION_LOG: join(dir, 'observations'), METRONOME_AGENT__ZYGOTES: preset.zygotes, METRONOME_NODES__STALE_AFTER: '1s', METRONOME_NODES__LOST_AFTER: '15s' },
   });
   try {
     const { client, cluster } = bench;
-    const manifests = new Map<ApplicationName, readonly Manifest[]>();
+    const aborting = new AbortController();
+    const workflows = new Map<ApplicationName, string>();
     for (const name of plan.applications) {
       progress(`sim-validity: deploying ${name}`);
-      const manifest = await loadManifest(join(PROJECT_ROOT, 'apps', name));
-      const copies = Array.from({ length: plan.copies }, (_, copy) => copyOf(manifest, copy));
-      for (const copy of copies) await deploy({ client, manifest: copy, progress: () => {} });
-      manifests.set(name, copies);
-      // Packages on every node from the beginning, in both worlds.
-      for (const node of cluster.nodeNames) for (const { spec } of copies[0]?.functions ?? []) await client.prewarmNode({ name: node, function: spec.name, count: 1 });
+      const { folder, workflow } = await loadApplication(name, join(PROJECT_ROOT, 'apps'));
+      workflows.set(name, workflow);
+      const functions = await deployCopies(client, folder, plan.copies, preset.keepAliveMs, aborting.signal);
+      // Packages on every node from the beginning, in both worlds. With a share of a core each that takes its time.
+      await Promise.all(cluster.nodeNames.map(async (node) => {
+        for (const each of functions) {
+          await client.prewarmNode({ name: node, function: each, count: 1 }, { timeoutMs: INSTALL_TIMEOUT_MS });
+          await client.evictNode({ name: node, function: each });
+        }
+      }));
     }
     const run = async (application: ApplicationName, policy: string, cellSeed: number, inputs: readonly Input[]): Promise<RealCell> => {
-      const cell: Cell = { application, policy, seed: cellSeed, inputs, calls: callsOf(cellSeed, plan.warmUp + plan.executions, plan.copies, inputs.length) };
+      const cell: Cell = { application, policy, seed: cellSeed, inputs, calls: planExecutions({ seed: cellSeed, application, concurrency: preset.concurrency[application], warmUp: plan.warmUp, executions: plan.executions }, plan.copies, inputs.length) };
       for (const name of cluster.nodeNames) await client.evictNode({ name });
       await client.setPolicy({ policy });
       const objects: ObjectRef[] = [];
       for (const { file, node } of inputs) objects.push(await putFile({ client, gatewayUrl: cluster.httpUrl, node: cluster.nodeNames[node] }, file.path, '/'));
-      const result = await runCell(client, cell, objects, preset.concurrency[application], (copy) => manifests.get(application)?.[copy]?.workflows[0]?.spec.name ?? '');
+      const result = await runCell(client, cell, objects, preset.concurrency[application], (copy) => copyName(workflows.get(application) ?? '', copy));
       progress(`sim-validity: ${application}, ${policy}, seed ${cellSeed}: mean ${meanOf(result.executions.slice(plan.warmUp).map(({ latencyMs }) => latencyMs)).toFixed(0)} ms${result.failed === 0 ? '' : `, ${result.failed} FAILED`}`);
       return result;
     };
     const calibration: RealCell[] = [], validation: RealCell[] = [];
     for (const application of plan.applications) {
-      const fitted = await makeInputs(preset, application, seed + CALIBRATION_SEED, plan.inputs, dir), compared = await makeInputs(preset, application, seed, plan.inputs, dir);
+      const inputs = await makeInputs(preset, application, seed, plan.inputs, dir);
       // What is fitted and what is compared take turns, and policies stand in another order for every application: a drift of the machine hits all alike.
       for (const policy of shuffled(plan.policies, seed + application.length)) {
-        calibration.push(await run(application, policy, seed + CALIBRATION_SEED, fitted));
-        validation.push(await run(application, policy, seed, compared));
+        calibration.push(await run(application, policy, seed + CALIBRATION_SEED, inputs));
+        validation.push(await run(application, policy, seed, inputs));
       }
-      for (const { file } of [...fitted, ...compared]) await rm(file.path, { force: true });
+      for (const { file } of inputs) await rm(file.path, { force: true });
     }
     return { calibration, validation, emulation: cluster.emulation?.plan.labels ?? 'none' };
   } finally {
     await bench.close();
   }
-}
-
-/** The manifest with all names of a copy. */
-function copyOf(manifest: Manifest, copy: number): Manifest {
-  const rename = (name: string): string => `${name}-${copy}`;
-  return {
-    ...manifest,
-    functions: manifest.functions.map((each) => ({ ...each, spec: { ...each.spec, name: rename(each.spec.name) } })),
-    workflows: manifest.workflows.map((each) => ({ ...each, spec: { ...each.spec, name: rename(each.spec.name), steps: each.spec.steps.map((step) => ({ ...step, function: rename(step.function) })) } })),
-  };
 }
 
 async function makeInputs(preset: ClusterPreset, name: ApplicationName, seed: number, count: number, dir: string): Promise<Input[]> {
@@ -168,24 +174,12 @@ async function makeInputs(preset: ClusterPreset, name: ApplicationName, seed: nu
   return inputs;
 }
 
-/** Copies by a power law, inputs at random; the same for every policy. */
-function callsOf(seed: number, count: number, copies: number, inputs: number): SimulatedCall[] {
-  const random = createRandom(seed, 61);
-  const weights = Array.from({ length: copies }, (_, rank) => 1 / (rank + 1));
-  const all = weights.reduce((a, b) => a + b, 0);
-  return Array.from({ length: count }, () => {
-    let wanted = random.uniform() * all;
-    const copy = weights.findIndex((weight) => (wanted -= weight) < 0);
-    return { copy: Math.max(0, copy), input: random.below(inputs) };
-  });
-}
-
 async function runCell(client: SchedulerClient, cell: Cell, objects: readonly ObjectRef[], clients: number, workflowOf: (copy: number) => string): Promise<RealCell> {
   const executions: { at: number; execution: Execution }[] = [];
   let next = 0, failed = 0;
   await Promise.all(Array.from({ length: clients }, async () => {
     for (let at = next++; at < cell.calls.length; at = next++) {
-      const { copy, input } = cell.calls[at] as SimulatedCall;
+      const { copy, input } = cell.calls[at] as PlannedExecution;
       const beganAt = performance.now();
       try {
         const response = await client.invoke({ function: workflowOf(copy), payload: Buffer.from(JSON.stringify(cell.inputs[input]?.file.payload ?? null)), inputs: [objects[input] as ObjectRef] });
@@ -233,7 +227,7 @@ function fit(cells: readonly RealCell[], observations: Awaited<ReturnType<typeof
         const { fetchedMs, initialisedMs, ranMs, startedMs, loadedMs, startState } = phases;
         const known = observations.get(`${name} ${fetchedMs} ${initialisedMs} ${ranMs}`);
         if (known === undefined) continue;
-        samples.push({ ...known, function: name.replace(/-\d+$/, ''), node, startState, fetchedMs, initialisedMs, ranMs, ...(startState === 4 ? {} : { startedMs, loadedMs }), beganAtMs: endedAtUnixMs - phases.dispatchedMs / 2 - fetchedMs - initialisedMs - ranMs });
+        samples.push({ ...known, function: originalName(name), node, startState, fetchedMs, initialisedMs, ranMs, ...(startState === StartState.WARM ? {} : { startedMs, loadedMs }), beganAtMs: endedAtUnixMs - phases.dispatchedMs / 2 - fetchedMs - initialisedMs - ranMs });
       }
     }
   }
@@ -266,22 +260,56 @@ async function compare(cells: readonly RealCell[], fitted: Fitted, preset: Clust
       const inputs = cell.inputs.map(({ file, node }): SimulatedInput => ({ bytes: file.sizeBytes, node }));
       const learned = createOnlineModel({ seed });
       const times: number[] = [];
+      const parts = { queued: 0, delayed: 0, fetch: 0, init: 0, run: 0, cold: 0 };
       for (let replica = 0; replica < REPLICAS; replica++) {
         // The real model has seen other cells before: so has this one, but for the first replica, which only teaches.
         const { records } = simulateApplications({
           preset, application: model, variant: { name: policy, policy, overrides: {} }, seed: seed + 31 * replica, concurrency: preset.concurrency[application], executions: plan.executions, warmUp: plan.warmUp, inputs, calls: cell.calls,
-          cluster: { messageMs: fitted.messageMs, requestMs: fitted.requestMs, contention: fitted.calibration.contention, installed: true, zygotes: false, ...(fitted.calibration.link === undefined ? {} : { bytesPerMs: Math.min(preset.linkBitsPerS / 8_000, fitted.calibration.link.bytesPerMs), latencyMs: fitted.calibration.link.latencyMs }) },
+          cluster: { messageMs: fitted.messageMs, requestMs: fitted.requestMs, contention: fitted.calibration.contention, installed: true, zygotes: preset.zygotes === 'auto', ...(fitted.calibration.link === undefined ? {} : { bytesPerMs: Math.min(preset.linkBitsPerS / 8_000, fitted.calibration.link.bytesPerMs), latencyMs: fitted.calibration.link.latencyMs }) },
         }, learned);
-        if (replica > 0) times.push(...records.filter(({ ok }) => ok).map(({ latencyMs }) => latencyMs));
+        if (replica === 0) continue;
+        times.push(...records.filter(({ ok }) => ok).map(({ latencyMs }) => latencyMs));
+        for (const { steps } of records) {
+          for (const step of steps) {
+            parts.queued += step.queuedMs;
+            parts.delayed += step.delayedMs;
+            parts.fetch += step.fetchMs;
+            parts.init += step.initMs;
+            parts.run += step.runMs;
+            if (step.startState !== 'warm') parts.cold++;
+          }
+        }
       }
       const measured = cell.executions.slice(plan.warmUp).map(({ latencyMs }) => latencyMs);
       const row: Row = { name: `${application}_${policy.replaceAll('-', '_')}`, application, policy, realMean: meanOf(measured), simMean: meanOf(times), realP95: quantileOf(measured, 0.95), simP95: quantileOf(times, 0.95), count: measured.length };
       progress(`sim-validity: ${application}, ${policy}: mean ${row.realMean.toFixed(0)} ms, simulated ${row.simMean.toFixed(0)} ms (${relative(row.simMean, row.realMean).toFixed(1)} %); P95 ${row.realP95.toFixed(0)} ms, simulated ${row.simP95.toFixed(0)} ms`);
+      progress(`  all steps of an execution: measured ${partsText(measuredParts(cell.executions.slice(plan.warmUp)), row.count)}; simulated ${partsText(parts, times.length)}`);
       rows.push(row);
     }
   }
   return rows;
 }
+
+type Parts = Record<'queued' | 'delayed' | 'fetch' | 'init' | 'run' | 'cold', number>;
+
+function measuredParts(executions: readonly Execution[]): Parts {
+  const parts: Parts = { queued: 0, delayed: 0, fetch: 0, init: 0, run: 0, cold: 0 };
+  for (const { response } of executions) {
+    for (const { phases } of response.steps) {
+      if (phases === undefined) continue;
+      parts.queued += phases.queuedMs;
+      parts.delayed += phases.delayedMs;
+      parts.fetch += phases.fetchedMs;
+      parts.init += phases.initialisedMs;
+      parts.run += phases.ranMs;
+      if (phases.startState !== StartState.WARM) parts.cold++;
+    }
+  }
+  return parts;
+}
+
+/** Per execution; "cold" counts starts that were not warm. */
+const partsText = (parts: Parts, executions: number): string => Object.entries(parts).map(([name, sum]) => `${name} ${(sum / Math.max(1, executions)).toFixed(name === 'cold' ? 2 : 0)}`).join(', ');
 
 /** Pairs of policies of an application of which both say the same: which is faster. Means that differ by less than 5 % in reality say nothing. */
 function rankingAgreement(rows: readonly Row[]): { share: number; pairs: number } {

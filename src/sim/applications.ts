@@ -20,7 +20,7 @@ export interface ApplicationFunction {
   readonly timeoutMs: number;
   /** User-facing. @default false */
   readonly critical?: boolean;
-  /** Functions with the same packages share what is installed, copies of an application too. */
+  /** Functions of a copy with the same packages share what is installed; copies belong to different owners, with packages of their own. */
   readonly packageSet: string;
   readonly profile: FunctionProfile;
 }
@@ -147,10 +147,13 @@ export function runApplications(options: ApplicationsOptions): ApplicationsResul
   const models = new Map(options.applications.map((model) => [model.name, { model, places: placesOf(model.workflow.steps) }]));
   for (const { functions } of options.applications) {
     for (let copy = 0; copy < options.copies; copy++) {
-      for (const { name, memoryMb, slaMs, timeoutMs, critical = false, packageSet, profile } of functions) sim.deploy({ name: copyName(name, copy), memoryMb, slaMs, timeoutMs, critical, packageSet }, profile);
+      for (const { name, memoryMb, slaMs, timeoutMs, critical = false, packageSet, profile } of functions) sim.deploy({ name: copyName(name, copy), memoryMb, slaMs, timeoutMs, critical, packageSet: copyName(packageSet, copy) }, profile);
     }
   }
-  if (cluster.installed === true) for (const node of sim.nodes) for (const { functions } of options.applications) for (const { packageSet } of functions) node.install(packageSet);
+  if (cluster.installed === true) {
+    const sets = options.applications.flatMap(({ functions }) => functions.flatMap(({ packageSet }) => Array.from({ length: options.copies }, (_, copy) => copyName(packageSet, copy))));
+    for (const node of sim.nodes) for (const set of sets) node.install(set);
+  }
   const objects = options.inputs.map(({ bytes, node }, i) => sim.upload(node, `input-${i}`, Math.max(1, Math.round(bytes))));
   const ended: SimulatedExecution[] = [];
   let next = 0, living = 0, measuredFromMs = 0, measuredToMs = 0, busyMs = 0;

@@ -3,7 +3,7 @@
  */
 import { resolve } from 'node:path';
 import { z } from 'zod';
-import { boolean, duration, integer, number, rate, show, size, text } from '../config/fields.ts';
+import { boolean, choice, duration, integer, number, rate, show, size, text } from '../config/fields.ts';
 import { loadConfig } from '../config/load.ts';
 import { schedulerParameters } from '../config/scheduler-parameters.ts';
 import { at, pathText, parseYaml, type YamlDocument } from '../config/yaml-source.ts';
@@ -59,6 +59,7 @@ const scenarioSchema = map({
   arrivals: arrivalsSchema.optional(),
   profiles: text({ doc: 'File of fitted profiles, relative to the scenario.', default: '' }),
   functions: z.array(functionSchema, { error: (issue) => (issue.input === undefined ? 'is missing; it must be a list of functions' : `must be a list of functions, not ${show(issue.input)}`) }).min(1, { error: 'must have at least one function' }).max(10_000, { error: 'must have at most 10000 entries; use copies' }),
+  predictor: choice(['moving-average', 'forest', 'oracle'], { doc: 'Where predictions come from.', default: 'moving-average' }),
   faults: z.record(z.string(), z.unknown()).prefault({}),
   scheduler: z.record(z.string(), z.unknown()).prefault({}),
   policies: z.array(z.string()).prefault(['metronome']),
@@ -138,7 +139,7 @@ export async function parseScenario(content: string, file: string, folder: strin
   return {
     policies: given.policies, seeds: given.seeds,
     scenario: {
-      nodes: given.nodes, bytesPerMs: given.link / 8_000, functions, mostPerS: arrivals.most, leastPerS: arrivals.least, durationMs: given.duration, warmUpMs: given.warmUp, faults: faults satisfies FaultRates, scheduler,
+      nodes: given.nodes, bytesPerMs: given.link / 8_000, functions, mostPerS: arrivals.most, leastPerS: arrivals.least, durationMs: given.duration, warmUpMs: given.warmUp, predictor: given.predictor, faults: faults satisfies FaultRates, scheduler,
       node: { slots: node.slots, cores: node.cores, memoryMb: Math.floor(node.memory / MIB), keepAliveMs: node.keepAlive, zygoteMb: Math.floor(node.zygoteMemory / MIB), objectQuotaBytes: node.objectQuota },
     },
   };
@@ -189,6 +190,7 @@ functions:
     memory: 1GiB
     costs: { installMs: 4000, importMs: 900, runMs: 15, noise: 0.1, freshFactor: 3 }
 faults: { kill: 0, slow: 0 } # per minute in the whole cluster; also hang, disconnect, loseData, drain, forgetWarm, lateMessages, duplicateResults
+predictor: moving-average # or forest (as in the daemon), or oracle (knows what everything costs)
 scheduler: { delay.localityGain: 0.85 } # keys of the configuration
 policies: [round-robin, metronome, lookahead]
 seeds: 5
