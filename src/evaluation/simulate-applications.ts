@@ -10,12 +10,11 @@ import type { ApplicationName } from '../workload/applications.ts';
 import { createInputSizes } from '../workload/input-sizes.ts';
 import type { ClusterPreset } from './cluster-preset.ts';
 import { START_STATE_NAMES, type ExecutionRecord } from './execution-record.ts';
+import { planExecutions, type PlannedExecution } from './plan.ts';
 import type { Variant } from './variant.ts';
 
 /** One execution: which owner's functions are called, on which input. */
-export interface SimulatedCall {
-  readonly copy: number;
-  readonly input: number;
+export interface SimulatedCall extends PlannedExecution {
   /** When it comes, ms since the begin; only without clients. @default independent of the others, at `ratePerS` */
   readonly atMs?: number;
 }
@@ -61,7 +60,7 @@ export function simulateApplications(cell: SimulatedCell, model?: OnlineModel): 
   const { preset, application, variant, seed, concurrency, executions, warmUp } = cell;
   const { policy: _policy, ...scheduler } = schedulerParameters(loadConfig({ flags: variant.overrides, env: {}, cwd: '/' }).config);
   const inputs = cell.inputs ?? defaultInputs(preset, application.name as ApplicationName, seed);
-  const calls = cell.calls ?? defaultCalls(seed, warmUp + executions, preset.copies, inputs.length);
+  const calls: readonly SimulatedCall[] = cell.calls ?? planExecutions({ seed, application: application.name as ApplicationName, concurrency, warmUp, executions }, preset.copies, inputs.length);
   const memoryMb = Math.floor(preset.memoryBytes / MIB);
   const { contention, zygotes = true, ...measured } = cell.cluster ?? {};
   const gap = createRandom(seed, 8_100);
@@ -85,16 +84,6 @@ export function simulateApplications(cell: SimulatedCell, model?: OnlineModel): 
 export function defaultInputs(preset: ClusterPreset, application: ApplicationName, seed: number, count = DEFAULT_INPUTS): SimulatedInput[] {
   const sizes = createInputSizes({ application, seed, scale: preset.inputScale, factor: preset.inputFactor[application] });
   return Array.from({ length: count }, (_, i) => ({ bytes: sizes.next(i), node: i % preset.nodes }));
-}
-
-function defaultCalls(seed: number, count: number, copies: number, inputs: number): SimulatedCall[] {
-  const random = createRandom(seed, 8_000);
-  let all = 0;
-  const upTo = Array.from({ length: copies }, (_, rank) => (all += 1 / (rank + 1)));
-  return Array.from({ length: count }, () => {
-    const wanted = random.uniform() * all;
-    return { copy: Math.max(0, upTo.findIndex((sum) => wanted < sum)), input: random.below(inputs) };
-  });
 }
 
 function toRecord({ application, request, startedAtMs, latencyMs, slaMs, problem, steps }: SimulatedExecution, { variant, concurrency, seed, warmUp }: SimulatedCell, firstAtMs: number): ExecutionRecord {
