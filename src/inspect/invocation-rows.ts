@@ -1,5 +1,6 @@
 /** Invocations as the page lists them. */
 import { INVOCATION_STATES, isTerminal, type Invocation } from '../core/invocation.ts';
+import { guardsOf } from './guards.ts';
 import type { TransitionRow, InvocationRow } from './page-api.ts';
 import type { TransitionRecord } from './transition-ring.ts';
 
@@ -21,15 +22,18 @@ export function toInvocationRow(invocation: Invocation, nameOf: (node: number) =
 
 /** One transition. */
 export function toTransitionRow(record: TransitionRecord, nameOf: (node: number) => string): TransitionRow {
+  const from = INVOCATION_STATES[record.from] ?? 'unspecified', to = INVOCATION_STATES[record.to] ?? 'unspecified';
+  const guards = guardsOf(from, record.event, to);
   return {
     id: record.id,
     function: record.functionName,
-    from: INVOCATION_STATES[record.from] ?? 'unspecified',
-    to: INVOCATION_STATES[record.to] ?? 'unspecified',
+    from,
+    to,
     event: record.event,
     reason: record.reason,
     node: nameOf(record.node),
     delayingFor: record.delayingFor,
     atMs: record.atMs,
+    ...(guards.length === 0 ? {} : { guards }),
   };
 }

@@ -138,6 +138,8 @@ export interface TransitionRow {
   readonly node: string;
   readonly delayingFor: string;
   readonly atMs: number;
+  /** Guards that were tested, in their order, "!" before those that said no; absent: none was. */
+  readonly guards?: readonly string[];
 }
 
 /** GET /inspect/api/invocations: `invocations`, and how many others fit the question. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Invocation } from '../../src/core/invocation.ts';
 import { DECISIONS_EACH, TRANSITIONS_EACH } from '../../src/inspect/details.ts';
+import { guardsOf } from '../../src/inspect/guards.ts';
 import { Inspector, type InspectorOptions } from '../../src/inspect/inspector.ts';
 import { bucketOf, quantileOf } from '../../src/inspect/latency-buckets.ts';
 import { MAX_GROUPS, Traffic, mergeEnded } from '../../src/inspect/traffic.ts';
@@ -79,6 +80,17 @@ describe('selected invocations', () => {
     sim.settle(10_000);
     expect(inspector.details.get(running.id)?.transitions.map(({ event }) => event)).toEqual(['PREDICTED', 'DISPATCH', 'STARTED', 'RESULT']);
     sim.stop();
+  });
+});
+
+describe('the guards of a transition', () => {
+  it('are those that were tested, with what they said', () => {
+    expect(guardsOf('dispatched', 'RESULT', 'completed')).toEqual(['succeeded']);
+    expect(guardsOf('dispatched', 'RESULT', 'classified')).toEqual(['!succeeded', '!endedByCancel', '!endedByTime', 'mayRunAgain']);
+    expect(guardsOf('dispatched', 'RESULT', 'failed')).toEqual(['!succeeded', '!endedByCancel', '!endedByTime', '!mayRunAgain']);
+    expect(guardsOf('delaying', 'SLACK_EXHAUSTED', 'delaying')).toEqual(['!namesNode']);
+    expect(guardsOf('arriving', 'PREDICTED', 'classified')).toEqual([]);
+    expect(guardsOf('nowhere', 'NOTHING', 'nowhere')).toEqual([]);
   });
 });
 

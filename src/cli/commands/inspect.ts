@@ -5,7 +5,8 @@ import { basename, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { invocationMachine } from '../../../machines/invocation.ts';
 import { MetronomeError } from '../../core/errors.ts';
-import { INVOCATION_STATES, type Invocation } from '../../core/invocation.ts';
+import type { Invocation, InvocationEvent } from '../../core/invocation.ts';
+import type { Reason } from '../../core/reasons.ts';
 import { toDecision } from '../../daemon/messages.ts';
 import { toChromeTrace } from '../../inspect/export/chrome-trace.ts';
 import { excerptDot, excerptMermaid } from '../../inspect/export/diagram.ts';
@@ -103,8 +104,9 @@ export function inspectCommand(app: CliApp): Command {
   return group;
 }
 
-function toRow({ invocationId, function: name, from, to, event, reason, node, delayingFor, atUnixMs }: Transition): TransitionRow {
-  return { id: invocationId, function: name, from: INVOCATION_STATES[from] ?? 'unspecified', to: INVOCATION_STATES[to] ?? 'unspecified', event, reason, node, delayingFor, atMs: atUnixMs };
+function toRow({ invocationId, function: functionName, from, to, event, reason, node, delayingFor, atUnixMs }: Transition): TransitionRow {
+  // The words of the contract are those of the loop; the node comes by name.
+  return toTransitionRow({ id: invocationId, functionName, from, to, event: event as InvocationEvent['type'], reason: reason as Reason, node: 0, delayingFor, atMs: atUnixMs }, () => node);
 }
 
 async function excerptOf({ client, signal }: Session, { since, function: name = '', decisions }: ExportOptions): Promise<Excerpt> {

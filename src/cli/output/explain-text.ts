@@ -1,5 +1,7 @@
 /** Decisions in readable prose, with the table of candidates that they rested on. */
+import { INVOCATION_STATES } from '../../core/invocation.ts';
 import { formatBytes, formatMs } from '../../core/units.ts';
+import { guardsOf } from '../../inspect/guards.ts';
 import { DecisionAction, type Candidate, type Decision, type ExplainResponse } from '../../rpc/gen/metronome/v1/inspect.ts';
 import { InvocationState } from '../../rpc/gen/metronome/v1/invoke.ts';
 import { LocalityClass, StartState } from '../../rpc/gen/metronome/v1/common.ts';
@@ -70,6 +72,7 @@ export function explanationText(explanation: ExplainResponse, width: number | un
       { header: 'EVENT', cell: ({ event }) => event },
       { header: 'REASON', cell: ({ reason }) => reason },
       { header: 'NODE', cell: ({ node }) => node },
+      { header: 'IF', cell: ({ from, event, to }) => guardsOf(INVOCATION_STATES[from] ?? '', event, INVOCATION_STATES[to] ?? '').join(' '), optional: true },
     ], { width }));
   }
   return blocks.join('\n');
