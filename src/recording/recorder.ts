@@ -15,7 +15,7 @@ export interface Block {
   readonly entries: number;
   readonly numbers: Float64Array<ArrayBuffer>;
   /** An array of values in msgpack. */
-  readonly values: Uint8Array;
+  readonly values: Uint8Array<ArrayBuffer>;
 }
 
 /** Where blocks go. */
@@ -132,7 +132,7 @@ export class Recorder {
     this.#stopTimer();
     if (this.tape.isEmpty) return;
     const { numbers, values, entries } = this.tape.take();
-    const block: Block = { firstEntry: this.#next - entries, entries, numbers, values: this.#packr.pack(values) };
+    const block: Block = { firstEntry: this.#next - entries, entries, numbers, values: new Uint8Array(this.#packr.pack(values)) }; // a copy: what packr gives is a view of its own large buffer
     if (this.#options.sink.write(block)) return;
     this.counters.entries -= entries;
     if (!this.#options.sink.isOver) this.#miss(entries);

@@ -17,7 +17,7 @@ export const SHARED = { waitingKib: 0, isOver: 1, writtenKib: 2, segments: 3 } a
 
 /** From the loop to the thread. */
 export type SegmentRequest =
-  | { readonly kind: 'block'; readonly firstEntry: number; readonly entries: number; readonly numbers: Float64Array<ArrayBuffer>; readonly values: Uint8Array; readonly kib: number }
+  | { readonly kind: 'block'; readonly firstEntry: number; readonly entries: number; readonly numbers: Float64Array<ArrayBuffer>; readonly values: Uint8Array<ArrayBuffer>; readonly kib: number }
   | { readonly kind: 'end' };
 
 /** From the thread to the loop: why nothing is written any more. */

@@ -72,7 +72,7 @@ export function startRecording(options: RecordingOptions): Recording {
       const kib = Math.ceil((numbers.byteLength + values.length) / 1024);
       if (sink.isOver || Atomics.load(counters, SHARED.waitingKib) + kib > WAITING_MIB * 1024) return false;
       Atomics.add(counters, SHARED.waitingKib, kib);
-      post({ kind: 'block', firstEntry, entries, numbers, values, kib }, [numbers.buffer]);
+      post({ kind: 'block', firstEntry, entries, numbers, values, kib }, [numbers.buffer, values.buffer]);
       return true;
     },
     get hasRoom() {
