@@ -36,6 +36,8 @@ export interface ControlOptions {
   readonly model: ModelDesk;
   readonly localityThreshold: number;
   readonly pushIntervalMs: number;
+  /** Undefined: nothing is recorded. */
+  readonly recording?: { readonly counters: { readonly entries: number; readonly dropped: number }; readonly writtenBytes: number } | undefined;
 }
 
 type Handlers = { readonly [M in keyof ControlMethods]: (request: ControlMethods[M][0]) => ControlMethods[M][1] | Promise<ControlMethods[M][1]> };
@@ -189,6 +191,7 @@ export function createControl(o: ControlOptions): Handlers {
         live: scheduler.live.size, delayingForLocality: scheduler.lines.locality, delayingForCapacity: scheduler.lines.capacity,
         counters: {
           ...scheduler.counters, workflowRuns: work.runs.size, transitions: o.inspector.transitions.next, detailed: o.inspector.details.selected, notDetailed: o.inspector.details.leftOut, shadowCompared: scheduler.shadow?.compared ?? 0, shadowAgreed: scheduler.shadow?.agreed ?? 0, storedOpen: open, storeWaiting: waiting,
+          ...(o.recording === undefined ? {} : { recordedEntries: o.recording.counters.entries, recordingDropped: o.recording.counters.dropped, recordingBytes: o.recording.writtenBytes }),
           stateAgeP50Ms: o.stateAge.quantile(0.5), stateAgeP95Ms: o.stateAge.quantile(0.95), releaseSeenP50Ms: o.releaseSeen.quantile(0.5), releaseSeenP95Ms: o.releaseSeen.quantile(0.95),
         },
         startedAtUnixMs: o.startedAtMs, states, shadowPolicy: scheduler.shadow?.policy ?? '', pageUrl: o.pageUrl(),

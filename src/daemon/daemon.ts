@@ -279,7 +279,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     });
     cleanUp.push(() => feed.close());
     const inspect = createInspectDesk({ scheduler, work, cells, nowMs });
-    const control = createControl({ model, scheduler, registry, work, store, links, inspector, inspect, pageUrl: () => pageUrl, stateAge, releaseSeen, nowMs, startedAtMs, version, localityThreshold: config.delay.localityThreshold, pushIntervalMs: config.nodes.pushIntervalMs });
+    const control = createControl({ recording, model, scheduler, registry, work, store, links, inspector, inspect, pageUrl: () => pageUrl, stateAge, releaseSeen, nowMs, startedAtMs, version, localityThreshold: config.delay.localityThreshold, pushIntervalMs: config.nodes.pushIntervalMs });
     const watchers = new Watchers(transitions, work, scheduler, (message) => post(message));
 
     const answer = async (call: number, method: ControlMethod, request: unknown): Promise<void> => {

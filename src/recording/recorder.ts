@@ -63,6 +63,8 @@ export class Recorder {
   #isSkipping = false;
   /** Left out since the gap began; -1: there is none. */
   #missing = -1;
+  /** What the mark of a gap in the present block says. */
+  #marked = 0;
   #next = 0;
   #timer: TimerHandle = undefined;
 
@@ -121,8 +123,10 @@ export class Recorder {
 
   /** Gives out what is there. The sink's end is the caller's business. */
   close(): void {
-    if (this.#missing < 0 && this.#enter()) this.tape.put1(OP.end);
-    if (this.#depth > 0) this.#leave();
+    // Nothing comes any more: the mark of a gap is written even if the sink is behind.
+    if (this.#missing >= 0 && !this.#options.sink.isOver) this.#mark();
+    if (this.#enter()) this.tape.put1(OP.end);
+    this.#leave();
     this.flush();
     this.#stopTimer();
   }
@@ -132,10 +136,27 @@ export class Recorder {
     this.#stopTimer();
     if (this.tape.isEmpty) return;
     const { numbers, values, entries } = this.tape.take();
-    const block: Block = { firstEntry: this.#next - entries, entries, numbers, values: new Uint8Array(this.#packr.pack(values)) }; // a copy: what packr gives is a view of its own large buffer
-    if (this.#options.sink.write(block)) return;
+    if (this.#write(numbers, values, entries)) {
+      this.#marked = 0;
+      return;
+    }
     this.counters.entries -= entries;
-    if (!this.#options.sink.isOver) this.#miss(entries);
+    if (this.#options.sink.isOver) return;
+    this.#miss(entries);
+    // A mark went with the block: what it stood for is missing here too.
+    this.#missing += this.#marked;
+    this.#marked = 0;
+  }
+
+  #write(numbers: Float64Array<ArrayBuffer>, values: unknown[], entries: number): boolean {
+    let packed: Uint8Array<ArrayBuffer>;
+    try {
+      // A copy: what packr gives is a view of its own large buffer.
+      packed = new Uint8Array(this.#packr.pack(values));
+    } catch {
+      return false; // a value that cannot be written must not harm who brought it: it counts as left out
+    }
+    return this.#options.sink.write({ firstEntry: this.#next - entries, entries, numbers, values: packed });
   }
 
   // ── entries ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -178,8 +199,14 @@ export class Recorder {
   /** Ends the gap if the sink has room again. */
   #resume(): boolean {
     if (!this.#options.sink.hasRoom) return false;
+    this.#mark();
+    return true;
+  }
+
+  #mark(): void {
     const missing = this.#missing;
     this.#missing = -1;
+    this.#marked = missing;
     this.#options.onGap?.(missing);
     // The mark is an entry of its own, and comes first in its block.
     this.tape.beginEntry();
@@ -188,7 +215,6 @@ export class Recorder {
     this.tape.endEntry();
     this.#next++;
     this.counters.entries++;
-    return true;
   }
 
   #stopTimer(): void {

@@ -140,6 +140,7 @@ class Replay {
   #call({ name, args }: InputFact & { kind: 'call' }): void {
     const scheduler = this.#scheduler;
     if (scheduler === undefined) throw new MetronomeError('STATE_CORRUPT', 'The recording does not begin with the start of a scheduler.');
+    if (typeof scheduler[name] !== 'function') throw new MetronomeError('STATE_CORRUPT', `Entry ${this.#entries} of the recording is "${name}", which this build does not know. It was written by version ${this.#reader.head.version}; replay it with that one.`);
     const method = scheduler[name].bind(scheduler) as (...given: unknown[]) => unknown; // the arguments are those of this method
     let result: unknown;
     try {

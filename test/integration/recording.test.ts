@@ -36,6 +36,9 @@ describe('a recording of a daemon', () => {
       cluster.agents.delete('node-3');
       await load(40);
       await cluster.client.plan({ request: { function: 'tool' } });
+      const { counters } = await cluster.client.getStatus({});
+      expect(counters.recordedEntries).toBeGreaterThan(100);
+      expect(counters.recordingDropped).toBe(0);
     } finally {
       await cluster.close();
     }
@@ -58,6 +61,13 @@ describe('a recording of a daemon', () => {
     const lines = (await run(['recording', 'export', dir])).out.trimEnd().split('\n').map((line) => JSON.parse(line) as { kind: string });
     expect(lines.filter(({ kind }) => kind === 'execute')).toHaveLength(report.dispatches);
     expect(JSON.stringify(lines)).not.toContain('payload":"');
+    const whatIf = await run(['what-if', dir, '--policy', 'round-robin', '--seeds', '1', '-o', 'json']);
+    expect(whatIf.code).toBe(0);
+    const { simulation, rows, reality } = JSON.parse(whatIf.out) as { simulation: boolean; rows: { name: string; isWorkflow: boolean; comparison: { requests: number } }[]; reality: { requests: number; recorded: { meanMs: number }; control: { meanMs: number } } };
+    expect(simulation).toBe(true);
+    expect(rows.find(({ name, isWorkflow }) => name === 'chain' && isWorkflow)?.comparison.requests).toBe(2);
+    expect(reality.requests).toBeGreaterThan(100);
+    expect(reality.control.meanMs).toBeGreaterThan(0);
   }, 120_000);
 
   it('replays up to where the scheduler was killed, and its successor has a recording of its own', async () => {

@@ -11,16 +11,18 @@ import { createTappedScheduler, REASON_NAMES } from '../../src/recording/tapped-
 import type { SchedulerOptions } from '../../src/scheduler/scheduler.ts';
 import { FaultInjector, type FaultRates } from '../../src/sim/faults.ts';
 import { PLAIN_PROFILE } from '../../src/sim/profiles.ts';
-import { Simulation, type SchedulerParameters } from '../../src/sim/simulation.ts';
+import { Simulation, type SchedulerParameters, type SimulationOptions } from '../../src/sim/simulation.ts';
 
 /** A sink in memory that can be made to lag. */
 export class MemorySink implements BlockSink {
   readonly blocks: Block[] = [];
   hasRoom = true;
+  /** Undefined: as long as there is room. */
+  takes: boolean | undefined = undefined;
   isOver = false;
 
   write(block: Block): boolean {
-    if (!this.hasRoom || this.isOver) return false;
+    if (!(this.takes ?? this.hasRoom) || this.isOver) return false;
     this.blocks.push(block);
     return true;
   }
@@ -79,6 +81,7 @@ export interface RecordedOptions {
   readonly scheduler?: SchedulerParameters;
   readonly faults?: FaultRates;
   readonly sink?: MemorySink;
+  readonly predictor?: NonNullable<SimulationOptions['predictor']>;
   /** Told before each arrival. */
   readonly onArrival?: (index: number, recorder: Recorder) => void;
 }
@@ -90,7 +93,7 @@ export function recordSimulation(options: RecordedOptions = {}) {
   let recorder: Recorder | undefined;
   let head: Omit<RecordingHead, 'segment'> | undefined;
   const sim: Simulation = new Simulation({
-    rememberDecisions: 64, ...options.scheduler, seed, bytesPerMs: 50_000, nodes: Array.from({ length: 4 }, () => ({ slots: 2, cores: 2, memoryMb: 1_024, keepAliveMs: 3_000, zygoteMb: 256, objectQuotaBytes: 1e9 })),
+    rememberDecisions: 64, ...options.scheduler, ...(options.predictor === undefined ? {} : { predictor: options.predictor }), seed, bytesPerMs: 50_000, nodes: Array.from({ length: 4 }, () => ({ slots: 2, cores: 2, memoryMb: 1_024, keepAliveMs: 3_000, zygoteMb: 256, objectQuotaBytes: 1e9 })),
     createScheduler(all) {
       head = headOf(all);
       recorder = new Recorder({ clock: all.clock, sink, context: () => ({ functions: [], nodes: [] }) });

@@ -1,6 +1,10 @@
 import { describe, expect, it } from 'vitest';
+import { createVirtualClock } from '../../src/core/clock.ts';
 import { POLICY_NAMES } from '../../src/policy/registry.ts';
+import { Recorder } from '../../src/recording/recorder.ts';
 import { INPUTS, QUESTIONS } from '../../src/recording/inputs.ts';
+import { createMovingAveragePredictor } from '../../src/predictor/moving-average.ts';
+import { factsOf } from '../../src/recording/history.ts';
 import { replayRecording } from '../../src/recording/replay.ts';
 import { Scheduler } from '../../src/scheduler/scheduler.ts';
 import { MemorySink, recordSimulation } from './recorded-simulation.ts';
@@ -25,6 +29,25 @@ describe('a replay', () => {
     expect(counters.dispatched).toBeGreaterThan(200);
   });
 
+  it('makes them again when predictions come later, and with interpreted machines', () => {
+    const recorded = recordSimulation({ scheduler: { engine: 'xstate' }, durationMs: 6_000, faults: FAULTS, predictor: ({ clock }) => {
+      const averages = createMovingAveragePredictor();
+      let ready: (ticket: number) => void = () => {};
+      return {
+        ...averages,
+        listen: (listener) => void (ready = listener),
+        predict(subject, rows, ticket) {
+          if (ticket < 0 || ticket % 3 === 0) return averages.predict(subject, rows, ticket);
+          clock.setTimer(clock.nowMs() + 1 + (ticket % 5), () => ready(ticket));
+          return false;
+        },
+      };
+    } });
+    const report = replayRecording(recorded.reader());
+    expect(report).toMatchObject({ difference: undefined, end: 'inOrder' });
+    expect([...factsOf(recorded.reader())].filter(({ fact }) => fact.kind === 'later').length).toBeGreaterThan(50);
+  });
+
   it('says where another parameter leads elsewhere, with both sides', () => {
     const recorded = recordSimulation({ perS: 80 });
     const report = replayRecording(recorded.reader(), { scheduler: { safetyMargin: 0.4 } });
@@ -43,6 +66,24 @@ describe('a replay', () => {
     const report = replayRecording(recorded.reader());
     expect(report).toMatchObject({ difference: undefined, end: 'gap', missing: counters.dropped });
     expect(report.decisions).toBeGreaterThan(50);
+  });
+
+  it('is told of a gap that was open when the recording ended', () => {
+    const sink = new MemorySink();
+    const { recorder, reader } = recordSimulation({ sink, durationMs: 6_000, onArrival(index) {
+      sink.hasRoom = index < 100;
+      sink.takes = index < 100 || index > 150;
+    } });
+    expect(recorder.counters.gaps).toBe(1);
+    expect(replayRecording(reader())).toMatchObject({ difference: undefined, end: 'gap', missing: recorder.counters.dropped });
+  });
+
+  it('leaves out what cannot be written, and harms nobody by it', () => {
+    const recorder = new Recorder({ clock: createVirtualClock(1), sink: new MemorySink(), context: () => ({ functions: [], nodes: [] }) });
+    const odd = { get name(): string { throw new Error('it does not want to be read'); } };
+    expect(recorder.call('putFunction', [odd], () => 7)).toBe(7);
+    expect(() => recorder.flush()).not.toThrow();
+    expect(recorder.counters).toEqual({ entries: 0, dropped: 1, gaps: 1 });
   });
 
   it('ends where a killed process left off', () => {
