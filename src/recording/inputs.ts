@@ -11,6 +11,7 @@ import type { Purpose } from './facts.ts';
 export const INPUTS = [
   'setPolicy', 'putFunction', 'deleteFunction', 'placeFor', 'submit', 'cancel', 'plan', 'started', 'result', 'rejected', 'adopt', 'nodeRegistered', 'nodeSnapshot', 'nodeHeard', 'nodeDisconnected', 'nodeGone',
   'drainNode', 'setWarm', 'setPackages', 'packageAdded', 'packageRemoved', 'setZygote', 'forgetLocality', 'objectAdded', 'objectRemoved', 'drain', 'stop', 'setShadow',
+  'nodeSlots',
 ] as const satisfies readonly (keyof Scheduler)[];
 export type InputName = (typeof INPUTS)[number];
 

@@ -1126,6 +1126,15 @@ export class Scheduler implements InvocationHost {
     this.#rearm();
   }
 
+  /** The node has so many slots for this scheduler from now on. What runs beyond them runs on. */
+  nodeSlots(node: number, slots: number): void {
+    this.#tick();
+    this.cluster.setSlots(node, slots);
+    this.#countReady();
+    this.#nodeReleased(node);
+    this.#rearm();
+  }
+
   /** The streams to the node broke. */
   nodeDisconnected(node: number): void {
     this.#tick();

@@ -62,13 +62,13 @@ export interface Costs {
   readonly runMs: number;
 }
 
-/** Draws the costs. `key`: a number of the invocation that is the same under every policy. */
-export function drawCosts(profile: FunctionProfile, seed: number, key: number, attempt: number, inputBytes: number): Costs {
+/** Draws the costs. `key`: a number of the invocation that is the same under every policy. `isWarm`: it is not asked what a start costs, which is 0 then. */
+export function drawCosts(profile: FunctionProfile, seed: number, key: number, attempt: number, inputBytes: number, isWarm = false): Costs {
   const random = createRandom(seed, Math.imul(key, 31) + attempt);
   const { noise, startNoise = noise } = profile;
-  const run = lognormal(random, 1, noise), start = lognormal(random, 1, startNoise);
+  const run = lognormal(random, 1, noise), start = isWarm ? 0 : lognormal(random, 1, startNoise);
   return {
-    installMs: profile.installMs * lognormal(random, 1, startNoise),
+    installMs: isWarm ? 0 : profile.installMs * lognormal(random, 1, startNoise),
     startMs: (profile.processMs + profile.importMs) * start,
     zygoteMs: profile.zygoteMs * start,
     warmMs: profile.warmMs,
@@ -76,8 +76,11 @@ export function drawCosts(profile: FunctionProfile, seed: number, key: number, a
   };
 }
 
+const NO_SIZES: readonly number[] = [];
+
 /** Bytes of each output object. */
-export function outputSizes({ count, share, bytes, bytesPerObject = 0, most = count, side = 0 }: OutputProfile, inputBytes: number): number[] {
+export function outputSizes({ count, share, bytes, bytesPerObject = 0, most = count, side = 0 }: OutputProfile, inputBytes: number): readonly number[] {
+  if (count === 0 && bytesPerObject === 0 && side === 0) return NO_SIZES;
   const objects = bytesPerObject > 0 ? Math.min(most, Math.max(count, Math.round(inputBytes / bytesPerObject))) : count;
   const sizes = Array.from({ length: objects }, () => Math.max(1, Math.round((share * inputBytes + bytes) / objects)));
   if (side > 0) sizes.push(Math.max(1, Math.round(side * inputBytes)));

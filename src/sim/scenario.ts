@@ -3,6 +3,7 @@
  * the same scenario, policy and seed give the same result on every machine and in every thread.
  */
 import { lognormal } from '../core/distributions.ts';
+import { MetronomeError } from '../core/errors.ts';
 import { createRandom } from '../core/random.ts';
 import type { Invocation, InvocationEvent } from '../core/invocation.ts';
 import { arrivals } from '../workload/arrivals.ts';
@@ -44,6 +45,8 @@ export interface Scenario {
   readonly warmUpMs: number;
   readonly faults: FaultRates;
   readonly scheduler: SchedulerParameters;
+  /** Schedulers that share the functions; without faults only. @default 1 */
+  readonly shards?: number;
   /** Who predicts; `oracle` knows what really comes (oracle.ts). @default 'moving-average' */
   readonly predictor?: 'moving-average' | 'forest' | 'oracle';
 }
@@ -65,6 +68,10 @@ export interface ScenarioResult {
   readonly movedBytes: number;
   readonly faults: number;
   readonly decisions: number;
+  /** Between schedulers and nodes, the regular states of nodes left out. */
+  readonly messages: number;
+  /** Those of them that move leases of slots between shards. */
+  readonly leaseMessages: number;
   /** Of the trace: equal for equal runs. */
   readonly digest: string;
   readonly transitions: number;
@@ -86,14 +93,34 @@ export interface ScenarioWatcher {
   transitioned(invocation: Invocation, from: number, to: number, event: InvocationEvent): void;
 }
 
+/** Numbers of a run, up to some ten millions of them: a day of calls. */
+class Latencies {
+  #values = new Float64Array(4_096);
+  #count = 0;
+
+  add(value: number): void {
+    if (this.#count === this.#values.length) {
+      const larger = new Float64Array(2 * this.#count);
+      larger.set(this.#values);
+      this.#values = larger;
+    }
+    this.#values[this.#count++] = value;
+  }
+
+  sorted(): Float64Array {
+    return this.#values.slice(0, this.#count).sort();
+  }
+}
+
 /** Runs a scenario. `check`: invariants are asserted all along, not only at the end. */
 export function runScenario(scenario: Scenario, policy: string, seed: number, check = true, watcher?: ScenarioWatcher): ScenarioResult {
-  const latencies: number[] = [];
+  if ((scenario.shards ?? 1) > 1 && FAULT_KINDS.some((kind) => (scenario.faults[kind] ?? 0) > 0)) throw new MetronomeError('CONFIG_INVALID', `${scenario.shards} shards are simulated without faults only; take the faults or the shards out of the scenario.`);
+  const latencies = new Latencies();
   const breaches: string[] = [];
   const ends = new Map<string, number>();
   let submitted = 0, refused = 0, completed = 0, failed = 0, slaMissed = 0;
   const sim: Simulation = new Simulation({
-    ...scenario.scheduler, policy, seed, predictor: predictorOf(scenario, seed), bytesPerMs: scenario.bytesPerMs, nodes: Array.from({ length: scenario.nodes }, () => scenario.node),
+    ...scenario.scheduler, policy, seed, predictor: predictorOf(scenario, seed), bytesPerMs: scenario.bytesPerMs, shards: scenario.shards ?? 1, nodes: Array.from({ length: scenario.nodes }, () => scenario.node),
     ...(watcher === undefined ? {} : { onTransition: watcher.transitioned }),
     onSettled(invocation: Invocation) {
       if (check) {
@@ -104,7 +131,7 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
       else completed++;
       if (invocation.error !== undefined || sim.elapsedMs - (invocation.endedAtMs - invocation.arrivedAtMs) < scenario.warmUpMs) return;
       const latencyMs = invocation.endedAtMs - invocation.arrivedAtMs;
-      latencies.push(latencyMs);
+      latencies.add(latencyMs);
       if (latencyMs > invocation.slaMs) slaMissed++;
     },
   });
@@ -143,14 +170,14 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
   sim.advance(scenario.durationMs);
   faults.stop();
   sim.settle(SETTLE_MS);
-  for (const left of leftoversOf(sim.scheduler)) note(left);
+  for (const scheduler of sim.schedulers) for (const left of leftoversOf(scheduler)) note(left);
   if (check && ends.size !== submitted - refused) note(`${submitted - refused} were accepted, ${ends.size} ended`);
   sim.stop();
-  latencies.sort((a, b) => a - b);
-  const at = (share: number): number => latencies[Math.min(latencies.length - 1, Math.max(0, Math.ceil(share * latencies.length) - 1))] ?? 0;
+  const sorted = latencies.sorted();
+  const at = (share: number): number => sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(share * sorted.length) - 1))] ?? 0;
   return {
-    policy, seed, submitted, refused, completed, failed, slaMissed, meanMs: latencies.length === 0 ? 0 : latencies.reduce((a, b) => a + b, 0) / latencies.length, p50Ms: at(0.5), p90Ms: at(0.9), p95Ms: at(0.95), p99Ms: at(0.99),
-    movedBytes: sim.network.movedBytes, faults: faults.count, decisions: sim.scheduler.counters.decisions, digest: String(sim.digest), transitions: sim.digest.count, simulatedMs: sim.elapsedMs, breaches,
+    policy, seed, submitted, refused, completed, failed, slaMissed, meanMs: sorted.length === 0 ? 0 : sorted.reduce((a, b) => a + b, 0) / sorted.length, p50Ms: at(0.5), p90Ms: at(0.9), p95Ms: at(0.95), p99Ms: at(0.99),
+    movedBytes: sim.network.movedBytes, faults: faults.count, decisions: sim.schedulers.reduce((sum, { counters }) => sum + counters.decisions, 0), messages: sim.messages, leaseMessages: sim.leaseMessages, digest: String(sim.digest), transitions: sim.digest.count, simulatedMs: sim.elapsedMs, breaches,
   };
 }
 

@@ -13,6 +13,7 @@ import { Scheduler, type SchedulerOptions, type Submission } from '../scheduler/
 import type { ZygoteFacts } from '../scheduler/zygote-index.ts';
 import { Digest } from './digest.ts';
 import { Network } from './network.ts';
+import { SlotLeases } from './slot-leases.ts';
 import { Host } from './processor.ts';
 import { PLAIN_PROFILE, type FunctionProfile } from './profiles.ts';
 import { VirtualNode, type NodeWorld, type VirtualFunction, type VirtualNodeOptions } from './virtual-node.ts';
@@ -41,6 +42,8 @@ export interface SimulationOptions extends SchedulerParameters {
   readonly predictor?: (world: { readonly clock: VirtualClock; readonly nodeTable: SharedArrayBuffer; simulation(): Simulation }) => Predictor;
   /** Makes the scheduler, for who wants to listen in (a recording). @default new Scheduler */
   readonly createScheduler?: (options: SchedulerOptions) => Scheduler;
+  /** Schedulers that share the work by function, each with leases of the nodes' slots (slot-leases.ts). Without faults only. @default 1 */
+  readonly shards?: number;
   readonly onTransition?: (invocation: Invocation, from: number, to: number, event: InvocationEvent) => void;
   readonly onDecided?: (invocation: Invocation) => void;
   readonly onSettled?: (invocation: Invocation) => void;
@@ -59,6 +62,8 @@ export interface SimulatedWork {
 /** When simulated time begins, ms. Small enough for fractions of a nanosecond to count, and not 0, which means never. */
 export const EPOCH_MS = 1_000_000;
 const MAX_BURST = 1e9;
+/** Columns of the node table that virtual nodes fill; looked up once, for they are written some thousand times per second. */
+const COLUMN = Object.fromEntries(METRIC_NAMES.map((name, column) => [name, column])) as Record<MetricName, number>; // one entry for each name
 
 /** A zygote of a package set as a node tells of it. */
 function zygoteOf(packageSet: string, isHere: boolean): ZygoteFacts {
@@ -80,7 +85,13 @@ interface Link {
 
 export class Simulation {
   readonly clock: VirtualClock;
+  /** All schedulers: more than one when sharded. */
+  readonly schedulers: readonly Scheduler[];
+  /** The first one, or the only one. */
   readonly scheduler: Scheduler;
+  readonly #leases: SlotLeases | undefined;
+  /** Messages between schedulers and nodes so far, leases included; regular states of nodes are not counted. */
+  #messages = 0;
   readonly network: Network;
   readonly nodes: VirtualNode[] = [];
   readonly digest = new Digest();
@@ -108,11 +119,12 @@ export class Simulation {
     this.#table = new Float64Array(nodeTable);
     const { digest } = this;
     const createScheduler = options.createScheduler ?? ((all: SchedulerOptions) => new Scheduler(all));
-    this.scheduler = createScheduler({
+    const shards = options.shards ?? 1;
+    this.schedulers = Array.from({ length: shards }, (_, shard) => createScheduler({
       clock, seed: options.seed, engine: options.engine ?? 'table', policy: options.policy ?? 'metronome', localityGain: options.localityGain ?? 0.85, safetyMargin: options.safetyMargin ?? 0.1, strict: options.strict ?? false,
       ...(options.lookahead === undefined ? {} : { lookahead: options.lookahead }), ...(options.ruleDelay === undefined ? {} : { ruleDelay: options.ruleDelay }), ...(options.xfaas === undefined ? {} : { xfaas: options.xfaas }), ...(options.pools === undefined ? {} : { pools: options.pools }),
       localityThreshold: options.localityThreshold ?? 0.1, decideOn: options.decideOn ?? 'events', blindTo: options.blindTo ?? 'nothing', monitorIntervalMs: options.monitorIntervalMs ?? 100, staleAfterMs: options.staleAfterMs ?? 3 * this.#pushMs, lostAfterMs: options.lostAfterMs ?? 60 * this.#pushMs,
-      maxLive: options.maxLive ?? 1_000_000, maxNodes, maxObjects: options.maxObjects ?? 1_000_000, maxWaitMs: options.maxWaitMs ?? 600_000, rememberDecisions: options.rememberDecisions ?? 1, candidates: options.candidates ?? 'auto', candidateLimit: options.candidateLimit ?? 64, idPrefix: 's', nodeTable,
+      maxLive: options.maxLive ?? 1_000_000, maxNodes, maxObjects: options.maxObjects ?? 1_000_000, maxWaitMs: options.maxWaitMs ?? 600_000, rememberDecisions: options.rememberDecisions ?? 1, candidates: options.candidates ?? 'auto', candidateLimit: options.candidateLimit ?? 64, idPrefix: shards === 1 ? 's' : `s${shard}.`, nodeTable,
       predictor: options.predictor?.({ clock, nodeTable, simulation: () => this }) ?? createMovingAveragePredictor(),
       transport: {
         execute: (invocation, node) => {
@@ -141,7 +153,9 @@ export class Simulation {
         },
         nodeChanged: (node, status) => options.onNodeChanged?.(node, status),
       },
-    });
+    }));
+    this.scheduler = this.schedulers[0] as Scheduler;
+    this.#leases = shards === 1 ? undefined : new SlotLeases({ clock, messageMs: this.#messageMs, shards: this.schedulers });
     this.#world = {
       clock, network: this.network, seed: options.seed, host: options.host === undefined ? undefined : new Host(options.host.cores, options.host.contention),
       functionOf: (name) => this.#functions.get(name),
@@ -149,13 +163,13 @@ export class Simulation {
       keyOf: ({ cargo }) => (cargo as SimulatedWork | undefined)?.key ?? 0, // what is only planned carries nothing
       runMsOf: ({ cargo }) => (cargo as SimulatedWork | undefined)?.runMs,
       events: {
-        started: (node, id, startState) => this.#toScheduler(node, () => this.scheduler.started(id, node, startState)),
-        rejected: (node, id, error) => this.#toScheduler(node, () => this.scheduler.rejected(id, node, error)),
+        started: (node, id, startState) => this.#toScheduler(node, () => this.#schedulerOf(id).started(id, node, startState)),
+        rejected: (node, id, error) => this.#toScheduler(node, () => this.#schedulerOf(id).rejected(id, node, error)),
         result: (node, id, result) => this.#keepResult(node, id, result),
-        warm: (node, name, version, idle, busy) => this.#toScheduler(node, () => this.scheduler.setWarm(name, version, node, idle, busy)),
-        packages: (node, set, isHere) => this.#toScheduler(node, () => this.scheduler.setPackages(set, node, isHere)),
-        zygote: (node, set, isHere) => this.#toScheduler(node, () => this.scheduler.setZygote(node, zygoteOf(set, isHere))),
-        object: (node, id, sizeBytes, isHere) => this.#toScheduler(node, () => (isHere ? this.scheduler.objectAdded(id, sizeBytes, node) : this.scheduler.objectRemoved(id, node))),
+        warm: (node, name, version, idle, busy) => this.#toScheduler(node, () => this.#schedulerFor(name).setWarm(name, version, node, idle, busy)),
+        packages: (node, set, isHere) => this.#toAll(node, (scheduler) => scheduler.setPackages(set, node, isHere)),
+        zygote: (node, set, isHere) => this.#toAll(node, (scheduler) => scheduler.setZygote(node, zygoteOf(set, isHere))),
+        object: (node, id, sizeBytes, isHere) => this.#toAll(node, (scheduler) => (isHere ? scheduler.objectAdded(id, sizeBytes, node) : scheduler.objectRemoved(id, node))),
       },
     };
     for (const each of options.nodes) this.addNode(each);
@@ -187,7 +201,7 @@ export class Simulation {
     const id = importId(packageSet, '1');
     const deployed: FunctionSettings = { ...whole, zygote: { runtime: 'node', isolation: '', network: true, imports: { direct: [id], byName: new Map([[packageSet, id]]) } } };
     this.#functions.set(whole.name, { settings: deployed, profile: { ...PLAIN_PROFILE, ...profile } });
-    this.scheduler.putFunction(deployed);
+    this.#schedulerFor(whole.name).putFunction(deployed);
   }
 
   /** Submits one invocation now. Throws what the scheduler throws. */
@@ -195,7 +209,7 @@ export class Simulation {
     const { key, runMs, onSettled, ...request } = more;
     const cargo: SimulatedWork = { key: key ?? this.#submitted, ...(runMs === undefined ? {} : { runMs }), ...(onSettled === undefined ? {} : { onSettled }) };
     this.#submitted++;
-    return this.scheduler.submit({ functionName, slaMs: 0, expiresAtMs: Infinity, inputs: [], localityKey: '', policyName: '', cargo, ...request });
+    return this.#schedulerFor(functionName).submit({ functionName, slaMs: 0, expiresAtMs: Infinity, inputs: [], localityKey: '', policyName: '', cargo, ...request });
   }
 
   /** Puts an object on a node and tells the scheduler. */
@@ -221,6 +235,21 @@ export class Simulation {
     return this.nodes[node]?.trueRemainingMs(id);
   }
 
+  /** Invocations that live. */
+  get live(): number {
+    return this.schedulers.reduce((sum, { live }) => sum + live.size, 0);
+  }
+
+  /** Messages between schedulers and nodes so far; the regular states of nodes are not counted. */
+  get messages(): number {
+    return this.#messages + (this.#leases?.messages ?? 0);
+  }
+
+  /** Those of them that move leases of slots between shards. */
+  get leaseMessages(): number {
+    return this.#leases?.messages ?? 0;
+  }
+
   /** Simulated time since the start, ms. */
   get elapsedMs(): number {
     return this.clock.nowMs() - EPOCH_MS;
@@ -239,17 +268,18 @@ export class Simulation {
   /** Goes on until nothing lives any more, at most `ms`. Returns how many live on. */
   settle(ms: number): number {
     const until = this.clock.nowMs() + ms;
-    while (this.scheduler.live.size > 0 && this.clock.nowMs() < until) {
+    while (this.live > 0 && this.clock.nowMs() < until) {
       const next = this.clock.nextTimerMs();
       if (next === undefined || next > until) break;
       this.clock.advanceTo(next);
     }
-    return this.scheduler.live.size;
+    return this.live;
   }
 
   /** Ends it: the scheduler's timers are gone. */
   stop(): void {
-    this.scheduler.stop();
+    for (const scheduler of this.schedulers) scheduler.stop();
+    this.#leases?.stop();
   }
 
   // ── faults ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -259,7 +289,7 @@ export class Simulation {
     const link = this.#links[index] as Link;
     if (!link.isConnected) return;
     link.isConnected = false;
-    this.scheduler.nodeDisconnected(index);
+    for (const scheduler of this.schedulers) scheduler.nodeDisconnected(index);
   }
 
   /** The streams stand again: a snapshot, then what could not be delivered. */
@@ -274,7 +304,7 @@ export class Simulation {
     this.nodes[index]?.die();
     link.isConnected = false;
     link.kept.clear();
-    if (noticed) this.scheduler.nodeGone(index);
+    if (noticed) for (const scheduler of this.schedulers) scheduler.nodeGone(index);
   }
 
   /** A node that counts as lost, or whose streams broke, registers with what it has. */
@@ -310,6 +340,7 @@ export class Simulation {
     const link = this.#links[index] as Link;
     if (!link.isConnected) return;
     const { stream } = link;
+    this.#messages++;
     link.lastAtMs = Math.max(link.lastAtMs, this.clock.nowMs() + this.#messageMs + link.extraMs);
     this.clock.setTimer(link.lastAtMs, () => {
       if (link.isConnected && link.stream === stream) what();
@@ -324,6 +355,26 @@ export class Simulation {
     if (this.nodes[index]?.isHanging !== true) this.#later(index, what);
   }
 
+  /** The same to every scheduler. */
+  #toAll(index: number, what: (scheduler: Scheduler) => void): void {
+    for (const scheduler of this.schedulers) this.#toScheduler(index, () => what(scheduler));
+  }
+
+  /** The scheduler of a function: by its name. */
+  #schedulerFor(functionName: string): Scheduler {
+    const { length } = this.schedulers;
+    if (length === 1) return this.scheduler;
+    // FNV-1a, its high bits folded down.
+    let hash = 0x811c_9dc5;
+    for (let i = 0; i < functionName.length; i++) hash = Math.imul(hash ^ functionName.charCodeAt(i), 0x0100_0193);
+    return this.schedulers[((hash ^ (hash >>> 15)) >>> 0) % length] as Scheduler;
+  }
+
+  /** The scheduler of an invocation: its id says. */
+  #schedulerOf(id: string): Scheduler {
+    return this.schedulers.length === 1 ? this.scheduler : (this.schedulers[Number.parseInt(id.slice(1), 10)] as Scheduler);
+  }
+
   #take(index: number, invocation: Invocation, attempt: number): void {
     const kept = this.#links[index]?.kept.get(invocation.id);
     // Its result waits for an acknowledgement: nothing runs again.
@@ -332,7 +383,7 @@ export class Simulation {
   }
 
   #keepResult(index: number, id: string, result: RunResult): void {
-    (this.#links[index] as Link).kept.set(id, { attempt: this.scheduler.live.get(id)?.attempt ?? 0, result });
+    (this.#links[index] as Link).kept.set(id, { attempt: this.#schedulerOf(id).live.get(id)?.attempt ?? 0, result });
     this.#deliver(index, id);
   }
 
@@ -342,15 +393,16 @@ export class Simulation {
     if (kept === undefined) return;
     this.#toScheduler(index, () => {
       if (link.kept.get(id) === kept) link.kept.delete(id);
-      this.scheduler.result(id, index, kept.result);
+      this.#schedulerOf(id).result(id, index, kept.result);
       // An acknowledgement was lost: it is told once more.
-      if (link.duplicates) this.#toScheduler(index, () => this.scheduler.result(id, index, kept.result));
+      if (link.duplicates) this.#toScheduler(index, () => this.#schedulerOf(id).result(id, index, kept.result));
     });
   }
 
   #register(node: VirtualNode): void {
     const { slots, memoryMb } = node.options;
-    this.scheduler.nodeRegistered({ name: node.name, address: '', dataUrl: '', epoch: node.epoch, slots, memoryMb });
+    this.#leases?.addNode(node.index, slots);
+    for (const scheduler of this.schedulers) scheduler.nodeRegistered({ name: node.name, address: '', dataUrl: '', epoch: node.epoch, slots, memoryMb });
     this.#open(node);
   }
 
@@ -364,7 +416,10 @@ export class Simulation {
       const running = [...node.runs.keys(), ...link.kept.keys()];
       this.#later(node.index, () => {
         this.#table[node.index * NODE_ROW + RECEIVED_AT] = this.clock.nowMs();
-        this.scheduler.nodeSnapshot(node.index, node.options.slots, running, connectedAtMs);
+        this.schedulers.forEach((scheduler, shard) => {
+          const own = this.schedulers.length === 1 ? running : running.filter((id) => this.#schedulerOf(id) === scheduler);
+          scheduler.nodeSnapshot(node.index, this.#leases?.first(shard, node.index) ?? node.options.slots, own, connectedAtMs);
+        });
       });
       node.tellAll();
       for (const id of [...link.kept.keys()]) this.#deliver(node.index, id);
@@ -388,15 +443,14 @@ export class Simulation {
       if (!node.isAlive || node.isHanging || this.#links[index]?.isConnected !== true) continue;
       const at = index * NODE_ROW;
       const usedMs = node.processor.usedMs;
-      const write = (name: MetricName, value: number): void => void (table[at + METRIC_NAMES.indexOf(name)] = value);
-      write('cpuUtilisation', Math.min(1, (usedMs - (this.#usedBefore[index] ?? 0)) / (this.#pushMs * node.processor.cores)));
-      write('loadPerCore', node.processor.demand / node.processor.cores);
-      write('memoryFreeMb', Math.max(0, node.options.memoryMb - node.usedMb));
-      write('memoryUtilisation', node.usedMb / node.options.memoryMb);
-      write('running', node.runs.size);
-      write('idleSandboxes', node.idleCount());
-      write('objectBytes', node.objectBytes);
-      write('fetchBytesPerS', Math.min(MAX_BURST, (this.#bytesPerMs * 1_000) / Math.max(1, this.network.transfersOf(index))));
+      table[at + COLUMN.cpuUtilisation] = Math.min(1, (usedMs - (this.#usedBefore[index] ?? 0)) / (this.#pushMs * node.processor.cores));
+      table[at + COLUMN.loadPerCore] = node.processor.demand / node.processor.cores;
+      table[at + COLUMN.memoryFreeMb] = Math.max(0, node.options.memoryMb - node.usedMb);
+      table[at + COLUMN.memoryUtilisation] = node.usedMb / node.options.memoryMb;
+      table[at + COLUMN.running] = node.runs.size;
+      table[at + COLUMN.idleSandboxes] = node.idleCount();
+      table[at + COLUMN.objectBytes] = node.objectBytes;
+      table[at + COLUMN.fetchBytesPerS] = Math.min(MAX_BURST, (this.#bytesPerMs * 1_000) / Math.max(1, this.network.transfersOf(index)));
       this.#usedBefore[index] = usedMs;
       table[at + SENT_AT] = now - this.#messageMs;
       table[at + RECEIVED_AT] = now;

@@ -56,18 +56,22 @@ export interface VirtualNodeOptions {
   readonly objectQuotaBytes: number;
 }
 
+/** An idle sandbox. */
 interface Idle {
-  readonly functionName: string;
-  readonly version: string;
+  readonly warmth: Warmth;
   readonly memoryMb: number;
-  readonly timer: TimerHandle;
   readonly sinceMs: number;
 }
 
+/** The sandboxes of one function. */
 interface Warmth {
+  readonly name: string;
   version: string;
+  /** The last one that became idle is used first: the first one expires first. */
   readonly idle: Idle[];
   busy: number;
+  /** Fires when the first one may have expired: one timer for all, however often they are used. */
+  timer: TimerHandle;
 }
 
 interface Run {
@@ -94,6 +98,7 @@ interface Fetch {
 }
 
 const NO_BYTES = new Uint8Array();
+const NOTHING = new Set<string>();
 /** A zygote's memory, MiB: a runtime with imports. */
 const ZYGOTE_MB = 96;
 
@@ -109,6 +114,8 @@ export class VirtualNode {
   readonly runs = new Map<string, Run>();
   readonly #world: NodeWorld;
   readonly #warmth = new Map<string, Warmth>();
+  /** Idle sandboxes of all functions, the least recently used first. */
+  readonly #idle = new Set<Idle>();
   readonly #packages = new Set<string>();
   readonly #installing = new Map<string, (() => void)[]>();
   /** Package sets with a zygote that is ready. */
@@ -140,9 +147,7 @@ export class VirtualNode {
   }
 
   idleCount(): number {
-    let count = 0;
-    for (const { idle } of this.#warmth.values()) count += idle.length;
-    return count;
+    return this.#idle.size;
   }
 
   /** Everything that a snapshot tells beside what runs. */
@@ -213,8 +218,8 @@ export class VirtualNode {
     return leftMs + startMs / this.processor.rateWith(1) + runMs;
   }
 
-  #costsOf(invocation: Invocation, profile: FunctionProfile, attempt: number): Costs {
-    const drawn = drawCosts(profile, this.#world.seed, this.#world.keyOf(invocation), attempt, invocation.inputBytes);
+  #costsOf(invocation: Invocation, profile: FunctionProfile, attempt: number, isWarm = false): Costs {
+    const drawn = drawCosts(profile, this.#world.seed, this.#world.keyOf(invocation), attempt, invocation.inputBytes, isWarm);
     const runMs = this.#world.runMsOf(invocation);
     return runMs === undefined ? drawn : { ...drawn, runMs };
   }
@@ -231,11 +236,11 @@ export class VirtualNode {
     const { settings } = of;
     const warmth = this.#warmthOf(settings);
     const isWarm = warmth.idle.length > 0;
-    if (isWarm) clock.clearTimer((warmth.idle.pop() as Idle).timer);
+    if (isWarm) this.#idle.delete(warmth.idle.pop() as Idle);
     else if (!this.#takeMemory(settings.memoryMb)) return events.rejected(this.index, id, { code: 'NODE_FULL', message: `${settings.memoryMb} MiB do not fit.` });
     warmth.busy++;
     const run: Run = {
-      invocation, attempt, of, acceptedAtMs: clock.nowMs(), job: undefined, waitingFor: new Set(), startState: isWarm ? WARM : 0, isRunning: false, fetchedBytes: 0, fetchedMs: 0, initialisedMs: 0, phaseAtMs: clock.nowMs(), over: false,
+      invocation, attempt, of, acceptedAtMs: clock.nowMs(), job: undefined, waitingFor: invocation.inputs.length > 0 ? new Set() : NOTHING, startState: isWarm ? WARM : 0, isRunning: false, fetchedBytes: 0, fetchedMs: 0, initialisedMs: 0, phaseAtMs: clock.nowMs(), over: false,
     };
     this.runs.set(id, run);
     this.mostRunning = Math.max(this.mostRunning, this.runs.size);
@@ -290,7 +295,7 @@ export class VirtualNode {
   #initialise(run: Run): void {
     run.fetchedMs = this.#phase(run);
     const { settings, profile } = run.of;
-    const costs = this.#costsOf(run.invocation, profile, run.attempt);
+    const costs = this.#costsOf(run.invocation, profile, run.attempt, run.startState === WARM);
     const begin = (): void => {
       run.initialisedMs += this.#phase(run);
       this.#world.events.started(this.index, run.invocation.id, run.startState);
@@ -353,12 +358,8 @@ export class VirtualNode {
     const warmth = this.#warmthOf(settings);
     warmth.busy--;
     const isKept = error === undefined && settings.reuse && warmth.version === settings.version && this.options.keepAliveMs > 0;
-    if (isKept) {
-      const idle: Idle = {
-        functionName: settings.name, version: settings.version, memoryMb: settings.memoryMb, sinceMs: clock.nowMs(), timer: clock.setTimer(clock.nowMs() + this.options.keepAliveMs, () => this.#evict(warmth, idle, settings)),
-      };
-      warmth.idle.push(idle);
-    } else this.usedMb -= settings.memoryMb;
+    if (isKept) this.#keepIdle(warmth, settings.memoryMb);
+    else this.usedMb -= settings.memoryMb;
     events.result(this.index, invocation.id, {
       ...(error === undefined ? {} : { error }),
       payload: NO_BYTES, contentType: 'application/json', outputs, fetchedMs: run.fetchedMs, initialisedMs: run.initialisedMs, ranMs, startState: run.startState === 0 ? COLD : run.startState, fetchedBytes: run.fetchedBytes,
@@ -385,9 +386,7 @@ export class VirtualNode {
           this.#world.events.packages(this.index, settings.packageSet, true);
         }
         warmth.busy--;
-        const { clock } = this.#world;
-        const idle: Idle = { functionName: settings.name, version: settings.version, memoryMb: settings.memoryMb, sinceMs: clock.nowMs(), timer: clock.setTimer(clock.nowMs() + this.options.keepAliveMs, () => this.#evict(warmth, idle, settings)) };
-        warmth.idle.push(idle);
+        this.#keepIdle(warmth, settings.memoryMb);
         this.#tellWarmth(settings);
       });
     }
@@ -396,12 +395,12 @@ export class VirtualNode {
   /** Ends idle sandboxes of a function, the least recently used first. */
   evictIdle(of: VirtualFunction, count: number): void {
     const warmth = this.#warmthOf(of.settings);
-    for (let i = 0; i < count && warmth.idle.length > 0; i++) this.#evict(warmth, warmth.idle[0] as Idle, of.settings);
+    for (let i = 0; i < count && warmth.idle.length > 0; i++) this.#evict(warmth.idle[0] as Idle);
   }
 
   #warmthOf(settings: FunctionSettings): Warmth {
     let warmth = this.#warmth.get(settings.name);
-    if (warmth === undefined) this.#warmth.set(settings.name, (warmth = { version: settings.version, idle: [], busy: 0 }));
+    if (warmth === undefined) this.#warmth.set(settings.name, (warmth = { name: settings.name, version: settings.version, idle: [], busy: 0, timer: undefined }));
     return warmth;
   }
 
@@ -410,32 +409,37 @@ export class VirtualNode {
     this.#world.events.warm(this.index, settings.name, settings.version, idle.length, busy);
   }
 
-  #evict(warmth: Warmth, idle: Idle, settings: FunctionSettings): void {
-    const place = warmth.idle.indexOf(idle);
-    if (place < 0) return;
-    warmth.idle.splice(place, 1);
-    this.#world.clock.clearTimer(idle.timer);
+  /** A sandbox became idle; it is kept as long as that may last. */
+  #keepIdle(warmth: Warmth, memoryMb: number): void {
+    const { clock } = this.#world;
+    const idle: Idle = { warmth, memoryMb, sinceMs: clock.nowMs() };
+    warmth.idle.push(idle);
+    this.#idle.add(idle);
+    warmth.timer ??= clock.setTimer(idle.sinceMs + this.options.keepAliveMs, () => this.#expire(warmth));
+  }
+
+  #expire(warmth: Warmth): void {
+    const { clock } = this.#world;
+    const { keepAliveMs } = this.options;
+    for (let first = warmth.idle[0]; first !== undefined && first.sinceMs + keepAliveMs <= clock.nowMs(); first = warmth.idle[0]) this.#evict(first);
+    const first = warmth.idle[0];
+    warmth.timer = first === undefined ? undefined : clock.setTimer(first.sinceMs + keepAliveMs, () => this.#expire(warmth));
+  }
+
+  #evict(idle: Idle): void {
+    const { warmth } = idle;
+    if (!this.#idle.delete(idle)) return;
+    warmth.idle.splice(warmth.idle.indexOf(idle), 1);
     this.usedMb -= idle.memoryMb;
-    this.#tellWarmth(settings);
+    const of = this.#world.functionOf(warmth.name);
+    if (of !== undefined) this.#tellWarmth(of.settings);
   }
 
   #takeMemory(needMb: number): boolean {
     while (this.usedMb + needMb > this.options.memoryMb) {
-      let oldest: Idle | undefined;
-      let of: Warmth | undefined;
-      for (const warmth of this.#warmth.values()) {
-        const first = warmth.idle[0];
-        if (first !== undefined && (oldest === undefined || first.sinceMs < oldest.sinceMs)) {
-          oldest = first;
-          of = warmth;
-        }
-      }
-      const known = oldest === undefined ? undefined : this.#world.functionOf(oldest.functionName);
-      if (oldest === undefined || of === undefined) return false;
-      if (known === undefined) {
-        of.idle.shift();
-        this.usedMb -= oldest.memoryMb;
-      } else this.#evict(of, oldest, known.settings);
+      const oldest = this.#idle.values().next().value;
+      if (oldest === undefined) return false;
+      this.#evict(oldest);
     }
     this.usedMb += needMb;
     return true;
@@ -477,8 +481,9 @@ export class VirtualNode {
     for (const { transfer } of this.#fetches.values()) this.#world.network.stop(transfer);
     this.#fetches.clear();
     this.#installing.clear();
-    for (const { idle } of this.#warmth.values()) for (const each of idle) this.#world.clock.clearTimer(each.timer);
+    for (const { timer } of this.#warmth.values()) this.#world.clock.clearTimer(timer);
     this.#warmth.clear();
+    this.#idle.clear();
     this.#zygotes.clear();
     this.usedMb = 0;
   }
