@@ -9,7 +9,7 @@ import { createRandom } from '../src/core/random.ts';
 import { TransitionRing } from '../src/inspect/transition-ring.ts';
 import { createMovingAveragePredictor } from '../src/predictor/moving-average.ts';
 import { createNodeTable } from '../src/scheduler/cluster-view.ts';
-import { Scheduler, type SchedulerObserver } from '../src/scheduler/scheduler.ts';
+import { Scheduler, type CandidateMode, type SchedulerObserver } from '../src/scheduler/scheduler.ts';
 import { overRounds, quantile, type Bench, type BenchContext, type BenchResult, type Figure } from './harness.ts';
 
 const FUNCTIONS = 20;
@@ -20,23 +20,36 @@ const HOUR_MS = 3_600_000;
 export interface World {
   readonly scheduler: Scheduler;
   readonly pending: Invocation[];
+  readonly functions: number;
 }
 
-/** Makes one; without an observer there is a ring of transitions. */
-export function createWorld(engine: 'table' | 'xstate', nodes: number, observer?: SchedulerObserver): World {
+/** How a world may differ. */
+interface WorldOptions {
+  /** @default 20 */
+  readonly functions?: number;
+  /** @default auto */
+  readonly candidates?: CandidateMode;
+  /** @default 1 024 */
+  readonly maxNodes?: number;
+  /** @default 16 384 */
+  readonly rememberDecisions?: number;
+}
+
+/** Makes one, of nodes of four slots; without an observer there is a ring of transitions. */
+export function createWorld(engine: 'table' | 'xstate', nodes: number, observer?: SchedulerObserver, { functions = FUNCTIONS, candidates = 'auto', maxNodes = 1_024, rememberDecisions = 16_384 }: WorldOptions = {}): World {
   const pending: Invocation[] = [];
   const ring = new TransitionRing(65_536);
   const scheduler = new Scheduler({
     clock: createSystemClock(), seed: 1, engine, policy: 'metronome', localityGain: 0.85, safetyMargin: 0.1, strict: false, localityThreshold: 0.1, monitorIntervalMs: HOUR_MS, staleAfterMs: HOUR_MS, lostAfterMs: 2 * HOUR_MS,
-    maxLive: 1_000_000, maxNodes: 1_024, maxObjects: 100_000, maxWaitMs: HOUR_MS, rememberDecisions: 16_384, idPrefix: 'inv-bench-', nodeTable: createNodeTable(1_024), predictor: createMovingAveragePredictor(),
+    maxLive: 1_000_000, maxNodes, maxObjects: 100_000, maxWaitMs: HOUR_MS, rememberDecisions, candidates, idPrefix: 'inv-bench-', nodeTable: createNodeTable(maxNodes), predictor: createMovingAveragePredictor(),
     transport: { execute: (invocation) => void pending.push(invocation), cancel() {} },
     observer: observer ?? { transitioned: (invocation, from, to, event) => ring.record(invocation, from, to, event), settled() {} },
   });
-  for (let f = 0; f < FUNCTIONS; f++) {
+  for (let f = 0; f < functions; f++) {
     scheduler.putFunction({ name: `f${f}`, version: 'v1', packageSet: `p${f}`, slaMs: HOUR_MS, timeoutMs: 60_000, concurrency: 0, idempotent: true, retries: 1, policy: '', localityKey: '', reuse: true, memoryMb: 256, critical: false });
   }
   for (let n = 0; n < nodes; n++) scheduler.nodeSnapshot(scheduler.nodeRegistered({ name: `n${n}`, address: '', dataUrl: '', epoch: 1, slots: SLOTS, memoryMb: 4_096 }), SLOTS, [], 0);
-  return { scheduler, pending };
+  return { scheduler, pending, functions };
 }
 
 const EMPTY = new Uint8Array();
@@ -45,14 +58,17 @@ export function resultOf(invocation: Invocation): RunResult {
   return { payload: EMPTY, contentType: 'application/json', outputs: [], fetchedMs: 0, initialisedMs: invocation.startState === 4 ? 0.4 : 180, installedMs: 0, ranMs: 10 + (invocation.functionIndex % 7) * 3, startState: 1, fetchedBytes: 0, acceptedAtMs: 0, releasedAtMs: 0 };
 }
 
-/** Arrivals at about 80 % of the slots; each arrival is timed alone. Returns µs, sorted. `ended`: what the end of each invocation took, µs. */
-export function arrivals(world: World, count: number, nodes: number, seed: number, ended?: number[]): Float64Array {
-  const { scheduler, pending } = world;
+/**
+ * Arrivals at about 80 % of the slots; each arrival is timed alone. Returns µs, sorted. `ended`: what the end of each invocation took, µs. `pick`:
+ * ranks of functions, equally likely if absent.
+ */
+export function arrivals(world: World, count: number, nodes: number, seed: number, ended?: number[], pick?: () => number): Float64Array {
+  const { scheduler, pending, functions } = world;
   const random = createRandom(seed);
   const times = new Float64Array(count);
   const inputs = [{ id: 'in-0', sizeBytes: 1_000_000, digest: '', name: 'in', holders: ['n0'] }];
   for (let k = 0; k < count; k++) {
-    const submission = { functionName: `f${random.below(FUNCTIONS)}`, slaMs: 0, expiresAtMs: Infinity, inputs: random.below(4) === 0 ? inputs : [], localityKey: '', policyName: '', cargo: undefined };
+    const submission = { functionName: `f${pick === undefined ? random.below(functions) : pick()}`, slaMs: 0, expiresAtMs: Infinity, inputs: random.below(4) === 0 ? inputs : [], localityKey: '', policyName: '', cargo: undefined };
     const begin = performance.now();
     scheduler.submit(submission);
     times[k] = (performance.now() - begin) * 1_000;

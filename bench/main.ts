@@ -14,8 +14,11 @@ import { modelAccuracyBench } from './model-accuracy.ts';
 import { modelRecoveryBench } from './model-recovery.ts';
 import { paperBench } from './paper.ts';
 import { recordingOverheadBench } from './recording-overhead.ts';
+import { scaleBench } from './scale.ts';
+import { shardsBench } from './shards.ts';
 import { simSpeedBench } from './sim-speed.ts';
 import { simValidityBench } from './sim-validity.ts';
+import { traceDayBench } from './trace-day.ts';
 import { trainingBench } from './training.ts';
 
 const BENCHES: Readonly<Record<string, Bench>> = {
@@ -33,8 +36,11 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   'model-recovery': modelRecoveryBench,
   paper: paperBench,
   'recording-overhead': recordingOverheadBench,
+  scale: scaleBench,
+  shards: shardsBench,
   'sim-speed': simSpeedBench,
   'sim-validity': simValidityBench,
+  'trace-day': traceDayBench,
   training: trainingBench,
 };
 
