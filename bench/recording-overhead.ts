@@ -1,7 +1,9 @@
 /**
  * Bench `recording-overhead`: what recording costs. In the loop: the same submissions and results against a scheduler without and one with a
- * recording into real files, in turns. Over the wire: two real clusters, one of them recording, under the same closed loop, in turns.
+ * recording into real files, in turns. Over the wire: two real clusters, one of them recording, under the same closed loop, in turns; what counts is
+ * the CPU time of the scheduler's process, writer included, because neighbours on the machine do not add to it.
  */
+import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -32,15 +34,13 @@ interface World {
 
 function createWorld(dir: string | undefined): World {
   const pending: Invocation[] = [];
-  const clock = createSystemClock();
   const options: SchedulerOptions = {
-    clock, seed: 1, engine: 'table', policy: 'metronome', localityGain: 0.85, safetyMargin: 0.1, strict: false, localityThreshold: 0.1, monitorIntervalMs: HOUR_MS, staleAfterMs: HOUR_MS, lostAfterMs: 2 * HOUR_MS,
+    clock: createSystemClock(), seed: 1, engine: 'table', policy: 'metronome', localityGain: 0.85, safetyMargin: 0.1, strict: false, localityThreshold: 0.1, monitorIntervalMs: HOUR_MS, staleAfterMs: HOUR_MS, lostAfterMs: 2 * HOUR_MS,
     maxLive: 1_000_000, maxNodes: 64, maxObjects: 100_000, maxWaitMs: HOUR_MS, rememberDecisions: 16_384, idPrefix: 'inv-bench-', nodeTable: createNodeTable(64), predictor: createMovingAveragePredictor(),
     transport: { execute: (invocation) => void pending.push(invocation), cancel() {} },
     observer: { transitioned() {}, settled() {} },
   };
-  const { clock: _clock, nodeTable: _table, predictor: _predictor, transport: _transport, observer: _observer, ...plain } = options;
-  const recording = dir === undefined ? undefined : startRecording({ clock, dir, segmentBytes: 16 * MIB, maxBytes: 4_096 * MIB, keep: 1, version: 'bench', predictor: 'moving-average', scheduler: plain, context: () => ({ functions: [], nodes: [] }), log: { info() {}, warn() {} } });
+  const recording = dir === undefined ? undefined : startRecording({ scheduler: options, dir, segmentBytes: 16 * MIB, maxBytes: 4_096 * MIB, keep: 1, version: 'bench', context: () => ({ functions: [], nodes: [] }), log: { info() {}, warn() {} } });
   const scheduler = recording === undefined ? new Scheduler(options) : createTappedScheduler(options, recording.recorder);
   for (let f = 0; f < FUNCTIONS; f++) scheduler.putFunction({ name: `f${f}`, version: 'v1', packageSet: `p${f}`, slaMs: HOUR_MS, timeoutMs: 60_000, concurrency: 0, idempotent: true, retries: 1, policy: '', localityKey: '', reuse: true, memoryMb: 256, critical: false });
   for (let n = 0; n < NODES; n++) scheduler.nodeSnapshot(scheduler.nodeRegistered({ name: `n${n}`, address: '', dataUrl: '', epoch: 1, slots: SLOTS, memoryMb: 4_096 }), SLOTS, [], 0);
@@ -73,9 +73,15 @@ async function perInvocation({ scheduler, pending }: World, count: number, seed:
   return (spentMs * 1_000) / count;
 }
 
+/** CPU time that a process has used so far, user and system, ms. Linux counts in hundredths of a second. */
+function cpuMsOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
 /** The bench. */
 export const recordingOverheadBench: Bench = {
-  description: 'what recording costs: µs per invocation in the loop, and the time of a closed loop over real clusters, with and without',
+  description: 'what recording costs: µs per invocation in the loop, and CPU time of a real scheduler per invocation, with and without',
   async run({ quick, progress, seed }: BenchContext): Promise<BenchResult> {
     const dir = await mkdtemp(join(tmpdir(), 'metronome-bench-'));
     try {
@@ -102,29 +108,32 @@ export const recordingOverheadBench: Bench = {
 
       const plain = await openBenchCluster(REAL_NODES, REAL_SLOTS, progress);
       const recorded = await openBenchCluster(REAL_NODES, REAL_SLOTS, progress, ['--record', join(dir, 'real')]);
-      const ratios: number[] = [], offMs: number[] = [], onMs: number[] = [];
-      const realRounds = quick ? 4 : 9, realCount = quick ? 600 : 1_500;
+      const ratios: number[] = [], loopRatios: number[] = [], offMs: number[] = [], onMs: number[] = [];
+      const realRounds = quick ? 4 : 11, realCount = quick ? 800 : 1_500;
       try {
         progress('recording-overhead: warming up two clusters');
         for (const { client } of [plain, recorded]) await warmUp(client, REAL_NODES * REAL_SLOTS, 'noop');
         for (let round = 0; round < realRounds; round++) {
           progress(`recording-overhead: clusters, round ${round + 1} of ${realRounds}`);
-          const timeOf = async ({ client }: typeof plain): Promise<number> => {
+          const costOf = async ({ client, cluster }: typeof plain): Promise<{ ms: number; cpuMs: number }> => {
+            const pid = cluster.pids[0] ?? 0; // the scheduler is the first
             const stream = client.openInvokeStream({ maxInFlight: IN_FLIGHT });
-            const from = performance.now();
+            const from = performance.now(), cpuFrom = cpuMsOf(pid);
             await Promise.all(Array.from({ length: realCount }, () => stream.invoke({ function: 'noop' })));
             const tookMs = performance.now() - from;
+            const cpuMs = cpuMsOf(pid) - cpuFrom;
             await stream.close();
-            return tookMs / realCount;
+            return { ms: tookMs / realCount, cpuMs: cpuMs / realCount };
           };
           // Who comes first changes: what warms up or slows down in between falls on both.
           const first = round % 2 === 0 ? plain : recorded;
-          const a = await timeOf(first);
-          const b = await timeOf(first === plain ? recorded : plain);
+          const a = await costOf(first);
+          const b = await costOf(first === plain ? recorded : plain);
           const [without, withIt] = first === plain ? [a, b] : [b, a];
-          offMs.push(without);
-          onMs.push(withIt);
-          ratios.push(withIt / without);
+          offMs.push(without.cpuMs);
+          onMs.push(withIt.cpuMs);
+          ratios.push(withIt.cpuMs / without.cpuMs);
+          loopRatios.push(withIt.ms / without.ms);
         }
       } finally {
         await plain.close();
@@ -137,8 +146,10 @@ export const recordingOverheadBench: Bench = {
         mode: 'real',
         figures: [
           overRounds('overhead_ratio', '×', ratios, realRounds * realCount * 2),
-          overRounds('closed_loop_off', 'ms', offMs, realRounds * realCount), overRounds('closed_loop_on', 'ms', onMs, realRounds * realCount),
+          overRounds('cpu_off', 'ms', offMs, realRounds * realCount), overRounds('cpu_on', 'ms', onMs, realRounds * realCount), overRounds('closed_loop_ratio', '×', loopRatios, realRounds * realCount * 2),
           overRounds('loop_off', 'µs', offUs, samples), overRounds('loop_on', 'µs', onUs, samples), overRounds('loop_added', 'µs', onUs.map((us, i) => us - (offUs[i] ?? 0)), samples),
+          // The quietest round of each: what is left of neighbours' noise.
+          overRounds('loop_added_least', 'µs', [Math.min(...onUs) - Math.min(...offUs)], samples),
           overRounds('bytes_per_invocation', 'B', bytes, samples), overRounds('dropped', '1', [dropped], samples), overRounds('replayed_decisions', '1/s', [replayed], report.decisions),
         ],
         params: { nodes: NODES, functions: FUNCTIONS, rounds, count, realNodes: REAL_NODES, realRounds, realCount, inFlight: IN_FLIGHT, replayedDecisions: real.decisions },

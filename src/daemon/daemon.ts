@@ -22,7 +22,6 @@ import { UNKNOWN_PROFILE } from '../predictor/predictor.ts';
 import { formatAddress } from '../rpc/server.ts';
 import { LOST, createNodeTable } from '../scheduler/cluster-view.ts';
 import type { Purpose } from '../recording/facts.ts';
-import type { PlainSchedulerOptions } from '../recording/format.ts';
 import { startRecording } from '../recording/start-recording.ts';
 import { createTappedScheduler } from '../recording/tapped-scheduler.ts';
 import { Scheduler, type SchedulerOptions } from '../scheduler/scheduler.ts';
@@ -137,8 +136,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
       },
     };
     const recording = config.recording.dir === '' ? undefined : startRecording({
-      clock, log, version, dir: config.recording.dir, segmentBytes: config.recording.segmentBytes, maxBytes: config.recording.maxBytes, keep: config.recording.keep,
-      predictor: schedulerOptions.predictor.name, scheduler: plainOptions(schedulerOptions), purposeOf,
+      scheduler: schedulerOptions, log, version, purposeOf, dir: config.recording.dir, segmentBytes: config.recording.segmentBytes, maxBytes: config.recording.maxBytes, keep: config.recording.keep,
       context: () => ({ functions: scheduler.functions.entries.filter(({ deleted }) => !deleted).map(({ settings }) => settings), nodes: scheduler.cluster.info }),
     });
     cleanUp.push(() => recording?.stop());
@@ -357,12 +355,6 @@ export async function startDaemon(options: { readonly config: Config; readonly l
 /** The names in a setting that is separated by commas. */
 function listOf(text: string): string[] {
   return text === '' ? [] : text.split(',');
-}
-
-/** The options of the scheduler that are values: what a replay begins with. */
-function plainOptions(options: SchedulerOptions): PlainSchedulerOptions {
-  const { clock: _clock, nodeTable: _nodeTable, predictor: _predictor, transport: _transport, observer: _observer, ...plain } = options;
-  return plain;
 }
 
 /** What the model needs, from the configuration. */

@@ -1,13 +1,10 @@
 /** Begins a recording: the recorder on the loop's side, the folder, and the thread that writes. */
 import { Worker } from 'node:worker_threads';
-import type { Clock } from '../core/clock.ts';
 import { Recorder, type Block, type BlockSink, type RecorderCounters, type RecorderOptions } from './recorder.ts';
-import type { PlainSchedulerOptions, RecordingHead } from './format.ts';
-import { INPUTS } from './inputs.ts';
+import type { SchedulerOptions } from '../scheduler/scheduler.ts';
+import { headOf } from './recording-head.ts';
 import { openRecordingFolder } from './recording-folder.ts';
 import { SHARED, type SegmentReport, type SegmentRequest, type SegmentThreadData } from './segment-protocol.ts';
-import { REASON_NAMES } from './tapped-scheduler.ts';
-import { POLICY_NAMES } from '../policy/registry.ts';
 
 /** Blocks that may wait for the thread, MiB together. */
 const WAITING_MIB = 32;
@@ -19,7 +16,8 @@ const ENTRY = new URL(`./segment-thread${import.meta.url.endsWith('.ts') ? '.ts'
 
 /** What a recording needs. */
 export interface RecordingOptions extends Pick<RecorderOptions, 'context' | 'purposeOf'> {
-  readonly clock: Clock;
+  /** Of the scheduler that is recorded. */
+  readonly scheduler: SchedulerOptions;
   /** Under it the recording gets a folder of its own. */
   readonly dir: string;
   readonly segmentBytes: number;
@@ -28,8 +26,6 @@ export interface RecordingOptions extends Pick<RecorderOptions, 'context' | 'pur
   readonly keep: number;
   /** Of this build. */
   readonly version: string;
-  readonly predictor: string;
-  readonly scheduler: PlainSchedulerOptions;
   readonly log: { info(fields: object, event: string): void; warn(fields: object, event: string): void };
 }
 
@@ -45,10 +41,11 @@ export interface Recording {
 
 /** Begins it. Throws INVALID_REQUEST when the folder cannot be made. */
 export function startRecording(options: RecordingOptions): Recording {
-  const { clock, dir, log, scheduler } = options;
+  const { dir, log, scheduler } = options;
+  const { clock } = scheduler;
   const startedAtMs = clock.nowMs();
   const folder = openRecordingFolder(dir, startedAtMs, options.keep);
-  const head: Omit<RecordingHead, 'segment'> = { version: options.version, startedAtMs, predictor: options.predictor, scheduler, inputs: INPUTS, policies: POLICY_NAMES, reasons: REASON_NAMES };
+  const head = headOf(scheduler, options.version, startedAtMs);
   const shared = new SharedArrayBuffer(16);
   const counters = new Int32Array(shared);
   const data: SegmentThreadData = { folder, segmentBytes: options.segmentBytes, maxBytes: options.maxBytes, head, shared };

@@ -3,16 +3,15 @@
  * scheduler itself is the very same and does not know. Replay answers at the same places (replay.ts).
  */
 import type { Clock } from '../core/clock.ts';
-import { REASONS, type Reason } from '../core/reasons.ts';
+import type { Reason } from '../core/reasons.ts';
 import { POLICY_NAMES } from '../policy/registry.ts';
 import type { PredictionRows, Predictor } from '../predictor/predictor.ts';
 import { Scheduler, type SchedulerObserver, type SchedulerOptions, type Transport } from '../scheduler/scheduler.ts';
 import { ANSWER_ROW, OP } from './facts.ts';
 import { INPUTS, type InputName } from './inputs.ts';
 import type { Recorder } from './recorder.ts';
+import { REASON_NAMES } from './recording-head.ts';
 
-/** Reasons and policies by their numbers on the tape; the head of a recording holds these lists. */
-export const REASON_NAMES: readonly string[] = Object.keys(REASONS);
 const reasonNumbers = new Map<string, number>(REASON_NAMES.map((name, index) => [name, index]));
 const policyNumbers = new Map<string, number>(POLICY_NAMES.map((name, index) => [name, index]));
 const reasonNumber = (reason: Reason): number => reasonNumbers.get(reason) ?? -1;

@@ -129,8 +129,8 @@ describe('a recording on disk', () => {
 describe('a recording under way', () => {
   const silent = { info: () => {}, warn: () => {} };
   const begin = (more: Partial<Parameters<typeof startRecording>[0]> = {}) => {
-    const { head } = recordSimulation({ durationMs: 10 });
-    return startRecording({ clock: createSystemClock(), log: silent, dir, segmentBytes: MIB, maxBytes: 64 * MIB, keep: 2, version: 'test', predictor: 'none', scheduler: head.scheduler, context: () => ({ functions: [], nodes: [] }), ...more });
+    const { scheduler } = recordSimulation({ durationMs: 10 });
+    return startRecording({ scheduler: { ...scheduler, clock: createSystemClock() }, log: silent, dir, segmentBytes: MIB, maxBytes: 64 * MIB, keep: 2, version: 'test', context: () => ({ functions: [], nodes: [] }), ...more });
   };
   /** Entries that do not get smaller by packing. */
   const feed = ({ recorder }: ReturnType<typeof begin>, entries: number): void => {

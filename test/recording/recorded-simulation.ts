@@ -2,12 +2,11 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createRandom } from '../../src/core/random.ts';
-import { POLICY_NAMES } from '../../src/policy/registry.ts';
 import { decodeBlock, encodeBlock, encodeHead, type RecordingHead, type StoredBlock } from '../../src/recording/format.ts';
-import { INPUTS } from '../../src/recording/inputs.ts';
 import type { RecordingReader } from '../../src/recording/read-recording.ts';
 import { Recorder, type Block, type BlockSink } from '../../src/recording/recorder.ts';
-import { createTappedScheduler, REASON_NAMES } from '../../src/recording/tapped-scheduler.ts';
+import { headOf } from '../../src/recording/recording-head.ts';
+import { createTappedScheduler } from '../../src/recording/tapped-scheduler.ts';
 import type { SchedulerOptions } from '../../src/scheduler/scheduler.ts';
 import { FaultInjector, type FaultRates } from '../../src/sim/faults.ts';
 import { PLAIN_PROFILE } from '../../src/sim/profiles.ts';
@@ -26,17 +25,6 @@ export class MemorySink implements BlockSink {
     this.blocks.push(block);
     return true;
   }
-}
-
-/** What is plain among the options of a scheduler. */
-export function plainOptions(options: SchedulerOptions): RecordingHead['scheduler'] {
-  const { clock: _clock, nodeTable: _table, predictor: _predictor, transport: _transport, observer: _observer, ...plain } = options;
-  return plain;
-}
-
-/** The head of a recording of that scheduler. */
-export function headOf(options: SchedulerOptions): Omit<RecordingHead, 'segment'> {
-  return { version: 'test', startedAtMs: options.clock.nowMs(), predictor: options.predictor.name, scheduler: plainOptions(options), inputs: INPUTS, policies: POLICY_NAMES, reasons: REASON_NAMES };
 }
 
 /** Writes blocks as a recording of `segments` files under `dir`. Returns its folder, and where the blocks begin in each file. */
@@ -92,10 +80,12 @@ export function recordSimulation(options: RecordedOptions = {}) {
   const random = createRandom(seed, 5);
   let recorder: Recorder | undefined;
   let head: Omit<RecordingHead, 'segment'> | undefined;
+  let scheduler: SchedulerOptions | undefined;
   const sim: Simulation = new Simulation({
     rememberDecisions: 64, ...options.scheduler, ...(options.predictor === undefined ? {} : { predictor: options.predictor }), seed, bytesPerMs: 50_000, nodes: Array.from({ length: 4 }, () => ({ slots: 2, cores: 2, memoryMb: 1_024, keepAliveMs: 3_000, zygoteMb: 256, objectQuotaBytes: 1e9 })),
     createScheduler(all) {
-      head = headOf(all);
+      head = headOf(all, 'test', all.clock.nowMs());
+      scheduler = all;
       recorder = new Recorder({ clock: all.clock, sink, context: () => ({ functions: [], nodes: [] }) });
       return createTappedScheduler(all, recorder);
     },
@@ -128,5 +118,5 @@ export function recordSimulation(options: RecordedOptions = {}) {
   sim.settle(60_000);
   sim.stop();
   (recorder as unknown as Recorder).close();
-  return { sim, sink, recorder: recorder as unknown as Recorder, submitted, refused, head: head as unknown as Omit<RecordingHead, 'segment'>, reader: (): RecordingReader => readerOf(head as unknown as Omit<RecordingHead, 'segment'>, sink.blocks) };
+  return { sim, sink, scheduler: scheduler as unknown as SchedulerOptions, recorder: recorder as unknown as Recorder, submitted, refused, head: head as unknown as Omit<RecordingHead, 'segment'>, reader: (): RecordingReader => readerOf(head as unknown as Omit<RecordingHead, 'segment'>, sink.blocks) };
 }
