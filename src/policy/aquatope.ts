@@ -5,7 +5,7 @@
  *
  * Simplified: the forecaster is a small recurrent net with fixed recurrent weights and a Bayesian output (forecast/echo-state.ts) in place
  * of an LSTM with variational dropout that trains for hours; z = 0 is what the published live loop does. Its resource manager (memory and CPU of
- * each stage by constrained Bayesian optimisation) is a training before the run and stands apart from the scheduler.
+ * each stage by constrained Bayesian optimisation) is a training before the run and stands apart from the scheduler (resource-manager/).
  */
 import { createRandom } from '../core/random.ts';
 import { EchoState } from './forecast/echo-state.ts';
