@@ -1,4 +1,5 @@
 /** `npm run -s bench -- <name> [--json] [--seed n] [--quick] [--out folder] [--recording file]`: runs one bench and prints its report. */
+import { ablationsBench } from './ablations.ts';
 import { agentOverheadBench } from './agent-overhead.ts';
 import { applicationsBench } from './applications.ts';
 import { coldStartBench } from './cold-start.ts';
@@ -22,6 +23,7 @@ import { traceDayBench } from './trace-day.ts';
 import { trainingBench } from './training.ts';
 
 const BENCHES: Readonly<Record<string, Bench>> = {
+  ablations: ablationsBench,
   'agent-overhead': agentOverheadBench,
   applications: applicationsBench,
   'cold-start': coldStartBench,

@@ -16,7 +16,7 @@ const ROWS: readonly (readonly string[])[] = [
 /** Constants that machines need of the scheduler; the file itself stands on core alone. */
 const SHARED_CONSTANTS = 'src/scheduler/cluster-view.ts';
 /** Rooms that know neither Node nor the network, with the packages that they may use. */
-const PURE: ReadonlyMap<string, readonly string[]> = new Map([['core', ['pure-rand']], ['machines', ['xstate']], ['policy', []], ['scheduler', []]]);
+const PURE: ReadonlyMap<string, readonly string[]> = new Map([['core', ['pure-rand']], ['machines', ['xstate']], ['policy', ['ml-matrix']], ['scheduler', []]]);
 const OWN_TIME = /\b(?:Date\.now|new Date\(\)|performance\.now|Math\.random|setTimeout|setInterval|setImmediate)/;
 /** Adapters to the operating system: they may read clocks and set timers of their own. */
 const ADAPTERS = ['agent', 'gateway', 'rpc', 'store', 'cli', 'daemon', 'bench', 'workers'];

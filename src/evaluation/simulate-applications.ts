@@ -6,6 +6,7 @@ import { createRandom } from '../core/random.ts';
 import type { OnlineModel } from '../predictor/model/online-model.ts';
 import { createInlineForestPredictor } from '../predictor/inline-forest-predictor.ts';
 import { runApplications, type ApplicationModel, type ApplicationsResult, type SimulatedCluster, type SimulatedExecution, type SimulatedInput } from '../sim/applications.ts';
+import { createOraclePredictor } from '../sim/oracle.ts';
 import type { ApplicationName } from '../workload/applications.ts';
 import { createInputSizes } from '../workload/input-sizes.ts';
 import type { ClusterPreset } from './cluster-preset.ts';
@@ -38,8 +39,8 @@ export interface SimulatedCell {
   readonly inputs?: readonly SimulatedInput[];
   /** Warm-up first. @default owners by a power law with the exponent 1, inputs at random */
   readonly calls?: readonly SimulatedCall[];
-  /** @default forest, as in the daemon */
-  readonly predictor?: 'forest' | 'moving-average';
+  /** `oracle` knows what really comes (src/sim/oracle.ts). @default forest, as in the daemon */
+  readonly predictor?: 'forest' | 'moving-average' | 'oracle';
   /** What was measured on the cluster that is to be simulated. */
   readonly cluster?: Partial<Pick<SimulatedCluster, 'messageMs' | 'latencyMs' | 'requestMs' | 'bytesPerMs' | 'installed'>> & { readonly contention?: number; readonly zygotes?: boolean };
 }
@@ -67,7 +68,7 @@ export function simulateApplications(cell: SimulatedCell, model?: OnlineModel): 
   let atMs = 0;
   const { executions: ended, ...rest } = runApplications({
     seed, policy: variant.policy, scheduler, concurrency, warmUp, copies: preset.copies, inputs,
-    predictor: cell.predictor === 'moving-average' ? undefined : () => createInlineForestPredictor({ seed }, model),
+    predictor: cell.predictor === 'moving-average' ? undefined : cell.predictor === 'oracle' ? ({ simulation }) => createOraclePredictor(simulation) : () => createInlineForestPredictor({ seed }, model),
     cluster: {
       nodes: preset.nodes, bytesPerMs: preset.linkBitsPerS / 8_000, ...measured,
       node: { slots: preset.slots, cores: preset.cpus, memoryMb, keepAliveMs: preset.keepAliveMs, zygoteMb: zygotes ? memoryMb * ZYGOTE_SHARE : 0, objectQuotaBytes: OBJECT_QUOTA_BYTES },

@@ -10,7 +10,7 @@
  * of W + T fits into what is left of the SLA (or the alternative's does not either). It decides again while it waits; the node waited
  * for has an advantage of γ, so that choices do not flip. Near-ties go to the lower load. β is not needed.
  */
-import { delayFor, delayForRoom, dispatchTo, MAX_ALSO, type DecisionView, type Policy, type PolicyOptions } from './policy.ts';
+import { delayFor, delayForRoom, dispatchTo, MAX_ALSO, type Decision, type DecisionView, type Policy, type PolicyOptions } from './policy.ts';
 
 export function createLookaheadPolicy(options: PolicyOptions): Policy {
   const { hysteresis = 0.95, price = 1, wait = 'predicted', risk = 'quantile' } = options.lookahead ?? {};
@@ -43,6 +43,20 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
       if ((room[row] as number) > 0 && (meanMs[row] as number) - leastMs <= tieMs && (load[row] as number) < (load[chosen] as number)) chosen = row;
     }
     return chosen;
+  };
+
+  /** Execution time on a node chosen at random, ms. */
+  const meanOf = ({ candidates: { count, meanMs } }: DecisionView): number => {
+    let sumMs = 0;
+    for (let row = 0; row < count; row++) sumMs += meanMs[row] as number;
+    return sumMs / count;
+  };
+
+  /** Names the busy nodes where it would run about as long as on the target: whichever has room first. */
+  const listAlike = ({ candidates: { count, meanMs, room } }: DecisionView, target: number, out: Decision): void => {
+    for (let row = 0; row < count && out.alsoCount < MAX_ALSO; row++) {
+      if (row !== target && (room[row] as number) <= 0 && hysteresis * (meanMs[row] as number) <= (meanMs[target] as number)) out.also[out.alsoCount++] = row;
+    }
   };
 
   return {
@@ -81,11 +95,12 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
       }
       const endMs = invocation.arrivedAtMs + invocation.slaMs;
       if (now < 0) {
-        // Nothing has room. Unless one node is clearly better to wait for than all others, the first room is as good.
-        if (target < 0 || (second >= 0 && leastMs >= hysteresis * secondMs)) return delayForRoom(out, 'noRoom');
+        // Nothing has room. Where nodes hardly differ, the first room on any is as good.
+        if (target < 0 || fastestMs >= hysteresis * meanOf(view)) return delayForRoom(out, 'noRoom');
         const untilMs = endMs - (second < 0 ? upperMs(view, target) : upperMs(view, second));
         if (untilMs <= nowMs) return delayForRoom(out, 'noRoom');
-        return delayFor(out, target, 'waitForEarlierEnd', untilMs, untilMs - nowMs);
+        delayFor(out, target, 'waitForEarlierEnd', untilMs, untilMs - nowMs);
+        return listAlike(view, target, out);
       }
       const slackMs = endMs - upperMs(view, now) - nowMs;
       if (target < 0 || leastMs >= hysteresis * nowCostMs) return dispatchTo(out, now, 'earliestEnd', slackMs);
@@ -96,9 +111,7 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
       // When the alternative no longer fits, waiting on cannot be undone: that is the last moment, unless it does not fit already.
       const deadlineMs = slackMs > 0 ? nowMs + slackMs : nowMs + Math.max(1, targetWaitMs);
       delayFor(out, target, 'waitForEarlierEnd', deadlineMs, slackMs);
-      for (let row = 0; row < count && out.alsoCount < MAX_ALSO; row++) {
-        if (row !== target && (room[row] as number) <= 0 && hysteresis * (meanMs[row] as number) <= (meanMs[target] as number)) out.also[out.alsoCount++] = row;
-      }
+      listAlike(view, target, out);
     },
     fallback: bestWithRoom,
     parameters: () => ({ hysteresis: String(hysteresis), price: String(price), wait, risk: risk === 'quantile' ? 'P95' : risk }),

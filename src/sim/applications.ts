@@ -4,7 +4,6 @@
  * real one. Deterministic; an execution costs the same under every policy.
  */
 import { COMPLETED, type InputObject, type Invocation } from '../core/invocation.ts';
-import type { Predictor } from '../predictor/predictor.ts';
 import type { WorkflowSpec } from '../rpc/gen/metronome/v1/workflow.ts';
 import { placesOf } from '../workflow/graph.ts';
 import { createWorkflowRun, type StepCall, type WorkflowRun } from '../workflow/run.ts';
@@ -73,7 +72,7 @@ export interface ApplicationsOptions {
   readonly policy: string;
   readonly scheduler?: SchedulerParameters;
   /** @default moving averages */
-  readonly predictor?: (() => Predictor) | undefined;
+  readonly predictor?: SimulationOptions['predictor'] | undefined;
   readonly cluster: SimulatedCluster;
   readonly applications: readonly ApplicationModel[];
   /** Copies of each application under names of their own, from 0. */

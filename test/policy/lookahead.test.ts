@@ -23,7 +23,8 @@ describe('policy lookahead', () => {
     ['takes the faster one when the difference is beyond the hysteresis, whatever the spread', [free(100, { load: 0.75, spread: 90 }), free(106, { load: 0.25, spread: 90 })], {}, { action: 'dispatch', row: 0 }],
     ['waits for room when none has any and no node is clearly better', [busy(100, 100), busy(100, 105)], {}, { action: 'delay', row: -1, reason: 'noRoom' }],
     ['waits for the clearly better node when none has room: 150 < 0.95 × 400', [busy(300, 100), busy(100, 50)], {}, { action: 'delay', row: 1, reason: 'waitForEarlierEnd', deadlineMs: 9_700 }],
-    ['waits for the only node', [busy(100, 50)], {}, { action: 'delay', row: 0, deadlineMs: 9_900 }],
+    ['waits for room when there is only one node', [busy(100, 50)], {}, { action: 'delay', row: -1, reason: 'noRoom' }],
+    ['waits when none has room for the best of some, and names those that are as good', [busy(100, 60), busy(102, 50), busy(104, 90), busy(300, 10)], {}, { action: 'delay', row: 1, also: [0, 2] }],
     ['waits for a turn at the concurrency limit', [free(1)], { mayRun: false }, { action: 'delay', row: -1, reason: 'concurrencyLimit' }],
     ['waits when no node is ready', [], {}, { action: 'delay', row: -1, reason: 'noNodes' }],
   ])('%s', (_name, rows, more, said) => expect(decide(policy, at(rows, more))).toMatchObject(said));
