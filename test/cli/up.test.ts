@@ -26,7 +26,7 @@ async function readyNodes(address: string): Promise<number> {
 
 describe('metronome up', () => {
   it('brings up three nodes, runs functions, outlives the death of its parts, and leaves nothing behind after Ctrl-C', async () => {
-    const { up, addresses } = await startUp();
+    const { up, addresses } = await startUp('--record', 'recordings');
     expect(addresses.nodes).toEqual(['node-1', 'node-2', 'node-3']);
     expect(addresses.pids).toHaveLength(5);
     expect(await exists(addresses.dataDir)).toBe(true);
@@ -62,6 +62,9 @@ describe('metronome up', () => {
     expect(ended.err).toMatch(/Ctrl-C: draining[\s\S]*Ended in order/);
     expect(await exists(addresses.dataDir)).toBe(false);
     expect(await processesOf(addresses.dataDir)).toEqual([]);
+    // One recording for each life of the scheduler; the newest is replayed.
+    expect(await readdir(join(dir(), 'recordings'))).toHaveLength(2);
+    expect(await run(['replay', join(dir(), 'recordings')])).toMatchObject({ code: 0, out: expect.stringMatching(/^\d+ decisions reproduced/), err: expect.stringContaining('the newest of 2 recordings') });
   }, 120_000);
 
   it('runs the demo on real logs, checks its results, and stays up until it is stopped', async () => {
