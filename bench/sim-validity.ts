@@ -218,6 +218,8 @@ function fit(cells: readonly RealCell[], observations: Awaited<ReturnType<typeof
   const messages: number[] = [], requests: number[] = [];
   let steps = 0;
   for (const { executions } of cells) {
+    // Sandboxes end between cells.
+    const runs = new Map<string, number>();
     for (const { latencyMs, response } of executions) {
       requests.push(latencyMs - (Math.max(...response.steps.map(({ endedAtUnixMs }) => endedAtUnixMs)) - Math.min(...response.steps.map(({ arrivedAtUnixMs }) => arrivedAtUnixMs))));
       for (const { function: name, node, phases, endedAtUnixMs } of response.steps) {
@@ -225,9 +227,12 @@ function fit(cells: readonly RealCell[], observations: Awaited<ReturnType<typeof
         steps++;
         messages.push(phases.dispatchedMs / 2);
         const { fetchedMs, initialisedMs, ranMs, startedMs, loadedMs, startState } = phases;
+        const sandbox = `${name} ${node}`;
+        const earlierRuns = startState === StartState.WARM ? (runs.get(sandbox) ?? 0) : 0;
+        runs.set(sandbox, earlierRuns + 1);
         const known = observations.get(`${name} ${fetchedMs} ${initialisedMs} ${ranMs}`);
         if (known === undefined) continue;
-        samples.push({ ...known, function: originalName(name), node, startState, fetchedMs, initialisedMs, ranMs, ...(startState === StartState.WARM ? {} : { startedMs, loadedMs }), beganAtMs: endedAtUnixMs - phases.dispatchedMs / 2 - fetchedMs - initialisedMs - ranMs });
+        samples.push({ ...known, function: originalName(name), node, startState, earlierRuns, fetchedMs, initialisedMs, ranMs, ...(startState === StartState.WARM ? {} : { startedMs, loadedMs }), beganAtMs: endedAtUnixMs - phases.dispatchedMs / 2 - fetchedMs - initialisedMs - ranMs });
       }
     }
   }

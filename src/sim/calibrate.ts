@@ -6,7 +6,7 @@
 import { WARM, ZYGOTE, PACKAGES } from '../predictor/predictor.ts';
 import type { CalibrationSample } from './calibration-samples.ts';
 import { hostRate } from './processor.ts';
-import type { FunctionProfile, OutputProfile } from './profiles.ts';
+import { slownessOf, type FunctionProfile, type OutputProfile } from './profiles.ts';
 import { fitLine, medianOf, quantileOf, winsorised, type Line } from './robust-fit.ts';
 
 /** How good the fit of a function is. */
@@ -55,6 +55,8 @@ const ROOM_BELOW = 0.75, BUSY_FROM = 0.95;
 const LEAST_SPREAD = 1.5;
 const MOST_NOISE = 1.2;
 const MOST_FRESH = 20;
+const LEAST_FRESH = 3;
+const FRESH_ROUNDS = 4;
 const LEAST_TRANSFER_BYTES = 65_536;
 const LEAST_TRANSFERS = 5;
 const WINSOR = 0.02;
@@ -63,35 +65,47 @@ const MIB = 1024 ** 2;
 const CONTENTIONS = Array.from({ length: 17 }, (_, i) => i * 0.05);
 
 /** A sample with its times as an idle machine would have had them. */
-interface Idle extends CalibrationSample {
+interface Idle extends Aged {
   /** Observed ÷ idle. */
   readonly slowdown: number;
 }
 
+/** A sample of which is known how often its sandbox had run; Infinity: it is not, and counts as often. */
+type Aged = CalibrationSample & { readonly earlierRuns: number };
+
 /** Fits all functions that have enough executions, in order of their names. */
-export function calibrate(samples: readonly CalibrationSample[], options: CalibrateOptions = {}): Calibration {
+export function calibrate(recorded: readonly CalibrationSample[], options: CalibrateOptions = {}): Calibration {
+  const samples = withAges(recorded);
   const busy = busySlowdown(samples);
   const { hostCores } = options;
   const isTimed = hostCores !== undefined && samples.length > 0 && samples.every(({ beganAtMs }) => beganAtMs !== undefined);
   const { idle, contention } = isTimed ? fromOverlap(samples, hostCores, options.nodeCores ?? hostCores) : { idle: samples.map((sample): Idle => ({ ...sample, slowdown: slowdownAt(sample.cpuUtilisation, busy.slowdown) })), contention: 0 };
   const groups = groupBy(idle, ({ function: name }) => name);
-  const fits = [...groups].filter(([, all]) => all.length >= LEAST_SAMPLES).sort(([a], [b]) => (a < b ? -1 : 1)).map(([, all]) => ({ all, run: fitRuns(all) }));
-  const fresh = fits.flatMap(({ all, run }) => freshRatios(all, run.line));
+  const known = [...groups].filter(([, all]) => all.length >= LEAST_SAMPLES).sort(([a], [b]) => (a < b ? -1 : 1)).map(([, all]) => all);
+  // What young sandboxes take longer rests on what old ones take, and the other way round: a few rounds settle it.
+  let fits = known.map((all) => ({ all, run: fitRuns(all, 1), freshFactor: 1, isOwn: false }));
+  for (let round = 0; round < FRESH_ROUNDS; round++) {
+    const fresh = fits.flatMap(({ all, run }) => freshRatios(all, run));
+    fits = fits.map(({ all, run }) => {
+      const own = freshRatios(all, run);
+      const freshFactor = clamp(own.length < LEAST_FRESH ? orElse(medianOf(fresh), 1) : medianOf(own), 1, MOST_FRESH);
+      return { all, run: fitRuns(all, freshFactor), freshFactor, isOwn: own.length >= LEAST_FRESH };
+    });
+  }
   const outputs = outputsByStage(samples);
-  const functions = fits.map(({ all, run }): FunctionFit => {
+  const functions = fits.map(({ all, run, freshFactor, isOwn }): FunctionFit => {
     const first = all[0] as Idle; // a group is never empty
     const assumed = [...run.assumed];
     const start = fitStarts(all, assumed);
     const output = fitOutputs(all) ?? outputs.get(first.function);
-    const own = freshRatios(all, run.line);
-    if (own.length < 3) assumed.push('first runs in new sandboxes as those of the other functions');
+    if (!isOwn) assumed.push('first runs in new sandboxes as those of the other functions');
     return {
       function: first.function, application: first.application, samples: all.length,
       byStartState: [1, PACKAGES, ZYGOTE, WARM].map((state) => all.filter(({ startState }) => startState === state).length) as unknown as FunctionFit['byStartState'], // four states, four counts
       medianError: run.medianError, p90Error: run.p90Error, explained: run.explained, assumed,
       profile: {
         ...start, runMs: rounded(run.level * run.line.base), runMsPerMib: rounded(run.level * run.line.slope), noise: rounded(run.noise), cores: 1,
-        freshFactor: rounded(clamp(own.length < 3 ? orElse(medianOf(fresh), 1) : medianOf(own), 1, MOST_FRESH)),
+        freshFactor: rounded(freshFactor),
         output: output ?? { count: 0, share: 0, bytes: 0 },
       },
     };
@@ -118,7 +132,7 @@ function slowdownAt(cpuUtilisation: number | undefined, busy: number): number {
 }
 
 /** Recordings with times say what ran at once: the contention with which the same work costs the same again and again is the one that was there. */
-function fromOverlap(samples: readonly CalibrationSample[], hostCores: number, nodeCores: number): { idle: readonly Idle[]; contention: number } {
+function fromOverlap(samples: readonly Aged[], hostCores: number, nodeCores: number): { idle: readonly Idle[]; contention: number } {
   const spans = samples.map(({ node = '', beganAtMs = 0, fetchedMs, initialisedMs, ranMs }) => ({ node, from: beganAtMs + fetchedMs, to: beganAtMs + fetchedMs + initialisedMs + ranMs }));
   const points = spans.flatMap(({ node, from, to }) => [{ node, atMs: from, step: 1 }, { node, atMs: to, step: -1 }]).sort((a, b) => a.atMs - b.atMs);
   const nodes = [...new Set(spans.map(({ node }) => node))];
@@ -183,12 +197,12 @@ interface RunFit {
   readonly assumed: readonly string[];
 }
 
-function fitRuns(all: readonly Idle[]): RunFit {
+function fitRuns(all: readonly Idle[], freshFactor: number): RunFit {
   const warm = all.filter(({ startState }) => startState === WARM);
   const assumed: string[] = [];
   const used = warm.length >= LEAST_SAMPLES ? warm : all;
   if (used !== warm) assumed.push('warm runs as all runs');
-  const mib = used.map(({ inputBytes }) => inputBytes / MIB), ran = used.map(({ ranMs, slowdown }) => Math.max(1e-3, ranMs / slowdown));
+  const mib = used.map(({ inputBytes }) => inputBytes / MIB), ran = used.map(({ ranMs, slowdown, earlierRuns }) => Math.max(1e-3, ranMs / slowdown / slownessOf({ freshFactor }, earlierRuns)));
   // Each input counts once, however often it was used: recordings repeat some of them.
   const points = [...groupBy(mib.map((x, i) => ({ x, y: ran[i] as number })), ({ x }) => String(x)).values()].map((same) => ({ x: (same[0] as { x: number }).x, y: medianOf(same.map(({ y }) => y)) }));
   const xs = points.map(({ x }) => x), ys = points.map(({ y }) => y);
@@ -206,9 +220,25 @@ function fitRuns(all: readonly Idle[]): RunFit {
   return { line, level, noise, medianError: medianOf(errors), p90Error: quantileOf(errors, 0.9), explained: total === 0 ? 0 : Math.max(0, 1 - noise ** 2 / total), assumed };
 }
 
-/** How much longer first runs took than the fit says for warm ones. */
-function freshRatios(all: readonly Idle[], { base, slope }: Line): number[] {
-  return all.filter(({ startState }) => startState !== WARM).map(({ ranMs, slowdown, inputBytes }) => ranMs / slowdown / Math.max(1e-3, base + (slope * inputBytes) / MIB));
+/** How much longer first runs took than the fit says for later ones. */
+function freshRatios(all: readonly Idle[], { line, level }: RunFit): number[] {
+  return all.filter(({ earlierRuns }) => earlierRuns === 0).map(({ ranMs, slowdown, inputBytes }) => ranMs / slowdown / Math.max(1e-3, level * (line.base + (line.slope * inputBytes) / MIB)));
+}
+
+/** Counts the runs of each sandbox where that was not recorded: with one sandbox of a function on a node, those since the last start. */
+function withAges(samples: readonly CalibrationSample[]): Aged[] {
+  const runs = new Map<string, number>();
+  return samples.map((sample) => {
+    const { function: name, node, startState, earlierRuns } = sample;
+    if (startState !== WARM) {
+      if (node !== undefined) runs.set(`${name} ${node}`, 1);
+      return { ...sample, earlierRuns: 0 };
+    }
+    if (earlierRuns !== undefined) return { ...sample, earlierRuns };
+    const before = node === undefined ? undefined : runs.get(`${name} ${node}`);
+    if (before !== undefined) runs.set(`${name} ${node}`, before + 1);
+    return { ...sample, earlierRuns: before ?? Infinity };
+  });
 }
 
 function fitStarts(all: readonly Idle[], assumed: string[]): Pick<FunctionProfile, 'installMs' | 'processMs' | 'importMs' | 'zygoteMs' | 'warmMs' | 'startNoise'> {

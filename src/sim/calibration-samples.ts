@@ -27,6 +27,8 @@ export interface CalibrationSample {
   readonly outputBytes?: readonly number[];
   /** Node it ran on. */
   readonly node?: string;
+  /** Runs that its sandbox had done before; undefined: counted from the order of the samples, where the node is known. */
+  readonly earlierRuns?: number;
   /** When the fetch began, ms on one clock for all; undefined: not recorded. */
   readonly beganAtMs?: number;
   /** Share of the CPU in use when it was sent there, 0 to 1; undefined: not known. */
@@ -46,11 +48,11 @@ const COLD = 1;
 
 /** Reads a recording of observations, plain or gzipped. STATE_CORRUPT names file and line. */
 export async function readCalibration(path: string): Promise<CalibrationRecording> {
-  const { header, functions, executions, excluded } = await readRecording(path);
+  const { header, functions, nodes, executions, excluded } = await readRecording(path);
   const samples = executions.map(({ situation, phases }): CalibrationSample => {
-    const { functionIndex, startState = COLD, inputBytes = 0, missingBytes = 0, stage, fanOut = 1, cpuUtilisation } = situation;
+    const { functionIndex, nodeIndex, startState = COLD, inputBytes = 0, missingBytes = 0, stage, fanOut = 1, cpuUtilisation } = situation;
     const { name = '', application = '' } = functions[functionIndex] ?? {};
-    return { function: name, application, startState, inputBytes, movedBytes: missingBytes, ...phases, ...(stage === undefined ? {} : { stage, fanOut }), ...(cpuUtilisation === undefined ? {} : { cpuUtilisation }) };
+    return { function: name, application, node: nodes[nodeIndex] ?? '', startState, inputBytes, movedBytes: missingBytes, ...phases, ...(stage === undefined ? {} : { stage, fanOut }), ...(cpuUtilisation === undefined ? {} : { cpuUtilisation }) };
   });
   return { path, note: header.note, samples, excluded };
 }

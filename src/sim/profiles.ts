@@ -34,7 +34,7 @@ export interface FunctionProfile {
   /** A run: ms, plus ms per MiB of input. */
   readonly runMs: number;
   readonly runMsPerMib: number;
-  /** The first run in a new sandbox takes so many times as long: nothing is compiled yet. @default 1 */
+  /** The first run in a new sandbox takes so many times as long, since nothing is compiled yet; what it takes longer halves with the second run, is a third with the third … (slownessOf). @default 1 */
   readonly freshFactor?: number;
   /** Standard deviation of the natural logarithm of its costs. */
   readonly noise: number;
@@ -74,6 +74,11 @@ export function drawCosts(profile: FunctionProfile, seed: number, key: number, a
     warmMs: profile.warmMs,
     runMs: (profile.runMs + (profile.runMsPerMib * inputBytes) / MIB) * run,
   };
+}
+
+/** How much longer a run takes in a sandbox that has done so many runs before: 1 + (freshFactor − 1) ÷ (1 + runs), as it was measured for the four applications. */
+export function slownessOf({ freshFactor = 1 }: Pick<FunctionProfile, 'freshFactor'>, earlierRuns: number): number {
+  return 1 + (freshFactor - 1) / (1 + earlierRuns);
 }
 
 const NO_SIZES: readonly number[] = [];

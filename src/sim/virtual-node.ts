@@ -9,7 +9,7 @@ import { COLD, PACKAGES, WARM, ZYGOTE } from '../predictor/predictor.ts';
 import type { FunctionSettings } from '../scheduler/function-table.ts';
 import type { Network, Transfer } from './network.ts';
 import { Processor, type Host, type Job } from './processor.ts';
-import { drawCosts, outputSizes, type Costs, type FunctionProfile } from './profiles.ts';
+import { drawCosts, outputSizes, slownessOf, type Costs, type FunctionProfile } from './profiles.ts';
 
 /** A function as nodes know it. */
 export interface VirtualFunction {
@@ -61,6 +61,8 @@ interface Idle {
   readonly warmth: Warmth;
   readonly memoryMb: number;
   readonly sinceMs: number;
+  /** Runs that it has done. */
+  readonly earlierRuns: number;
 }
 
 /** The sandboxes of one function. */
@@ -79,6 +81,8 @@ interface Run {
   readonly attempt: number;
   readonly of: VirtualFunction;
   readonly acceptedAtMs: number;
+  /** That its sandbox did before. */
+  readonly earlierRuns: number;
   job: Job | undefined;
   readonly waitingFor: Set<string>;
   startState: number;
@@ -194,7 +198,7 @@ export class VirtualNode {
     const set = settings.packageSet;
     const startMs = isWarm ? costs.warmMs : this.#zygotes.has(set) ? costs.zygoteMs : costs.startMs;
     const installMs = isWarm || this.#packages.has(set) ? 0 : costs.installMs;
-    return fetchMs + (installMs + startMs) / this.processor.rateWith(isFull ? 0 : 1) + (costs.runMs * (isWarm ? 1 : (profile.freshFactor ?? 1))) / this.processor.rateWith(isFull ? 0 : profile.cores);
+    return fetchMs + (installMs + startMs) / this.processor.rateWith(isFull ? 0 : 1) + (costs.runMs * slownessOf(profile, isWarm ? (warmth?.idle.at(-1)?.earlierRuns ?? Infinity) : 0)) / this.processor.rateWith(isFull ? 0 : profile.cores);
   }
 
   /** Until a run ends, at the contention of now, ms; undefined: it is not here. */
@@ -206,7 +210,7 @@ export class VirtualNode {
     const { invocation, of: { settings, profile } } = run;
     if (run.isRunning) return run.job === undefined ? 0 : this.processor.leftMs(run.job) / rate;
     const costs = this.#costsOf(invocation, profile, run.attempt);
-    const runMs = (costs.runMs * (run.startState === WARM ? 1 : (profile.freshFactor ?? 1))) / this.processor.rateWith(profile.cores - (run.job === undefined ? 0 : 1));
+    const runMs = (costs.runMs * slownessOf(profile, run.earlierRuns)) / this.processor.rateWith(profile.cores - (run.job === undefined ? 0 : 1));
     if (run.job !== undefined) return this.processor.leftMs(run.job) / rate + runMs;
     let leftMs = 0;
     for (const each of run.waitingFor) {
@@ -236,11 +240,12 @@ export class VirtualNode {
     const { settings } = of;
     const warmth = this.#warmthOf(settings);
     const isWarm = warmth.idle.length > 0;
-    if (isWarm) this.#idle.delete(warmth.idle.pop() as Idle);
+    const idle = warmth.idle.pop();
+    if (idle !== undefined) this.#idle.delete(idle);
     else if (!this.#takeMemory(settings.memoryMb)) return events.rejected(this.index, id, { code: 'NODE_FULL', message: `${settings.memoryMb} MiB do not fit.` });
     warmth.busy++;
     const run: Run = {
-      invocation, attempt, of, acceptedAtMs: clock.nowMs(), job: undefined, waitingFor: invocation.inputs.length > 0 ? new Set() : NOTHING, startState: isWarm ? WARM : 0, isRunning: false, fetchedBytes: 0, fetchedMs: 0, initialisedMs: 0, phaseAtMs: clock.nowMs(), over: false,
+      invocation, attempt, of, acceptedAtMs: clock.nowMs(), earlierRuns: idle?.earlierRuns ?? 0, job: undefined, waitingFor: invocation.inputs.length > 0 ? new Set() : NOTHING, startState: isWarm ? WARM : 0, isRunning: false, fetchedBytes: 0, fetchedMs: 0, initialisedMs: 0, phaseAtMs: clock.nowMs(), over: false,
     };
     this.runs.set(id, run);
     this.mostRunning = Math.max(this.mostRunning, this.runs.size);
@@ -300,7 +305,7 @@ export class VirtualNode {
       run.initialisedMs += this.#phase(run);
       this.#world.events.started(this.index, run.invocation.id, run.startState);
       run.isRunning = true;
-      run.job = this.processor.start(run.startState === WARM ? costs.runMs : costs.runMs * (profile.freshFactor ?? 1), profile.cores, () => this.#end(run, undefined));
+      run.job = this.processor.start(costs.runMs * slownessOf(profile, run.earlierRuns), profile.cores, () => this.#end(run, undefined));
     };
     if (run.startState === WARM) return void (run.job = this.processor.start(costs.warmMs, 1, begin));
     const set = settings.packageSet;
@@ -358,7 +363,7 @@ export class VirtualNode {
     const warmth = this.#warmthOf(settings);
     warmth.busy--;
     const isKept = error === undefined && settings.reuse && warmth.version === settings.version && this.options.keepAliveMs > 0;
-    if (isKept) this.#keepIdle(warmth, settings.memoryMb);
+    if (isKept) this.#keepIdle(warmth, settings.memoryMb, run.earlierRuns + 1);
     else this.usedMb -= settings.memoryMb;
     events.result(this.index, invocation.id, {
       ...(error === undefined ? {} : { error }),
@@ -386,7 +391,7 @@ export class VirtualNode {
           this.#world.events.packages(this.index, settings.packageSet, true);
         }
         warmth.busy--;
-        this.#keepIdle(warmth, settings.memoryMb);
+        this.#keepIdle(warmth, settings.memoryMb, 0);
         this.#tellWarmth(settings);
       });
     }
@@ -410,9 +415,9 @@ export class VirtualNode {
   }
 
   /** A sandbox became idle; it is kept as long as that may last. */
-  #keepIdle(warmth: Warmth, memoryMb: number): void {
+  #keepIdle(warmth: Warmth, memoryMb: number, earlierRuns: number): void {
     const { clock } = this.#world;
-    const idle: Idle = { warmth, memoryMb, sinceMs: clock.nowMs() };
+    const idle: Idle = { warmth, memoryMb, earlierRuns, sinceMs: clock.nowMs() };
     warmth.idle.push(idle);
     this.#idle.add(idle);
     warmth.timer ??= clock.setTimer(idle.sinceMs + this.options.keepAliveMs, () => this.#expire(warmth));

@@ -6,11 +6,11 @@ import { ALONE, type StepPlace } from '../core/invocation.ts';
 import { MetronomeError } from '../core/errors.ts';
 import { COLD, WARM, ZYGOTE } from '../predictor/predictor.ts';
 import type { RecordingHead } from '../recording/format.ts';
-import type { History, RecordedInvocation } from '../recording/history.ts';
+import type { History, RecordedInvocation, RecordedOutcome } from '../recording/history.ts';
 import type { FunctionSettings } from '../scheduler/function-table.ts';
 import { calibrate, LEAST_SAMPLES } from '../sim/calibrate.ts';
 import type { CalibrationSample } from '../sim/calibration-samples.ts';
-import { PLAIN_PROFILE, type FunctionProfile } from '../sim/profiles.ts';
+import { PLAIN_PROFILE, slownessOf, type FunctionProfile } from '../sim/profiles.ts';
 import { medianOf } from '../sim/robust-fit.ts';
 import type { SchedulerParameters } from '../sim/simulation.ts';
 
@@ -89,9 +89,9 @@ export function samplesOf({ invocations, functions }: History): CalibrationSampl
   const samples: CalibrationSample[] = [];
   for (const { functionName, outcome, inputBytes, place, atMs } of invocations) {
     if (outcome?.state !== 'completed' || outcome.startState === 0) continue;
-    const { startState, fetchedMs, initialisedMs, ranMs, fetchedBytes, outputs, untilDispatchMs } = outcome;
+    const { startState, node, fetchedMs, initialisedMs, ranMs, fetchedBytes, outputs, untilDispatchMs } = outcome;
     samples.push({
-      function: functionName, application: functions.get(functionName)?.profile?.application ?? '', startState, inputBytes, movedBytes: fetchedBytes, fetchedMs, initialisedMs, ranMs, beganAtMs: atMs + Math.max(0, untilDispatchMs),
+      function: functionName, application: functions.get(functionName)?.profile?.application ?? '', startState, inputBytes, movedBytes: fetchedBytes, node, fetchedMs, initialisedMs, ranMs, beganAtMs: atMs + Math.max(0, untilDispatchMs),
       ...(outputs.length === 0 ? {} : { outputBytes: outputs.map(({ sizeBytes }) => sizeBytes) }), ...(place === undefined ? {} : { stage: place.stage, fanOut: place.fanOut }),
     });
   }
@@ -149,6 +149,13 @@ function arrivalsOf({ invocations, nodes }: History, functionPlaces: ReadonlyMap
   /** Of each run: its request, and the arrivals of each step. */
   const runs = new Map<string, { readonly request: number; readonly steps: Map<string, number[]> }>();
   const requests: { -readonly [K in keyof WorkRequest]: WorkRequest[K] }[] = [];
+  /** Runs of each function on each node since its last start there. */
+  const runsThere = new Map<string, number>();
+  const earlierRuns = (place: number, { node, startState }: RecordedOutcome): number => {
+    const before = startState === WARM ? (runsThere.get(`${place} ${node}`) ?? Infinity) : 0;
+    runsThere.set(`${place} ${node}`, before + 1);
+    return before;
+  };
   const arrivals = invocations.map((invocation, index): WorkArrival => {
     const { purpose, outcome, atMs, functionName } = invocation;
     const place = functionPlaces.get(functionName) as number; // all names have one
@@ -177,7 +184,7 @@ function arrivalsOf({ invocations, nodes }: History, functionPlaces: ReadonlyMap
       atMs: purpose === undefined ? atMs : (requests[request] as WorkRequest).atMs, function: place, slaMs: invocation.slaMs, payloadBytes: invocation.payloadBytes, localityKey: invocation.localityKey, policyName: invocation.policyName, expiresAfterMs: invocation.expiresAfterMs,
       inputs: invocation.inputs.map(({ id, sizeBytes, holders }) => ({ id, sizeBytes, nodes: makers.has(id) ? [] : holders.flatMap((name) => nodePlaces.get(name) ?? []) })),
       outputs: (outcome?.outputs ?? []).map(({ id, sizeBytes }) => ({ id, sizeBytes, nodes: [] })),
-      runMs: outcome?.state !== 'completed' || outcome.startState === 0 ? Number.NaN : outcome.ranMs / (outcome.startState === WARM ? 1 : (freshFactors[place] ?? 1)),
+      runMs: outcome?.state !== 'completed' || outcome.startState === 0 ? Number.NaN : outcome.ranMs / slownessOf({ freshFactor: freshFactors[place] ?? 1 }, earlierRuns(place, outcome)),
       place: invocation.place ?? ALONE, after, lagMs: after.length === 0 || !Number.isFinite(endedAtMs) ? 0 : Math.max(0, atMs - endedAtMs), request,
     };
   });

@@ -103,3 +103,17 @@ describe('calibration', () => {
     ['{"metronome":"profiles","format":1,"note":"","functions":{"f":{"installMs":-1}}}', 'functions.f.installMs: Too small'],
   ])('refuses the file %s', (text, message) => expect(() => parseProfiles(text, 'p.json')).toThrow(message));
 });
+
+describe('a sandbox that has run only a few times', () => {
+  const young = (n: number): number => 100 * (1 + 2 / (1 + n));
+
+  it('is told from what runs cost later, whether its age was recorded or is counted', () => {
+    for (const recorded of [true, false]) {
+      const samples = Array.from({ length: 6 }, (_, s) => Array.from({ length: 12 }, (_unused, n) => sample({ node: `n${s}`, startState: n === 0 ? 2 : 4, initialisedMs: n === 0 ? 80 : 0, inputBytes: (1 + (n % 4)) * MIB, ranMs: young(n), ...(recorded ? { earlierRuns: n } : {}) }))).flat();
+      const { profile } = calibrate(samples).functions[0]!;
+      expect(profile.freshFactor).toBeCloseTo(3, 1);
+      expect(profile.runMs + profile.runMsPerMib).toBeCloseTo(100, -0.5);
+      expect(profile.noise).toBeLessThan(0.05);
+    }
+  });
+});

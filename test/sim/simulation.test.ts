@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { createRandom } from '../../src/core/random.ts';
 import type { Invocation } from '../../src/core/invocation.ts';
 import { POLICY_NAMES } from '../../src/policy/registry.ts';
+import { PLAIN_PROFILE } from '../../src/sim/profiles.ts';
 import { EPOCH_MS, Simulation, type SimulationOptions } from '../../src/sim/simulation.ts';
 import type { VirtualNodeOptions } from '../../src/sim/virtual-node.ts';
 
@@ -46,6 +47,24 @@ describe('a simulated function', () => {
     const fromZygote = sim.submit('f');
     sim.settle(10_000);
     expect(phases(fromZygote)).toEqual([3, 0, 10, 100]);
+    sim.stop();
+  });
+
+  it('runs faster the more often its sandbox has run, and is no faster for having been made ready', () => {
+    const sim = simulation(1);
+    sim.deploy({ name: 'f' }, { ...exact, freshFactor: 3 });
+    const ran = Array.from({ length: 4 }, () => {
+      const run = sim.submit('f');
+      sim.settle(10_000);
+      return Math.round(run.result?.ranMs ?? 0);
+    });
+    expect(ran).toEqual([300, 200, 167, 150]);
+    sim.deploy({ name: 'g' }, { ...exact, freshFactor: 3 });
+    sim.nodes[0]?.prewarm({ settings: sim.scheduler.functions.get('g')!.settings, profile: { ...PLAIN_PROFILE, ...exact, freshFactor: 3 } }, 1);
+    sim.advance(5_000);
+    const first = sim.submit('g');
+    sim.settle(10_000);
+    expect(phases(first)).toEqual([4, 0, 1, 300]);
     sim.stop();
   });
 
