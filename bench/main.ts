@@ -13,6 +13,7 @@ import { inspectOverheadBench } from './inspect-overhead.ts';
 import { metricsLagBench } from './metrics-lag.ts';
 import { modelAccuracyBench } from './model-accuracy.ts';
 import { modelRecoveryBench } from './model-recovery.ts';
+import { pageBench } from './page.ts';
 import { paperBench } from './paper.ts';
 import { recordingOverheadBench } from './recording-overhead.ts';
 import { scaleBench } from './scale.ts';
@@ -36,6 +37,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   'metrics-lag': metricsLagBench,
   'model-accuracy': modelAccuracyBench,
   'model-recovery': modelRecoveryBench,
+  page: pageBench,
   paper: paperBench,
   'recording-overhead': recordingOverheadBench,
   scale: scaleBench,
