@@ -1,7 +1,10 @@
 /** What the page makes of the stream's numbers: rates, percentiles, sums over windows, rings. No browser is needed for that. */
 import { describe, expect, it } from 'vitest';
+import { machineCharts } from '../../src/inspect/charts.ts';
+import { guardsOf as daemonsGuardsOf } from '../../src/inspect/guards.ts';
 import { bucketOf } from '../../src/inspect/latency-buckets.ts';
 import type { EndedGroup, Tick } from '../../src/inspect/page-api.ts';
+import { guardsOf } from '../../web/src/guards.ts';
 import { FEED_SIZE, feed } from '../../web/src/feed.ts';
 import { flowRates } from '../../web/src/flow-rates.ts';
 import { distribution, edgeMs, percentileMs } from '../../web/src/latencies.ts';
@@ -99,6 +102,15 @@ describe('the latest transitions', () => {
     for (let i = 0; i < 5; i++) feed.add({ next: (i + 1) * 500, missed: 3, records: Array.from({ length: 500 }, (_, j) => row(i * 500 + j)) });
     expect([feed.length, feed.seen, feed.missed]).toEqual([FEED_SIZE, 2_500, 15]);
     expect([feed.at(0)?.id, feed.at(FEED_SIZE - 1)?.id, feed.at(FEED_SIZE)]).toEqual(['i2499', 'i500', undefined]);
+  });
+});
+
+describe('the guards of a transition', () => {
+  it('are for every edge of the invocation machine those that the daemon names', () => {
+    const chart = machineCharts().find(({ name }) => name === 'invocation')!;
+    for (const edge of chart.edges) expect(guardsOf(chart, edge), `${edge.from} ${edge.event} ${edge.to}`).toEqual(daemonsGuardsOf(edge.from, edge.event, edge.to));
+    expect(guardsOf(chart, { from: 'dispatched', event: 'RESULT', to: 'failed' })).toEqual(['!succeeded', '!endedByCancel', '!endedByTime', '!mayRunAgain']);
+    expect(guardsOf(chart, { from: 'completed', event: 'RESULT', to: 'failed' })).toEqual([]);
   });
 });
 

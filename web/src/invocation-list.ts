@@ -1,5 +1,6 @@
 /** A list of invocations of any length: pages of 500 as the reader scrolls, the first one asked for again and again while he is at the top. */
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { exact } from './words.ts';
 import type { InvocationList, InvocationRow } from '../../src/inspect/page-api.ts';
 import { apiUrl, ask } from './api.ts';
 
@@ -19,8 +20,14 @@ export interface Listed {
   readonly hasMore: boolean;
   readonly error: string;
   readonly isLoading: boolean;
+  /** How many are shown, and whether there are more; '' for none. */
+  readonly said: string;
+  /** The reader has scrolled on, and what he reads is not renewed. */
+  readonly isKept: boolean;
   /** Fetches the next page, if there is one. */
   more(): void;
+  /** Begins with the newest again. */
+  anew(): void;
 }
 
 /** Follows the list of what fits `query`; undefined asks nothing. Starts anew when `era` changes. */
@@ -74,11 +81,18 @@ export function useInvocations(query: InvocationQuery | undefined, era: number):
     };
   }, [key]);
   const isMine = shown.key === key;
+  const length = isMine ? shown.rows.length : 0;
   return {
+    said: length === 0 ? '' : `${exact(length)}${shown.hasMore ? ' shown, more below' : length >= MAX_ROWS ? ' shown; older ones are not listed' : ''}`,
+    isKept: length > PAGE,
     rows: isMine ? shown.rows : [], hasMore: isMine && shown.hasMore, error: isMine ? shown.error : '', isLoading: key !== '' && !isMine,
     more() {
       const last = state.current.rows.at(-1);
       if (isMine && state.current.hasMore && last !== undefined) void fetchPage(last.arrivedAtMs);
+    },
+    anew() {
+      put({ rows: [], hasMore: false, error: '' });
+      void fetchPage(0);
     },
   };
 }

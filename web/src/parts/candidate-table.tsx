@@ -28,7 +28,7 @@ function Row({ candidate, decision, longestMs }: { readonly candidate: Candidate
       <th scope="row"><span class="mark" aria-hidden="true">{isChosen ? '→' : ''}</span><a href={linkTo('cluster', candidate.node)}>{candidate.node}</a></th>
       <td><span class={candidate.isLocal ? 'class-local' : 'class-fallback'}>{candidate.isLocal ? 'local' : 'fallback'}</span></td>
       <td><span class="degree" aria-hidden="true"><i class="is-data" style={{ width: `${candidate.data * 100}%` }} /><i class="is-infra" style={{ width: `${candidate.infrastructure * 100}%` }} /></span>{percent(candidate.degree)} <span class="soft">{percent(candidate.data)} + {percent(candidate.infrastructure)}</span></td>
-      <td>{candidate.start === '' ? '–' : candidate.start}{candidate.start === 'zygote' && candidate.zygoteDistance > 0 && <span class="soft"> at {percent(candidate.zygoteDistance)}</span>}{candidate.missingBytes > 0 && <span class="soft">, {formatBytes(candidate.missingBytes)} missing</span>}</td>
+      <td>{candidate.start === '' ? '–' : candidate.start}{candidate.start === 'zygote' && candidate.zygoteDistance > 0 && <span class="soft"> at {percent(candidate.zygoteDistance)}</span>}{candidate.missingBytes > 0 && <span class="soft">, lacks {formatBytes(candidate.missingBytes)}</span>}</td>
       <td class="number">{ms(candidate.predictedMs)} <span class="soft">± {ms(candidate.spreadMs)}</span></td>
       <td class="number">{ms(candidate.p95Ms)}</td>
       <td class="number">{ms(candidate.expectedWaitMs)}</td>

@@ -44,7 +44,7 @@ export function LineChart({ title, x, lines, format, version, xScale, yMax, empt
     const font = '11px system-ui, sans-serif';
     const axis = { stroke: soft, font, grid: { stroke: grid, width: 1 }, ticks: { show: false } };
     const made = new uPlot({
-      width: Math.max(200, at.clientWidth), height, legend: { show: false }, cursor: { y: false, points: { size: 5 } }, padding: [8, 8, 0, 0],
+      width: Math.max(200, at.clientWidth), height, legend: { show: false }, cursor: { y: false, points: { size: 5 } }, padding: [8, 26, 0, 0],
       scales: { x: xScale === 'ms' ? { time: false, distr: 3 } : { time: true }, y: { range: (_plot, _least, most) => [0, yMax ?? (most > 0 ? most * 1.08 : 1)] } },
       axes: [
         { ...axis, size: 24, space: xScale === 'ms' ? 40 : 72, ...(xScale === 'ms' ? { filter: (_plot: uPlot, ticks: number[]) => ticks.map((tick) => (/^(?:0\.0*)?[125]0*$/.test(String(tick)) ? tick : null)), values: (_plot: uPlot, ticks: (number | null)[]) => ticks.map((tick) => (tick === null ? '' : shortMs(tick))) } : { values: (_plot: uPlot, ticks: number[]) => ticks.map(timeOfDay) }) },

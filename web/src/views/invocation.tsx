@@ -1,7 +1,9 @@
 /** Invocation: where its time went, what was predicted, and every decision with all that it rested on. */
 import { useMemo, useState } from 'preact/hooks';
+import type { MachineChart } from '../../../src/inspect/page-api.ts';
 import { apiUrl, useAnswer } from '../api.ts';
 import { deviation, readExplanation, reasonText, whyChosen, type Explanation } from '../explanation.ts';
+import { guardsOf } from '../guards.ts';
 import { useInvocations } from '../invocation-list.ts';
 import { restarts, tick } from '../live.ts';
 import { CandidateTable } from '../parts/candidate-table.tsx';
@@ -9,7 +11,7 @@ import { InvocationTable } from '../parts/invocation-table.tsx';
 import { LifeLine } from '../parts/life-line.tsx';
 import { StateBadge } from '../parts/state-badge.tsx';
 import { go, linkTo, linkWith, route } from '../route.ts';
-import { clock, exact, formatMs, lowerFirst, ms, spaced } from '../words.ts';
+import { clock, formatMs, lowerFirst, ms, spaced } from '../words.ts';
 
 const ASK_AGAIN_MS = 1_000;
 const STATES = ['arriving', 'classified', 'delaying', 'dispatched', 'completed', 'failed', 'cancelled', 'timedOut'] as const;
@@ -39,7 +41,7 @@ function Find({ state, name }: { readonly state: string; readonly name: string }
         <button type="submit">Explain</button>
         <label>State <select value={state} onChange={(event) => go(linkWith({ state: event.currentTarget.value }))}><option value="">all</option>{STATES.map((each) => <option key={each} value={each}>{spaced(each)}</option>)}</select></label>
         <label>Function <input value={name} onChange={(event) => go(linkWith({ function: event.currentTarget.value.trim() }))} spellcheck={false} autocomplete="off" placeholder="all" /></label>
-        <span class="soft">{list.rows.length === 0 ? '' : `${exact(list.rows.length)}${list.hasMore ? ' shown, more below' : ''}, the newest first`}</span>
+        <span class="soft">{list.said === '' ? '' : `${list.said}, the newest first`}</span>{list.isKept && <button type="button" onClick={() => list.anew()}>to the newest</button>}
       </form>
       <InvocationTable label="Invocations" list={list} linkOf={(row) => linkTo('invocation', row.id)} rows={20} empty="Nothing fits. Try: metronome invoke noop -n 1000" />
     </section>
@@ -48,6 +50,8 @@ function Find({ state, name }: { readonly state: string; readonly name: string }
 
 function One({ id, wanted }: { readonly id: string; readonly wanted: string | undefined }) {
   const [isOver, setOver] = useState(false);
+  const { data: charts } = useAnswer<readonly MachineChart[]>(apiUrl('machines'), 0, restarts.value);
+  const chart = charts?.find(({ name }) => name === 'invocation');
   const { data, error } = useAnswer<unknown>(apiUrl(`invocations/${encodeURIComponent(id)}`), isOver ? 0 : ASK_AGAIN_MS, restarts.value);
   const explanation = useMemo(() => (data === undefined ? undefined : readExplanation(data)), [data]);
   if (explanation !== undefined && (explanation.endedAtMs > 0) !== isOver) queueMicrotask(() => setOver(explanation.endedAtMs > 0));
@@ -91,8 +95,8 @@ function One({ id, wanted }: { readonly id: string; readonly wanted: string | un
         <header><h2 id="steps">What happened</h2></header>
         <div class="scrolls" tabIndex={0} role="group" aria-label="Steps, scrolls">
           <table>
-            <thead><tr><th scope="col" class="number">after</th><th scope="col">from</th><th scope="col">to</th><th scope="col">event</th><th scope="col">node</th><th scope="col">why</th></tr></thead>
-            <tbody>{explanation.steps.map((step, i) => <tr key={i}><td class="number">{ms(Math.max(0, step.atMs - explanation.arrivedAtMs))} ms</td><td>{spaced(step.from)}</td><td><StateBadge state={step.to} detail={step.to === 'delaying' ? step.delayingFor : ''} /></td><td class="mono">{step.event}</td><td>{step.node}</td><td>{reasonText(step.reason)}</td></tr>)}</tbody>
+            <thead><tr><th scope="col" class="number">after</th><th scope="col">from</th><th scope="col">to</th><th scope="col">event</th><th scope="col">if</th><th scope="col">node</th><th scope="col">why</th></tr></thead>
+            <tbody>{explanation.steps.map((step, i) => <tr key={i}><td class="number">{ms(Math.max(0, step.atMs - explanation.arrivedAtMs))} ms</td><td>{spaced(step.from)}</td><td><StateBadge state={step.to} detail={step.to === 'delaying' ? step.delayingFor : ''} /></td><td class="mono">{step.event}</td><td class="mono">{chart === undefined ? '' : guardsOf(chart, step).join(', ')}</td><td>{step.node}</td><td>{reasonText(step.reason)}</td></tr>)}</tbody>
           </table>
         </div>
       </section>

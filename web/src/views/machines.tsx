@@ -5,6 +5,7 @@ import { apiUrl, useAnswer } from '../api.ts';
 import { readExplanation, reasonText, type Explanation, type Step } from '../explanation.ts';
 import { feed } from '../feed.ts';
 import { flowRates } from '../flow-rates.ts';
+import { guardsOf } from '../guards.ts';
 import { useInvocations } from '../invocation-list.ts';
 import { restarts, tick, useFrames } from '../live.ts';
 import { InvocationTable } from '../parts/invocation-table.tsx';
@@ -70,7 +71,7 @@ function OneMachine({ chart, state, id }: { readonly chart: MachineChart; readon
       {isInvocation && (
         <div class="columns">
           <Members state={state} id={id} />
-          {id === '' ? <Latest /> : <Path id={id} explanation={explanation} error={followed.error} state={state} />}
+          {id === '' ? <Latest /> : <Path chart={chart} id={id} explanation={explanation} error={followed.error} state={state} />}
         </div>
       )}
     </>
@@ -82,7 +83,7 @@ function Members({ state, id }: { readonly state: string; readonly id: string })
   const title = state === '' ? 'Invocations' : `In ${spaced(state)}`;
   return (
     <section class="panel" aria-labelledby="members">
-      <header><h2 id="members">{title}</h2>{state !== '' && <a class="button" href={linkTo('machines', 'invocation', { id })}>all states</a>}<span class="soft">{list.rows.length === 0 ? '' : `${exact(list.rows.length)}${list.hasMore ? ' shown, more below' : ''}`}</span></header>
+      <header><h2 id="members">{title}</h2>{state !== '' && <a class="button" href={linkTo('machines', 'invocation', { id })}>all states</a>}<span class="soft">{list.said}</span>{list.isKept && <button type="button" onClick={() => list.anew()}>to the newest</button>}</header>
       <InvocationTable label={title} list={list} linkOf={(row) => linkTo('machines', 'invocation', { state, id: row.id })} selected={id} without={state === '' ? ['of'] : ['state']} rows={13} empty={state === '' ? 'No invocation has come yet. Try: metronome invoke noop -n 1000' : `Nobody is in ${spaced(state)}.`} />
     </section>
   );
@@ -99,7 +100,7 @@ function Latest() {
   );
 }
 
-function Path({ id, explanation, error, state }: { readonly id: string; readonly explanation: Explanation | undefined; readonly error: string; readonly state: string }) {
+function Path({ chart, id, explanation, error, state }: { readonly chart: MachineChart; readonly id: string; readonly explanation: Explanation | undefined; readonly error: string; readonly state: string }) {
   return (
     <section class="panel" aria-labelledby="path">
       <header><h2 id="path">Its path</h2><a class="button is-main" href={linkTo('invocation', id)}>explain it</a><a class="button" href={linkTo('machines', 'invocation', { state })}>let it go</a></header>
@@ -111,7 +112,7 @@ function Path({ id, explanation, error, state }: { readonly id: string; readonly
             {explanation.steps.map((step, i) => (
               <li key={i}>
                 <span class="steps-at">+{ms(Math.max(0, step.atMs - explanation.arrivedAtMs))} ms</span>
-                <span><StateBadge state={step.to} detail={step.to === 'delaying' ? step.delayingFor : ''} /> <span class="mono soft">{step.event}</span>{step.node !== '' && <> {step.node}</>}<br /><span class="soft">{reasonText(step.reason)}</span></span>
+                <span><StateBadge state={step.to} detail={step.to === 'delaying' ? step.delayingFor : ''} /> <span class="mono soft">{step.event}{bracketed(guardsOf(chart, step))}</span>{step.node !== '' && <> {step.node}</>}<br /><span class="soft">{reasonText(step.reason)}</span></span>
               </li>
             ))}
           </ol></div>
@@ -119,6 +120,10 @@ function Path({ id, explanation, error, state }: { readonly id: string; readonly
       )}
     </section>
   );
+}
+
+function bracketed(guards: readonly string[]): string {
+  return guards.length === 0 ? '' : ` [${guards.join(', ')}]`;
 }
 
 /** Which edges an invocation took, with the numbers of its steps, and in which states it was. */
