@@ -60,14 +60,16 @@ export async function writeReport(options: ReportOptions): Promise<ReportResult>
   const figures: NamedFigure[] = [...(errors.length === 0 ? [] : ([['p50', 0.5], ['p90', 0.9], ['p95', 0.95], ['p99', 0.99]] as const).map(([name, share]) => ({ name: `prediction_error_${name}`, unit: '%', value: quantileOf(errors, share) }))), ...options.figures];
 
   const label = options.isSimulated ? 'SIMULATION' : 'real nodes';
-  const context = { caption: `${label}: ${options.description}`, order };
+  // Ours first: they get the strongest colours.
+  const isOurs = (variant: Variant): boolean => variant.role === 'ours';
+  const context = { caption: `${label}: ${options.description}`, order: [...options.variants.filter(isOurs), ...options.variants.filter((variant) => !isOurs(variant))].map(({ name }) => name) };
   const charts: NamedChart[] = [
     ...cdfCharts('figure-1', 'Delay by rule against no delay', compare.filter(({ variant }) => variant === 'data-locality' || variant === 'rule-delay'), context),
     ...cdfCharts('figure-5', 'Execution time', compare, context),
     ...concurrencyCharts([...compare, ...recordsOf('scale')], context),
     ...errorChart(compare.filter(({ variant }) => variant === 'metronome' || variant === 'lookahead'), context),
-    // From the first execution on, when the model knew nothing.
-    ...recoveryChart(ended.flatMap(({ records }) => records), context),
+    // From the first execution on, when the model knew nothing. Simulated cells have models of their own.
+    ...(options.isSimulated ? [] : recoveryChart(ended.flatMap(({ records }) => records), context)),
   ];
   for (const { name, chart } of charts) {
     await writePlot(`${folder.path}/${PLOTS}`, name, drawLines(chart));

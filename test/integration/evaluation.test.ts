@@ -34,6 +34,7 @@ it('evaluates real executions on real nodes, and resumes without running them ag
     const before = lines.length;
     await evaluate({ ...options, resume: true });
     expect(lines.slice(before)).toEqual([]);
+    await expect(evaluate({ ...options, executions: 4, resume: true })).rejects.toThrow('with other options (executions)');
   } finally {
     await rm(dir, { recursive: true, force: true });
   }

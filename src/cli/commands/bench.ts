@@ -41,7 +41,7 @@ interface PaperOptions {
 /** Executions before the measured ones, per owner of functions: about two calls of each. */
 const WARM_UP_PER_COPY = 1;
 /** Executions of each application that the model learns from before the comparison. */
-const TRAINING = 40;
+const TRAINING = 40, SIMULATED_TRAINING = 200;
 /** Inputs of each application. */
 const INPUTS = 10;
 
@@ -142,7 +142,7 @@ function chosen(options: PaperOptions): Pick<Parameters<typeof evaluate>[0], 'wh
     levels: options.levels ?? (isSimulated ? [1, 3, 5, 10, 20] : [1, 5]),
     seeds: options.seeds ?? (isSimulated ? [1, 2, 3] : [1]),
     executions, levelExecutions: options.levelExecutions ?? Math.max(2, Math.ceil(executions / 4)),
-    slaExecutions: Math.max(6, Math.ceil(executions / 4)), trainExecutions: quick ? 12 : TRAINING,
+    slaExecutions: Math.max(6, Math.ceil(executions / 4)), trainExecutions: isSimulated ? SIMULATED_TRAINING : quick ? 12 : TRAINING,
     warmUp: quick ? 3 : WARM_UP_PER_COPY * preset.copies,
     inputs: options.inputs ?? (quick ? 4 : INPUTS), quick,
   };

@@ -70,7 +70,7 @@ export async function evaluate(options: EvaluationOptions): Promise<ReportResult
     place = { description: opened.describe(), parameters: { ...opened.parameters() } };
     await folder.write(PLACE_FILE, `${JSON.stringify(place)}\n`);
   };
-  const report = async (): Promise<ReportResult> => writeReport({ folder, cells, variants: [...options.variants, ...options.sweeps], isSimulated: options.where === 'simulation', description: place.description, parameters: { ...place.parameters, ...asked(options) }, command: options.command, figures });
+  const report = async (): Promise<ReportResult> => writeReport({ folder, cells, variants: [...options.variants, ...options.sweeps], isSimulated: options.where === 'simulation', description: place.description, parameters: { ...place.parameters, ...asked(options), seeds: options.seeds }, command: options.command, figures });
   try {
     if (cells.some(({ id }) => !folder.ended.has(id))) {
       backend = await openBackend(options);
@@ -113,9 +113,9 @@ function planOf(options: EvaluationOptions): PlanOptions {
   };
 }
 
-/** What decides about the numbers: an evaluation is only resumed with the same. */
-function asked({ where, questions, preset, applications, variants, sweeps, concurrency, levels, seeds, executions, levelExecutions, slaExecutions, trainExecutions, warmUp, inputs }: EvaluationOptions): Readonly<Record<string, unknown>> {
-  return { where, questions, preset, applications, variants: variants.map(({ name }) => name), sweeps: sweeps.map(({ name }) => name), concurrency, levels, seeds, executions, levelExecutions, slaExecutions, trainExecutions, warmUp, inputs };
+/** What decides about the numbers of a cell: an evaluation is only resumed with the same. More policies, applications, levels, seeds or sweeps are more cells, which may be added. */
+function asked({ where, preset, concurrency, seeds, executions, levelExecutions, slaExecutions, trainExecutions, warmUp, inputs }: EvaluationOptions): Readonly<Record<string, unknown>> {
+  return { where, preset, concurrency, firstSeed: seeds[0], executions, levelExecutions, slaExecutions, trainExecutions, warmUp, inputs };
 }
 
 async function openBackend(options: EvaluationOptions): Promise<Backend> {
