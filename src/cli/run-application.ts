@@ -39,8 +39,13 @@ export async function runApplication(options: ApplicationRunOptions): Promise<Ap
   const { client, application, input, reference, payload = input.payload, timeoutMs, signal } = options;
   const call = { ...(timeoutMs === undefined ? {} : { timeoutMs }), ...(signal === undefined ? {} : { signal }) };
   const response = await client.invoke({ function: application.workflow, payload: Buffer.from(JSON.stringify(payload)), inputs: [reference] }, call);
+  return { response, ...(await checkRun({ client, input, dir: options.dir, ...(signal === undefined ? {} : { signal }) }, response)) };
+}
+
+/** Fetches what came out of a run and holds it against what the maker of the input knows. Rejects when an output cannot be fetched. */
+export async function checkRun({ client, input, dir, signal }: Pick<ApplicationRunOptions, 'client' | 'input' | 'dir' | 'signal'>, response: InvokeResponse): Promise<Omit<ApplicationRun, 'response'>> {
   const result: unknown = JSON.parse(Buffer.from(response.payload).toString('utf8') || 'null');
-  const folder = await mkdtemp(join(options.dir, 'run-'));
+  const folder = await mkdtemp(join(dir, 'run-'));
   try {
     const outputs = [];
     for (const [i, output] of response.outputs.entries()) {
@@ -48,7 +53,7 @@ export async function runApplication(options: ApplicationRunOptions): Promise<Ap
       await pipeline((await openObject({ client, ...(signal === undefined ? {} : { signal }) }, output)).body, createWriteStream(path));
       outputs.push({ name: output.name, path });
     }
-    return { response, result, problems: await input.verify({ result, outputs }) };
+    return { result, problems: await input.verify({ result, outputs }) };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

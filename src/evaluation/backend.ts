@@ -10,7 +10,7 @@ export interface CellResult {
 
 /** Under which conditions a cell ran. */
 export interface Conditions {
-  /** Length of the measured interval, s; virtual for simulated cells. */
+  /** From the start of the first execution that counts to that of the first one that no longer does, s; virtual for simulated cells. */
   readonly seconds: number;
   /** Share of the slots' time in which they fetched, initialised or ran, 0 to 1. */
   readonly slotUtilisation: number;
@@ -40,6 +40,12 @@ export interface Backend {
   /** Runs a cell. */
   run(cell: Cell, load: Load, signal: AbortSignal): Promise<CellResult>;
   close(): Promise<void>;
+}
+
+/** Share of the slots' time that executions fetched, initialised or ran, if as many start in every such interval. */
+export function slotUtilisation(records: readonly ExecutionRecord[], intervalMs: number, slots: number): number {
+  const busyMs = records.reduce((sum, { steps }) => sum + steps.reduce((own, step) => own + step.fetchMs + step.initMs + step.runMs, 0), 0);
+  return intervalMs <= 0 ? 0 : busyMs / (intervalMs * slots);
 }
 
 /** From this share of the CPU time on a machine counts as saturated. */

@@ -97,12 +97,19 @@ export interface PlannedExecution {
   readonly atMs?: number;
 }
 
-/** The executions of a cell, warm-up first: the same for every variant. Owners by a power law with the exponent 1. */
+/** Executions that follow those that count, so that the last of these do not run on a cluster that empties. */
+export function coolDownOf({ concurrency }: Pick<Cell, 'concurrency'>): number {
+  return concurrency === 0 ? OPEN_COOL_DOWN : concurrency;
+}
+
+const OPEN_COOL_DOWN = 10;
+
+/** The executions of a cell, warm-up first, what follows last: the same for every variant. Owners by a power law with the exponent 1. */
 export function planExecutions({ seed, application, concurrency, warmUp, executions }: Pick<Cell, 'seed' | 'application' | 'concurrency' | 'warmUp' | 'executions'>, copies: number, inputs: number): PlannedExecution[] {
   const random = createRandom(seed, 9_000 + concurrency * 16 + application.length);
   let all = 0;
   const upTo = Array.from({ length: copies }, (_, rank) => (all += 1 / (rank + 1)));
-  return Array.from({ length: warmUp + executions }, () => {
+  return Array.from({ length: warmUp + executions + coolDownOf({ concurrency }) }, () => {
     const wanted = random.uniform() * all;
     return { copy: upTo.findIndex((sum) => wanted < sum), input: random.below(inputs) };
   });
@@ -118,7 +125,7 @@ const MOST_STRETCH = 20;
  * second in the long run. The same for every variant.
  */
 export function planArrivals(cell: Pick<Cell, 'id' | 'seed' | 'application' | 'warmUp' | 'executions'>, copies: number, inputs: number, ratePerS: number): PlannedExecution[] {
-  const count = cell.warmUp + cell.executions;
+  const count = cell.warmUp + cell.executions + OPEN_COOL_DOWN;
   const expectedMs = (1_000 * count) / ratePerS;
   let all = 0;
   for (let rank = 0; rank < copies; rank++) all += 1 / (rank + 1);

@@ -4,9 +4,9 @@
  */
 import { createOnlineModel, restoreOnlineModel } from '../predictor/model/online-model.ts';
 import type { ApplicationModel, SimulatedInput } from '../sim/applications.ts';
-import type { CellResult, Load } from './backend.ts';
+import { slotUtilisation, type CellResult, type Load } from './backend.ts';
 import type { ClusterPreset } from './cluster-preset.ts';
-import { planArrivals, planExecutions, type Cell } from './plan.ts';
+import { coolDownOf, planArrivals, planExecutions, type Cell } from './plan.ts';
 import { defaultInputs, simulateApplications, type SimulatedCell } from './simulate-applications.ts';
 
 /** What a thread is given. */
@@ -34,11 +34,13 @@ export function simulateCell({ preset, application, cell, load, inputs, seed, tr
   const stored: readonly SimulatedInput[] = defaultInputs(preset, cell.application, seed, inputs);
   const base: Omit<SimulatedCell, 'variant' | 'seed' | 'concurrency' | 'executions' | 'warmUp'> = { preset, application, inputs: stored, cluster: { installed: preset.installed, zygotes: preset.zygotes === 'auto' } };
   const predicts = PREDICTING.includes(cell.variant.policy);
-  const { records, measuredMs, slotUtilisation } = simulateApplications({
-    ...base, variant: { ...cell.variant, overrides: { 'policies.poolWindow': `${preset.poolWindowMs}ms`, ...cell.variant.overrides } }, seed: cell.seed, concurrency: cell.concurrency, executions: cell.executions, warmUp: cell.warmUp, calls: load.ratePerS === undefined ? planExecutions(cell, preset.copies, stored.length) : planArrivals(cell, preset.copies, stored.length, load.ratePerS),
+  const { records, measuredMs } = simulateApplications({
+    ...base, variant: { ...cell.variant, overrides: { 'policies.poolWindow': `${preset.poolWindowMs}ms`, ...cell.variant.overrides } }, seed: cell.seed, concurrency: cell.concurrency, executions: cell.executions + coolDownOf(cell), warmUp: cell.warmUp, calls: load.ratePerS === undefined ? planExecutions(cell, preset.copies, stored.length) : planArrivals(cell, preset.copies, stored.length, load.ratePerS),
     ...(load.slaMs === undefined ? {} : { slaMs: load.slaMs }), ...(predicts ? {} : { predictor: 'moving-average' }),
   }, predicts ? restoreOnlineModel(trainedOn()) : undefined);
-  return { records: [...records].sort((a, b) => a.index - b.index), conditions: { seconds: measuredMs / 1_000, slotUtilisation, hostCpu: undefined, isSaturated: false } };
+  const counted = records.filter(({ index }) => index < cell.executions).sort((a, b) => a.index - b.index);
+  const intervalMs = records.find(({ index }) => index === cell.executions)?.startedAtMs ?? measuredMs;
+  return { records: counted, conditions: { seconds: intervalMs / 1_000, slotUtilisation: slotUtilisation(counted, intervalMs, preset.nodes * preset.slots), hostCpu: undefined, isSaturated: false } };
 
   function trainedOn(): unknown {
     const key = JSON.stringify([preset, application.name, seed, training, inputs]);

@@ -5,15 +5,13 @@
  * on the same folders. Before each cell the policy is set, every idle sandbox and zygote ends, and the inputs are stored anew, one per node in turns; so each
  * cell begins with installed packages, no sandboxes, and nothing of the former cell's data within reach.
  */
-import { createWriteStream } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { configFields } from '../../config/schema.ts';
 import { MetronomeError } from '../../core/errors.ts';
-import { SATURATED_FROM, type Backend, type CellResult, type Load } from '../../evaluation/backend.ts';
+import { SATURATED_FROM, slotUtilisation, type Backend, type CellResult, type Load } from '../../evaluation/backend.ts';
 import type { ClusterPreset } from '../../evaluation/cluster-preset.ts';
 import { START_STATE_NAMES, type ExecutionRecord, type StepRecord } from '../../evaluation/execution-record.ts';
 import { planArrivals, planExecutions, type Cell, type PlannedExecution } from '../../evaluation/plan.ts';
@@ -24,8 +22,9 @@ import { loadApplication, type Application, type ApplicationInput, type Applicat
 import { createInputSizes } from '../../workload/input-sizes.ts';
 import { startCluster, type Cluster } from '../cluster/cluster.ts';
 import type { EmulationRequest } from '../cluster/emulation/plan.ts';
-import { openObject, putFile } from '../objects.ts';
+import { putFile } from '../objects.ts';
 import { PROJECT_ROOT } from '../project.ts';
+import { checkRun } from '../run-application.ts';
 import { copyName, deployCopies, originalName } from './copies.ts';
 
 /** Where and how. */
@@ -171,8 +170,9 @@ async function runCell(session: Session, preset: ClusterPreset, cell: Cell, { ap
   const records: ExecutionRecord[] = [];
   const toCheck = new Map<number, { readonly record: number; readonly response: InvokeResponse }>();
   let next = 0;
-  let begunAtMs = 0;
-  let cpuBefore = cpuTimes();
+  const end = cell.warmUp + cell.executions;
+  let begunAtMs = 0, endedAtMs = 0;
+  let cpuBefore = cpuTimes(), cpuAfter = cpuBefore;
   const one = async (index: number, planned: PlannedExecution): Promise<void> => {
     const input = inputs[planned.input] as ApplicationInput; // planned for so many
     const reference = stored[planned.input] as ObjectRef; // as above
@@ -180,13 +180,13 @@ async function runCell(session: Session, preset: ClusterPreset, cell: Cell, { ap
     const base = { application: cell.application, variant: cell.variant.name, concurrency: cell.concurrency, seed: cell.seed, index: index - cell.warmUp, simulated: false };
     try {
       const response = await client.invoke({ function: copyName(application.workflow, planned.copy), payload: Buffer.from(JSON.stringify(input.payload)), inputs: [reference], slaMs }, { timeoutMs: TIMEOUT_MS, signal });
-      if (index < cell.warmUp) return;
+      if (index < cell.warmUp || index >= end) return;
       const latencyMs = performance.now() - startedAtMs;
       if (toCheck.size < CHECKED && !toCheck.has(planned.input)) toCheck.set(planned.input, { record: records.length, response });
       records.push({ ...base, startedAtMs: startedAtMs - begunAtMs, latencyMs, slaMs, ok: true, steps: response.steps.map(stepOf) });
     } catch (error) {
       signal.throwIfAborted();
-      if (index < cell.warmUp) return;
+      if (index < cell.warmUp || index >= end) return;
       const problem = MetronomeError.from(error);
       records.push({ ...base, startedAtMs: startedAtMs - begunAtMs, latencyMs: performance.now() - startedAtMs, slaMs, ok: false, problem: `${problem.code}: ${problem.message}`.slice(0, 500), steps: [] });
     }
@@ -196,6 +196,9 @@ async function runCell(session: Session, preset: ClusterPreset, cell: Cell, { ap
     if (index === cell.warmUp) {
       begunAtMs = performance.now();
       cpuBefore = cpuTimes();
+    } else if (index === end) {
+      endedAtMs = performance.now();
+      cpuAfter = cpuTimes();
     }
     return one(index, executions[index] as PlannedExecution); // within bounds
   };
@@ -206,43 +209,26 @@ async function runCell(session: Session, preset: ClusterPreset, cell: Cell, { ap
   } else {
     const openedAtMs = performance.now();
     const running: Promise<void>[] = [];
+    let failure: unknown;
     while (next < executions.length && !signal.aborted) {
       await sleepUntil(openedAtMs + (executions[next]?.atMs ?? 0), signal);
-      running.push(start());
+      // Looked at below, when the last one ended: nobody awaits it before.
+      running.push(start().catch((error: unknown) => void (failure ??= error)));
     }
     await Promise.all(running);
+    if (failure !== undefined) throw failure;
   }
   signal.throwIfAborted();
-  const seconds = (performance.now() - begunAtMs) / 1_000;
-  const cpuAfter = cpuTimes();
   for (const [i, { record, response }] of toCheck) {
-    const problems = await problemsOf(client, inputs[i] as ApplicationInput, response, options.dir, signal); // it was planned
+    const { problems } = await checkRun({ client, input: inputs[i] as ApplicationInput, dir: options.dir, signal }, response); // it was planned
     const before = records[record];
     if (problems.length > 0 && before !== undefined) records[record] = { ...before, ok: false, problem: `wrong result: ${problems.join('; ')}`.slice(0, 500) };
   }
-  const busyMs = records.reduce((sum, { steps }) => sum + steps.reduce((own, step) => own + step.fetchMs + step.initMs + step.runMs, 0), 0);
   const hostCpu = (cpuAfter.busy - cpuBefore.busy) / Math.max(1, cpuAfter.all - cpuBefore.all);
   return {
     records: records.sort((a, b) => a.index - b.index),
-    conditions: { seconds, slotUtilisation: busyMs / (seconds * 1_000 * preset.nodes * preset.slots), hostCpu, isSaturated: hostCpu >= SATURATED_FROM },
+    conditions: { seconds: (endedAtMs - begunAtMs) / 1_000, slotUtilisation: slotUtilisation(records, endedAtMs - begunAtMs, preset.nodes * preset.slots), hostCpu, isSaturated: hostCpu >= SATURATED_FROM },
   };
-}
-
-/** Fetches the outputs of an execution and lets the application check them. */
-async function problemsOf(client: SchedulerClient, input: ApplicationInput, response: InvokeResponse, dir: string, signal: AbortSignal): Promise<readonly string[]> {
-  const folder = await mkdtemp(join(dir, 'check-'));
-  try {
-    const outputs = [];
-    for (const [i, output] of response.outputs.entries()) {
-      const path = join(folder, String(i)); // names come from functions
-      await pipeline((await openObject({ client, signal }, output)).body, createWriteStream(path));
-      outputs.push({ name: output.name, path });
-    }
-    const result: unknown = JSON.parse(Buffer.from(response.payload).toString('utf8') || 'null');
-    return await input.verify({ result, outputs });
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
 }
 
 function stepOf({ function: name, node, phases, predictedMs, locality }: Invocation): StepRecord {
