@@ -1,7 +1,7 @@
 /**
  * Bench `recording-overhead`: what recording costs. In the loop: the same submissions and results against a scheduler without and one with a
- * recording into real files, in turns. Over the wire: two real clusters, one of them recording, under the same closed loop, in turns; what counts is
- * the CPU time of the scheduler's process, writer included, because neighbours on the machine do not add to it.
+ * recording into real files, in turns, in CPU time of the loop's thread. Over the wire: two real clusters, one of them recording, under the same closed loop, in turns, in CPU time of
+ * the scheduler's process, writer included. Neighbours on the machine do not add to CPU time.
  */
 import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -51,13 +51,13 @@ function resultOf(invocation: Invocation): RunResult {
   return { payload: EMPTY, contentType: 'application/json', outputs: [], fetchedMs: 0, initialisedMs: 0.4, installedMs: 0, ranMs: 10 + (invocation.functionIndex % 7) * 3, startState: 4, fetchedBytes: 0, acceptedAtMs: 0, releasedAtMs: 0 };
 }
 
-/** µs per invocation: a submission, its decision, and a result. In batches, with turns of the loop in between as in a daemon. */
+/** CPU time of this thread per invocation, µs: a submission, its decision, and a result. In batches, with turns of the loop in between as in a daemon. */
 async function perInvocation({ scheduler, pending }: World, count: number, seed: number): Promise<number> {
   const random = createRandom(seed);
   const inputs = [{ id: 'in-0', sizeBytes: 1_000_000, digest: '', name: 'in', holders: ['n0'] }];
-  let spentMs = 0;
+  let spentUs = 0;
   for (let left = count; left > 0; left -= 200) {
-    const begin = performance.now();
+    const begin = process.threadCpuUsage();
     for (let k = 0; k < 200; k++) {
       scheduler.submit({ functionName: `f${random.below(FUNCTIONS)}`, slaMs: 0, expiresAtMs: Infinity, inputs: random.below(4) === 0 ? inputs : [], localityKey: '', policyName: '', cargo: undefined });
       if (pending.length <= NODES * SLOTS * 0.8) continue;
@@ -67,10 +67,11 @@ async function perInvocation({ scheduler, pending }: World, count: number, seed:
       pending.pop();
       scheduler.result(done.id, done.node, resultOf(done));
     }
-    spentMs += performance.now() - begin;
+    const used = process.threadCpuUsage(begin);
+    spentUs += used.user + used.system;
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
-  return (spentMs * 1_000) / count;
+  return spentUs / count;
 }
 
 /** CPU time that a process has used so far, user and system, ms. Linux counts in hundredths of a second. */
@@ -148,8 +149,6 @@ export const recordingOverheadBench: Bench = {
           overRounds('overhead_ratio', '×', ratios, realRounds * realCount * 2),
           overRounds('cpu_off', 'ms', offMs, realRounds * realCount), overRounds('cpu_on', 'ms', onMs, realRounds * realCount), overRounds('closed_loop_ratio', '×', loopRatios, realRounds * realCount * 2),
           overRounds('loop_off', 'µs', offUs, samples), overRounds('loop_on', 'µs', onUs, samples), overRounds('loop_added', 'µs', onUs.map((us, i) => us - (offUs[i] ?? 0)), samples),
-          // The quietest round of each: what is left of neighbours' noise.
-          overRounds('loop_added_least', 'µs', [Math.min(...onUs) - Math.min(...offUs)], samples),
           overRounds('bytes_per_invocation', 'B', bytes, samples), overRounds('dropped', '1', [dropped], samples), overRounds('replayed_decisions', '1/s', [replayed], report.decisions),
         ],
         params: { nodes: NODES, functions: FUNCTIONS, rounds, count, realNodes: REAL_NODES, realRounds, realCount, inFlight: IN_FLIGHT, replayedDecisions: real.decisions },
