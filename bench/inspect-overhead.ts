@@ -1,7 +1,8 @@
 /**
  * Bench `inspect-overhead`: what the inspector costs the loop. Two schedulers in one process take turns in short blocks, one with the
  * inspector as the daemon hooks it in (ring of transitions, detail of one in 100, traffic), one whose observer does nothing. Both count states and
- * edges in their machines and keep decision records: neither can be switched off. Beside it: what making one tick takes, four times a second.
+ * edges in their machines and keep decision records: neither can be switched off. Beside it: what a shadow
+ * policy (lookahead) makes of a decision, and what making one tick takes, four times a second.
  */
 import { Inspector } from '../src/inspect/inspector.ts';
 import { NodeCells } from '../src/inspect/node-cells.ts';
@@ -28,15 +29,16 @@ export const inspectOverheadBench: Bench = {
   description: 'the inspector on ÷ off: decisions, whole lives, and one tick of its stream',
   async run(context: BenchContext): Promise<BenchResult> {
     const rounds = context.quick ? 12 : 60;
-    const on = inspectedWorld();
+    const on = inspectedWorld(), shadowed = inspectedWorld();
+    shadowed.scheduler.setShadow('lookahead');
     const off = createWorld('table', NODES, { transitioned() {}, settled() {} });
     let told = 0;
     const feed = new InspectFeed({
       scheduler: on.scheduler, inspector: on.inspector, cells: new NodeCells(on.scheduler), workflow: createMachineFlow(workflowMachine), model: undefined, nowMs: () => on.scheduler.nowMs, version: 'bench', startedAtMs: 0, counters: () => ({}), post: () => void told++,
     });
     context.progress(`inspect-overhead: ${NODES} nodes, ${rounds} rounds of ${BLOCK} arrivals on and off, in turns`);
-    for (let warm = 0; warm < 5; warm++) for (const world of [on, off]) arrivals(world, BLOCK, NODES, context.seed);
-    const ratios: number[] = [], differences: number[] = [], lifeRatios: number[] = [], decisionsOn: number[] = [], decisionsOff: number[] = [], ticks: number[] = [];
+    for (let warm = 0; warm < 5; warm++) for (const world of [on, off, shadowed]) arrivals(world, BLOCK, NODES, context.seed);
+    const ratios: number[] = [], differences: number[] = [], lifeRatios: number[] = [], decisionsOn: number[] = [], decisionsOff: number[] = [], shadowRatios: number[] = [], ticks: number[] = [];
     for (let round = 0; round < rounds; round++) {
       const measured = { on: { submit: 0, life: 0 }, off: { submit: 0, life: 0 } };
       // Who goes first changes: the second finds warmer caches.
@@ -48,6 +50,7 @@ export const inspectOverheadBench: Bench = {
       ratios.push(measured.on.submit / measured.off.submit);
       lifeRatios.push(measured.on.life / measured.off.life);
       differences.push(measured.on.life - measured.off.life);
+      shadowRatios.push(quantile(arrivals(shadowed, BLOCK, NODES, context.seed + round), 0.5) / measured.on.submit);
       decisionsOn.push(measured.on.submit);
       decisionsOff.push(measured.off.submit);
       // All that happened in the round is told in one tick: more than fits, as under heavy load.
@@ -57,13 +60,14 @@ export const inspectOverheadBench: Bench = {
     }
     if (told !== rounds) throw new Error(`bench inspect-overhead: ${told} ticks, expected ${rounds}`);
     on.scheduler.stop();
+    shadowed.scheduler.stop();
     off.scheduler.stop();
     const samples = rounds * BLOCK;
     return {
       mode: 'micro',
       figures: [
         overRounds('overhead_ratio', '×', ratios, samples), overRounds('overhead_p50', 'µs', differences, samples), overRounds('life_ratio', '×', lifeRatios, samples),
-        overRounds('decision_on_p50', 'µs', decisionsOn, samples), overRounds('decision_off_p50', 'µs', decisionsOff, samples), overRounds('tick_p50', 'µs', ticks, rounds),
+        overRounds('decision_on_p50', 'µs', decisionsOn, samples), overRounds('decision_off_p50', 'µs', decisionsOff, samples), overRounds('shadow_ratio', '×', shadowRatios, samples), overRounds('tick_p50', 'µs', ticks, rounds),
       ],
       params: { nodes: NODES, sampleEvery: 100, rounds },
     };

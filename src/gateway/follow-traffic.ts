@@ -6,44 +6,37 @@ import type { EndedGroup } from '../inspect/page-api.ts';
 import type { WatchTrafficResponse } from '../rpc/gen/metronome/v1/inspect.ts';
 import type { InspectHub } from './inspect-hub.ts';
 import type { Inspected } from './loop-client.ts';
+import { pump } from './pump.ts';
 
 /** Writes moments until the signal aborts (resolves) or the gateway stops (rejects). Rejects like InspectHub.join. */
 export async function followTraffic(hub: InspectHub, signal: AbortSignal, write: (message: WatchTrafficResponse) => Promise<void>): Promise<void> {
   let latest: Inspected | undefined;
   let ended: readonly EndedGroup[] = [];
   let isOver = false;
-  let wake: (() => void) | undefined;
-  const leave = hub.join({
-    told(message) {
-      latest = message;
-      ended = mergeEnded(ended, message.tick.ended);
-      wake?.();
-    },
-    ended() {
-      isOver = true;
-      wake?.();
-    },
-  });
-  const onAbort = (): void => wake?.();
-  signal.addEventListener('abort', onAbort);
-  try {
-    while (!signal.aborted) {
+  await pump(
+    signal,
+    (wake) => hub.join({
+      told(message) {
+        latest = message;
+        ended = mergeEnded(ended, message.tick.ended);
+        wake();
+      },
+      ended() {
+        isOver = true;
+        wake();
+      },
+    }),
+    () => {
       if (latest !== undefined) {
         const message = toMessage(latest, ended);
         latest = undefined;
         ended = [];
-        await write(message);
-      } else if (isOver) {
-        throw new MetronomeError('UNAVAILABLE', 'The gateway stops.', { component: 'gateway', retryAfterMs: 1_000 });
-      } else {
-        await new Promise<void>((resolve) => (wake = resolve));
-        wake = undefined;
+        return write(message);
       }
-    }
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-    leave();
-  }
+      if (isOver) throw new MetronomeError('UNAVAILABLE', 'The gateway stops.', { component: 'gateway', retryAfterMs: 1_000 });
+      return undefined;
+    },
+  );
 }
 
 function toMessage({ hello, tick }: Inspected, ended: readonly EndedGroup[]): WatchTrafficResponse {

@@ -2,6 +2,7 @@
 import type { MetronomeError } from '../core/errors.ts';
 import type { Transition, WatchInvocationsRequest } from '../rpc/gen/metronome/v1/invoke.ts';
 import type { LoopClient } from './loop-client.ts';
+import { pump } from './pump.ts';
 
 const MAX_BUFFERED = 10_000;
 const MAX_BATCH = 1_000;
@@ -20,38 +21,28 @@ export async function followTransitions(
   let lostHere = 0;
   let lostInLoop = 0;
   let failure: MetronomeError | undefined;
-  let wake: (() => void) | undefined;
-  const unwatch = loop.watch(request, {
-    transitions(transitions, missed) {
-      lostInLoop = missed;
-      for (const transition of transitions) buffered.push(transition);
-      if (buffered.length > MAX_BUFFERED) {
-        const lost = buffered.length - MAX_BUFFERED;
-        buffered = buffered.slice(lost);
-        lostHere += lost;
-      }
-      wake?.();
+  await pump(
+    signal,
+    (wake) => loop.watch(request, {
+      transitions(transitions, missed) {
+        lostInLoop = missed;
+        for (const transition of transitions) buffered.push(transition);
+        if (buffered.length > MAX_BUFFERED) {
+          const lost = buffered.length - MAX_BUFFERED;
+          buffered = buffered.slice(lost);
+          lostHere += lost;
+        }
+        wake();
+      },
+      failed(error) {
+        failure = error;
+        wake();
+      },
+    }),
+    () => {
+      if (buffered.length > 0) return write(buffered.splice(0, MAX_BATCH), lostHere + lostInLoop);
+      if (failure !== undefined) throw failure;
+      return undefined;
     },
-    failed(error) {
-      failure = error;
-      wake?.();
-    },
-  });
-  const onAbort = (): void => wake?.();
-  signal.addEventListener('abort', onAbort);
-  try {
-    while (!signal.aborted) {
-      if (buffered.length > 0) {
-        await write(buffered.splice(0, MAX_BATCH), lostHere + lostInLoop);
-      } else if (failure !== undefined) {
-        throw failure;
-      } else {
-        await new Promise<void>((resolve) => (wake = resolve));
-        wake = undefined;
-      }
-    }
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-    unwatch();
-  }
+  );
 }
