@@ -35,7 +35,7 @@ export interface WorkArrival {
   readonly localityKey: string;
   readonly policyName: string;
   readonly expiresAfterMs: number;
-  /** What its run took, as in a warm sandbox; NaN: not known. */
+  /** What it costs wherever it runs, as in a warm sandbox; NaN: not known. */
   readonly runMs: number;
   readonly place: StepPlace;
   /** Places of the arrivals that must have ended, and how long after the last of them it came. */
@@ -189,6 +189,12 @@ function arrivalsOf({ invocations, nodes }: History, functionPlaces: ReadonlyMap
     };
   });
   return { arrivals, requests };
+}
+
+/** What it costs wherever it runs: its run as in a warm sandbox, and what handing over inputs took that were there already. NaN: not known. */
+function runMsOf(outcome: RecordedOutcome | undefined, freshFactor: number): number {
+  if (outcome?.state !== 'completed' || outcome.startState === 0) return Number.NaN;
+  return outcome.ranMs / (outcome.startState === WARM ? 1 : freshFactor) + (outcome.fetchedBytes === 0 ? outcome.fetchedMs : 0);
 }
 
 function endOf({ atMs, outcome }: RecordedInvocation): number {
