@@ -38,8 +38,8 @@ interface Plan {
   readonly executions: number;
 }
 
-const QUICK: Plan = { applications: ['document', 'log'], policies: ['round-robin', 'metronome'], copies: 2, inputs: 6, warmUp: 8, executions: 24 };
-const FULL: Plan = { applications: ['video', 'log', 'document', 'inference'], policies: ['round-robin', 'naive-locality', 'metronome', 'lookahead'], copies: 3, inputs: 12, warmUp: 16, executions: 80 };
+const QUICK: Plan = { applications: ['document', 'log'], policies: ['round-robin', 'metronome'], copies: 2, inputs: 6, warmUp: 6, executions: 20 };
+const FULL: Plan = { applications: ['video', 'log', 'document', 'inference'], policies: ['round-robin', 'naive-locality', 'metronome', 'lookahead'], copies: 3, inputs: 12, warmUp: 12, executions: 60 };
 /** Seeds of the recording that is fitted to lie this far from those that are compared. */
 const CALIBRATION_SEED = 1_000;
 /** How often a simulated cell is repeated with other noise, for a mean without it. */
@@ -86,7 +86,7 @@ export const simValidityBench: Bench = {
       const real = await measure(preset, plan, seed, dir, progress);
       const fitted = fit(real.calibration, await readObservations(join(dir, 'observations', 'observations.jsonl')), preset);
       for (const { function: name, profile, samples, byStartState } of fitted.calibration.functions) progress(`  ${name}: ${samples} (${byStartState.join('/')}) install ${profile.installMs} start ${profile.processMs} + ${profile.importMs}, run ${profile.runMs} + ${profile.runMsPerMib}/MiB, first × ${profile.freshFactor}, noise ${profile.noise}, start noise ${profile.startNoise}`);
-      progress(`sim-validity: fitted to ${fitted.samples.length} calls; contention ${fitted.calibration.contention.toFixed(2)}, message ${fitted.messageMs.toFixed(2)} ms, request ${fitted.requestMs.toFixed(2)} ms`);
+      progress(`sim-validity: fitted to ${fitted.samples.length} calls; contention ${fitted.calibration.contention.toFixed(2)}, message ${fitted.messageMs.toFixed(2)} ms, request ${fitted.requestMs.toFixed(2)} ms, transfers begin after ${(fitted.calibration.link?.latencyMs ?? 0).toFixed(1)} ms`);
       if (out !== undefined) await keep(out, 'sim-validity-calls.jsonl', fitted.samples);
       const rows = await compare(real.validation, fitted, preset, plan, seed, progress);
       if (out !== undefined) await keep(out, 'sim-validity-cells.jsonl', rows);
@@ -237,7 +237,7 @@ function fit(cells: readonly RealCell[], observations: Awaited<ReturnType<typeof
     }
   }
   if (samples.length < LEAST_JOINED * steps) throw new Error(`bench sim-validity: ${samples.length} of ${steps} steps are in the recording of observations; too few to fit anything.`);
-  const calibration = calibrate(samples, { ...(preset.hostCpus === undefined ? {} : { hostCores: preset.hostCpus }), nodeCores: preset.cpus });
+  const calibration = calibrate(samples, { ...(preset.hostCpus === undefined ? {} : { hostCores: preset.hostCpus }), nodeCores: preset.cpus, linkBytesPerMs: preset.linkBitsPerS / 8_000 });
   return { calibration, samples, messageMs: medianOf(messages), requestMs: Math.max(0, medianOf(requests)) };
 }
 
@@ -270,7 +270,7 @@ async function compare(cells: readonly RealCell[], fitted: Fitted, preset: Clust
         // The real model has seen other cells before: so has this one, but for the first replica, which only teaches.
         const { records } = simulateApplications({
           preset, application: model, variant: { name: policy, policy, overrides: {} }, seed: seed + 31 * replica, concurrency: preset.concurrency[application], executions: plan.executions, warmUp: plan.warmUp, inputs, calls: cell.calls,
-          cluster: { messageMs: fitted.messageMs, requestMs: fitted.requestMs, contention: fitted.calibration.contention, installed: true, zygotes: preset.zygotes === 'auto', ...(fitted.calibration.link === undefined ? {} : { bytesPerMs: Math.min(preset.linkBitsPerS / 8_000, fitted.calibration.link.bytesPerMs), latencyMs: fitted.calibration.link.latencyMs }) },
+          cluster: { messageMs: fitted.messageMs, requestMs: fitted.requestMs, contention: fitted.calibration.contention, installed: true, zygotes: preset.zygotes === 'auto', ...(fitted.calibration.link === undefined ? {} : { latencyMs: fitted.calibration.link.latencyMs }) },
         }, learned);
         if (replica === 0) continue;
         times.push(...records.filter(({ ok }) => ok).map(({ latencyMs }) => latencyMs));

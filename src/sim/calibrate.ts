@@ -45,6 +45,8 @@ export interface CalibrateOptions {
   readonly hostCores?: number;
   /** Cores of each node, where that is less. @default those of the machine */
   readonly nodeCores?: number;
+  /** What the links carry, bytes per ms, where that is known: then only what transfers take beside it is fitted. @default fitted too */
+  readonly linkBytesPerMs?: number;
 }
 
 /** Executions of a function below which nothing is said about it. */
@@ -110,7 +112,7 @@ export function calibrate(recorded: readonly CalibrationSample[], options: Calib
       },
     };
   });
-  return { functions, busySlowdown: busy.slowdown, busySamples: busy.samples, contention, link: fitLink(samples) };
+  return { functions, busySlowdown: busy.slowdown, busySamples: busy.samples, contention, link: fitLink(samples, options.linkBytesPerMs) };
 }
 
 // ── contention ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -311,9 +313,10 @@ function bytesPerRun(calls: readonly CalibrationSample[]): number {
   return runs === 0 ? 0 : calls.reduce((sum, { inputBytes }) => sum + inputBytes, 0) / runs;
 }
 
-function fitLink(samples: readonly CalibrationSample[]): Calibration['link'] {
+function fitLink(samples: readonly CalibrationSample[], known: number | undefined): Calibration['link'] {
   const transfers = samples.filter(({ movedBytes, fetchedMs }) => movedBytes >= LEAST_TRANSFER_BYTES && fetchedMs > 0);
   if (transfers.length < LEAST_TRANSFERS) return undefined;
+  if (known !== undefined) return { bytesPerMs: known, latencyMs: rounded(Math.max(0, medianOf(transfers.map(({ movedBytes, fetchedMs }) => fetchedMs - movedBytes / known)))), transfers: transfers.length };
   const { base, slope } = fitLine(transfers.map(({ movedBytes }) => movedBytes), transfers.map(({ fetchedMs }) => fetchedMs));
   const bytesPerMs = slope > 0 ? 1 / slope : medianOf(transfers.map(({ movedBytes, fetchedMs }) => movedBytes / fetchedMs));
   return { bytesPerMs: Math.round(bytesPerMs), latencyMs: rounded(slope > 0 ? base : 0), transfers: transfers.length };

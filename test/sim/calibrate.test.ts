@@ -88,6 +88,7 @@ describe('calibration', () => {
   it('measures what transfers get', () => {
     const samples = Array.from({ length: 20 }, (_, i) => sample({ movedBytes: (1 + i) * MIB, fetchedMs: 5 + ((1 + i) * MIB) / 25_000 }));
     expect(calibrate(samples).link).toEqual({ bytesPerMs: 25_000, latencyMs: expect.closeTo(5, 3), transfers: 20 });
+    expect(calibrate(samples, { linkBytesPerMs: 50_000 }).link).toMatchObject({ bytesPerMs: 50_000, latencyMs: expect.closeTo(5 + (10.5 * MIB) / 50_000, 0) as number });
   });
 
   it('survives its file', () => {
