@@ -54,7 +54,7 @@ export const LEAST_SAMPLES = 5;
 /** Below this the CPU had room; above, it had none. */
 const ROOM_BELOW = 0.75, BUSY_FROM = 0.95;
 /** Quantiles 90 % ÷ 10 % of the sizes below which a slope means nothing. */
-const LEAST_SPREAD = 1.5;
+const LEAST_SPREAD = 3;
 const MOST_NOISE = 1.2;
 const MOST_FRESH = 20;
 const LEAST_FRESH = 3;
