@@ -147,7 +147,7 @@ async function measure(preset: ClusterPreset, plan: Plan, seed: number, dir: str
       const objects: ObjectRef[] = [];
       for (const { file, node } of inputs) objects.push(await putFile({ client, gatewayUrl: cluster.httpUrl, node: cluster.nodeNames[node] }, file.path, '/'));
       const result = await runCell(client, cell, objects, preset.concurrency[application], (copy) => copyName(workflows.get(application) ?? '', copy));
-      progress(`sim-validity: ${application}, ${policy}, seed ${cellSeed}: mean ${meanOf(result.executions.slice(plan.warmUp).map(({ latencyMs }) => latencyMs)).toFixed(0)} ms${result.failed === 0 ? '' : `, ${result.failed} FAILED`}`);
+      progress(`sim-validity: ${application}, ${policy}, seed ${cellSeed}: mean ${meanOf(counted(result, plan).map(({ latencyMs }) => latencyMs)).toFixed(0)} ms${result.failed === 0 ? '' : `, ${result.failed} FAILED`}`);
       return result;
     };
     const calibration: RealCell[] = [], validation: RealCell[] = [];
@@ -268,11 +268,12 @@ async function compare(cells: readonly RealCell[], fitted: Fitted, preset: Clust
       const parts = { queued: 0, delayed: 0, fetch: 0, init: 0, run: 0, cold: 0 };
       for (let replica = 0; replica < REPLICAS; replica++) {
         // The real model has seen other cells before: so has this one, but for the first replica, which only teaches.
-        const { records } = simulateApplications({
-          preset, application: model, variant: { name: policy, policy, overrides: {} }, seed: seed + 31 * replica, concurrency: preset.concurrency[application], executions: plan.executions, warmUp: plan.warmUp, inputs, calls: cell.calls,
+        const { records: all } = simulateApplications({
+          preset, application: model, variant: { name: policy, policy, overrides: {} }, seed: seed + 31 * replica, concurrency: preset.concurrency[application], executions: cell.calls.length - plan.warmUp, warmUp: plan.warmUp, inputs, calls: cell.calls,
           cluster: { messageMs: fitted.messageMs, requestMs: fitted.requestMs, contention: fitted.calibration.contention, installed: true, zygotes: preset.zygotes === 'auto', ...(fitted.calibration.link === undefined ? {} : { latencyMs: fitted.calibration.link.latencyMs }) },
         }, learned);
         if (replica === 0) continue;
+        const records = all.filter(({ index }) => index < plan.executions);
         times.push(...records.filter(({ ok }) => ok).map(({ latencyMs }) => latencyMs));
         for (const { steps } of records) {
           for (const step of steps) {
@@ -285,14 +286,19 @@ async function compare(cells: readonly RealCell[], fitted: Fitted, preset: Clust
           }
         }
       }
-      const measured = cell.executions.slice(plan.warmUp).map(({ latencyMs }) => latencyMs);
+      const measured = counted(cell, plan).map(({ latencyMs }) => latencyMs);
       const row: Row = { name: `${application}_${policy.replaceAll('-', '_')}`, application, policy, realMean: meanOf(measured), simMean: meanOf(times), realP95: quantileOf(measured, 0.95), simP95: quantileOf(times, 0.95), count: measured.length };
       progress(`sim-validity: ${application}, ${policy}: mean ${row.realMean.toFixed(0)} ms, simulated ${row.simMean.toFixed(0)} ms (${relative(row.simMean, row.realMean).toFixed(1)} %); P95 ${row.realP95.toFixed(0)} ms, simulated ${row.simP95.toFixed(0)} ms`);
-      progress(`  all steps of an execution: measured ${partsText(measuredParts(cell.executions.slice(plan.warmUp)), row.count)}; simulated ${partsText(parts, times.length)}`);
+      progress(`  all steps of an execution: measured ${partsText(measuredParts(counted(cell, plan)), row.count)}; simulated ${partsText(parts, times.length)}`);
       rows.push(row);
     }
   }
   return rows;
+}
+
+/** Those that count: what follows them only keeps the cluster busy until their end. */
+function counted({ executions }: Pick<RealCell, 'executions'>, { warmUp, executions: count }: Plan): readonly Execution[] {
+  return executions.slice(warmUp, warmUp + count);
 }
 
 type Parts = Record<'queued' | 'delayed' | 'fetch' | 'init' | 'run' | 'cold', number>;
