@@ -84,10 +84,7 @@ export class Recorder {
 
   /** Runs what follows from a call. */
   call<T>(name: InputName, args: readonly unknown[], run: () => T): T {
-    if (this.#enter()) {
-      this.tape.put2(OP.call, numberOf.get(name) as number);
-      this.tape.value(keptArguments(name, args, this.#options.purposeOf ?? (() => undefined)));
-    }
+    if (this.#enter()) this.#writeCall(name, args);
     try {
       return run();
     } catch (error) {
@@ -98,6 +95,16 @@ export class Recorder {
       throw error;
     } finally {
       this.#leave();
+    }
+  }
+
+  #writeCall(name: InputName, args: readonly unknown[]): void {
+    try {
+      const kept = keptArguments(name, args, this.#options.purposeOf ?? (() => undefined));
+      this.tape.put2(OP.call, numberOf.get(name) as number);
+      this.tape.value(kept);
+    } catch {
+      this.#isSkipping = true; // nobody's call fails because it cannot be recorded: it counts as left out
     }
   }
 

@@ -16,9 +16,6 @@ const reasonNumbers = new Map<string, number>(REASON_NAMES.map((name, index) => 
 const policyNumbers = new Map<string, number>(POLICY_NAMES.map((name, index) => [name, index]));
 const reasonNumber = (reason: Reason): number => reasonNumbers.get(reason) ?? -1;
 
-/** Rooms and classes of candidates on the tape: 2 × room + 1 if local. */
-const LOCAL = 1;
-
 /** Makes a scheduler whose inputs and outputs `recorder` is told of. */
 export function createTappedScheduler(options: SchedulerOptions, recorder: Recorder): Scheduler {
   const scheduler = recorder.input(OP.begin, 0, () => new Scheduler({
@@ -191,7 +188,7 @@ function tappedObserver(observer: SchedulerObserver, recorder: Recorder): Schedu
           numbers[from + 6] = decision.deadlineMs;
           numbers[from + 7] = decision.slackMs;
           numbers[from + 8] = count;
-          for (let row = 0; row < count; row++) numbers[from + 9 + row] = (room[row] as number) * 2 + ((local[row] as number) === 1 ? LOCAL : 0);
+          for (let row = 0; row < count; row++) numbers[from + 9 + row] = (room[row] as number) * 2 + (local[row] as number);
         }
       }
       recorder.outside(() => observer.decided?.(invocation, policyName, candidates, decision));

@@ -84,6 +84,11 @@ describe('a replay', () => {
     expect(recorder.call('putFunction', [odd], () => 7)).toBe(7);
     expect(() => recorder.flush()).not.toThrow();
     expect(recorder.counters).toEqual({ entries: 0, dropped: 1, gaps: 1 });
+    // Arguments that are none: the scheduler says what it thinks of them, and the next call is recorded.
+    expect(() => recorder.call('submit', [], () => { throw new TypeError('no request'); })).toThrow('no request');
+    expect(recorder.isInside).toBe(false);
+    recorder.call('drain', [], () => {});
+    expect(recorder.counters.entries).toBeGreaterThan(0);
   });
 
   it('ends where a killed process left off', () => {
