@@ -81,7 +81,7 @@ export async function writeReport(options: ReportOptions): Promise<ReportResult>
   await write('executions.csv', csvTable(['application', 'variant', 'concurrency', 'seed', 'index', 'simulated', 'started_at_ms', 'latency_ms', 'sla_ms', 'ok', 'problem'], ended.flatMap(({ records }) => records).map((record) => [record.application, record.variant, record.concurrency, record.seed, record.index, record.simulated, record.startedAtMs, record.latencyMs, record.slaMs, record.ok, record.problem ?? ''])));
   await write('steps.csv', csvTable(['application', 'variant', 'concurrency', 'seed', 'index', 'function', 'node', 'start_state', 'queued_ms', 'delayed_ms', 'fetch_ms', 'init_ms', 'run_ms', 'predicted_ms', 'local'], ended.flatMap(({ records }) => records).flatMap((record) => record.steps.map((step) => [record.application, record.variant, record.concurrency, record.seed, record.index, step.function, step.node, step.startState, step.queuedMs, step.delayedMs, step.fetchMs, step.initMs, step.runMs, step.predictedMs, step.local]))));
 
-  const compared: Compared = { summaries: own, figures, records: (application, variant) => compare.filter((record) => record.application === application && record.variant === variant) };
+  const compared: Compared = { summaries: own, figures, all: (application) => compare.filter((record) => record.application === application), records: (application, variant) => compare.filter((record) => record.application === application && record.variant === variant) };
   const deviations = deviationRows(compared);
   const orderings = gates(compared);
   await write('deviation.md', [
