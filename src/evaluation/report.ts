@@ -153,6 +153,7 @@ function reportText({ own, scaled, sweeps, figures, charts, ended, cells, varian
     return { header: ['against', 'metronome: mean', 'P90', 'P99', 'lookahead: mean', 'P90', 'P99'], rows: baselines.map((baseline) => [baseline, ...['metronome', 'lookahead'].flatMap((ours) => (['mean', 'P90', 'P99'] as const).map((statistic) => cell(ours, baseline, statistic)))]) };
   };
   const best = variants.filter(({ role }) => role === 'sweep').map(({ of }) => of).filter((name, i, all): name is string => name !== undefined && all.indexOf(name) === i);
+  const sweepSeeds = new Set(ended.filter(({ cell }) => cell.purpose === 'sweep').map(({ cell }) => cell.seed));
   const missing = cells.length - ended.length;
   const saturated = ended.filter(({ conditions }) => conditions.isSaturated);
   return [
@@ -173,10 +174,12 @@ function reportText({ own, scaled, sweeps, figures, charts, ended, cells, varian
       })),
     })] : []),
     ...(figures.length === 0 ? [] : ['## RQ3: model and scheduler', '', ...plots('figure-7'), ...plots('figure-8'), '', markdownTable({ header: ['figure', 'value', 'unit'], rows: figures.map(({ name, value, unit }) => [name, String(Number(value.toPrecision(4))), unit]) })]),
-    ...(sweeps.length === 0 ? [] : ['## Parameters of the policies', '', 'Mean with the default and with the best of its sweep:', '', markdownTable({
+    ...(sweeps.length === 0 ? [] : ['## Parameters of the policies', '', 'Mean with the default and with the best of its sweep, on the same executions:', '', markdownTable({
       header: ['application', 'policy', 'default', 'best', 'its mean', 'all of the sweep'],
       rows: applications.flatMap((application) => best.flatMap((name) => {
-        const standard = own.find((each) => each.application === application && each.variant === name);
+        // On the executions of the sweep, which has one seed.
+        const [group] = groupRecords(compared.records(application, name).filter(({ seed }) => sweepSeeds.has(seed)));
+        const standard = group === undefined ? undefined : summarize(group);
         const swept = sweeps.filter((each) => each.application === application && variants.some((variant) => variant.name === each.variant && variant.of === name));
         const all = [...(standard === undefined ? [] : [standard]), ...swept].sort((a, b) => a.times.mean.value - b.times.mean.value);
         const [first] = all;
