@@ -141,6 +141,9 @@ export const scaleBench: Bench = {
       memory.push({ x: nodes, y: bytes });
       figures.push(overRounds(`memory_per_node_${nodes}`, 'B', [bytes / nodes], 1));
     }
+    // What 1 000 functions take whatever the number of nodes is left out here.
+    const [fewer, most] = memory.slice(-2);
+    if (fewer !== undefined && most !== undefined) figures.push(overRounds('memory_per_further_node', 'B', [(most.y - fewer.y) / (most.x - fewer.x)], 1));
     for (const nodes of counts) {
       progress(`scale: decisions on ${nodes} nodes`);
       const { p50, p95 } = decisions(nodes, 1_000, 'auto', seed, rounds, 5_000, Math.max(10_000, 5 * nodes));
