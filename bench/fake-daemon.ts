@@ -234,7 +234,7 @@ function createWorld({ delaying, transitionsPerS, nodes, slots }: FakeLoad, seed
       if (ended.length > MAX_KEPT) ended = ended.slice(-MAX_KEPT / 2);
       const all = cells();
       const used = all.reduce((sum, cell) => sum + cell.used, 0);
-      const others = Object.fromEntries(charts.filter(({ name }) => name !== 'invocation').map(({ name, states, edges }) => [name, { counts: states.map((_, i) => (name === 'node' ? (i === 1 ? nodes - draining.size : 0) : name === 'sandbox' ? (i === 2 ? used : i === 3 ? Math.round(used * 0.7) : 0) : i === 1 ? 1 : 0)), flow: edges.map((_, i) => (name === 'sandbox' ? Math.round(next / (20 * (i + 2))) : 0)) }]));
+      const others = Object.fromEntries(charts.filter(({ name }) => name !== 'invocation').map(({ name, states, edges }) => [name, { counts: states.map((_, i) => (name === 'node' ? (i === 2 ? nodes - draining.size : i === 4 ? draining.size : 0) : name === 'sandbox' ? (i === 2 ? used : i === 1 ? Math.round(used * 0.7) : 0) : i === 1 ? 1 : 0)), flow: edges.map((_, i) => (name === 'sandbox' ? Math.round(next / (20 * (i + 2))) : 0)) }]));
       const agreed = Math.round(arrivals * 0.34), activeMs = arrivals * (240 + 20 * random.uniform()), shadowMs = arrivals * (410 + 60 * random.uniform());
       const sampled = rows.length > MAX_ROWS_PER_TICK ? rows.filter((_, i) => i % Math.ceil(rows.length / MAX_ROWS_PER_TICK) === 0) : rows;
       return {

@@ -40,7 +40,7 @@ export const pageBench: Bench = {
     const daemon = await startFakeDaemon(LOAD);
     const browser = await openBrowser();
     const loads = quick ? 3 : 9, rounds = quick ? 1 : 3, seconds = quick ? 2 : 5;
-    const interactive: number[] = [], rates: number[] = [], scrolling: number[] = [], gaps: number[] = [];
+    const interactive: number[] = [], rates: number[] = [], scrolling: number[] = [], busy: number[] = [], gaps: number[] = [];
     try {
       for (let i = 0; i <= loads; i++) {
         const page = await browser.newPage();
@@ -57,8 +57,13 @@ export const pageBench: Bench = {
       await page.goto(`${daemon.url}#/machines/invocation?state=delaying`);
       await page.getByRole('table', { name: 'In delaying' }).getByRole('link').first().waitFor({ timeout: 60_000 });
       await frames(page, 2);
+      const session = await browser.context.newCDPSession(page);
+      await session.send('Performance.enable');
+      const busyS = async (): Promise<number> => (await session.send('Performance.getMetrics')).metrics.find(({ name }) => name === 'TaskDuration')?.value ?? Number.NaN;
       for (let round = 0; round < rounds; round++) {
+        const before = await busyS();
         const still = await frames(page, seconds);
+        busy.push(((await busyS()) - before) / (still.reduce((sum, gap) => sum + gap, 0) / 1_000) * 100);
         rates.push((still.length * 1_000) / still.reduce((sum, gap) => sum + gap, 0));
         gaps.push(...still);
         const moving = await frames(page, seconds, SCROLL);
@@ -76,7 +81,7 @@ export const pageBench: Bench = {
       params: { ...LOAD, gpu: 'none: drawn by the CPU', browser: 'Chromium, headless, 1440 × 900', frames: 'requestAnimationFrame, at most 60 per second', load: 'bench/fake-daemon.ts in the process of the bench' },
       figures: [
         overRounds('interactive_ms', 'ms', interactive, interactive.length), overRounds('script_gzip_kb', 'kB', [kb], 1), overRounds('fps_2000', '1/s', rates, gaps.length),
-        overRounds('fps_2000_scrolling', '1/s', scrolling, gaps.length), overRounds('frame_gap_p99_ms', 'ms', [quantile(gaps, 0.99)], gaps.length),
+        overRounds('fps_2000_scrolling', '1/s', scrolling, gaps.length), overRounds('main_thread_busy', '%', busy, busy.length), overRounds('frame_gap_p99_ms', 'ms', [quantile(gaps, 0.99)], gaps.length),
       ],
     };
   },

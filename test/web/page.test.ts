@@ -10,7 +10,7 @@ import { CHROMIUM_MISSING, findChromium, openBrowser, type Browser } from '../..
 const HAS_CHROMIUM = findChromium() !== undefined;
 const PATIENCE = { timeout: 40_000, interval: 50 } as const;
 const LOAD = { delaying: 60, transitionsPerS: 200, nodes: 6, slots: 4 } as const;
-const VIEWS = ['#/machines', '#/machines/invocation?state=delaying', '#/machines/sandbox', '#/invocation', '#/cluster', '#/cluster/node-2', '#/traffic', '#/simulation'] as const;
+const VIEWS = ['#/machines', '#/machines/invocation?state=delaying', '#/machines/sandbox', '#/machines/node', '#/invocation', '#/cluster', '#/cluster/node-2', '#/traffic', '#/simulation'] as const;
 
 describe('the built page', () => {
   it('has at most 150 kB of script, gzipped', { timeout: 120_000 }, async () => {
@@ -80,6 +80,13 @@ describe.skipIf(!HAS_CHROMIUM)(HAS_CHROMIUM ? 'the page in a browser' : `the pag
     // The address says it all: a reload leads to the same place.
     await page.reload();
     await vi.waitFor(async () => expect(await page.locator('.edge.is-lit').count()).toBeGreaterThanOrEqual(2), PATIENCE);
+  });
+
+  it('shows which nodes are in a state that is clicked', async () => {
+    await open('#/machines/node');
+    await page.getByRole('link', { name: /^ready \d+, show who is in it$/ }).click();
+    await page.getByRole('table', { name: 'Nodes that are ready' }).getByRole('link', { name: 'node-1', exact: true }).click();
+    await page.getByRole('heading', { name: 'node-1' }).waitFor();
   });
 
   it('explains an invocation: its phases, its decisions with all candidates, why and why not', async () => {

@@ -6,29 +6,13 @@ import { restarts, tick } from '../live.ts';
 import { Confirm } from '../parts/confirm.tsx';
 import { InvocationTable } from '../parts/invocation-table.tsx';
 import { NodeMap } from '../parts/node-map.tsx';
+import { NodeTable } from '../parts/node-table.tsx';
 import { StateBadge } from '../parts/state-badge.tsx';
-import { VirtualTable, type TableColumn } from '../parts/virtual-table.tsx';
 import { go, linkTo, route } from '../route.ts';
 import { count, exact, formatBytes, percent, spaced } from '../words.ts';
 
 const NO_NODES: readonly NodeCell[] = [];
 const REFRESH_MS = 1_000;
-
-const COLUMNS: readonly TableColumn<NodeCell>[] = [
-  { head: 'node', width: 'minmax(6rem, 1fr)', cell: ({ name }) => <a href={linkTo('cluster', name)}>{name}</a> },
-  { head: 'state', width: '6.5rem', cell: ({ state }) => <StateBadge state={state} /> },
-  { head: 'slots', width: '7.5rem', cell: ({ used, slots }) => <Meter value={used} of={slots} said={`${used} of ${slots}`} /> },
-  { head: 'waiting', width: '4.6rem', isNumber: true, cell: ({ waiting }) => <span class={waiting > 0 ? 'is-waiting' : 'soft'}>{waiting}</span> },
-  { head: 'warm', width: '4rem', isNumber: true, cell: ({ warm }) => warm },
-  { head: 'zygotes', width: '4.6rem', isNumber: true, cell: ({ zygotes }) => Math.round(zygotes) },
-  { head: 'CPU', width: '6.5rem', cell: ({ cpu }) => <Meter value={cpu} of={1} said={percent(cpu)} /> },
-  { head: 'memory', width: '6.5rem', cell: ({ memoryUsed }) => <Meter value={memoryUsed} of={1} said={percent(memoryUsed)} /> },
-  { head: 'data held', width: '6rem', isNumber: true, cell: ({ objectBytes }) => formatBytes(objectBytes) },
-  { head: 'fetches at', width: '7rem', isNumber: true, cell: ({ fetchBytesPerS }) => (fetchBytesPerS > 0 ? `${formatBytes(Math.round(fetchBytesPerS))}/s` : '–') },
-];
-
-/** Beside a node from near there is room for less. */
-const SHORT = COLUMNS.filter(({ head }) => ['node', 'state', 'slots', 'waiting', 'warm', 'CPU'].includes(head));
 
 export function Cluster() {
   const { subject } = route.value;
@@ -61,16 +45,12 @@ export function Cluster() {
       <div class={subject === '' ? '' : 'columns'}>
         <section class="panel" aria-labelledby="nodes">
           <header><h2 id="nodes">Nodes</h2></header>
-          <VirtualTable label="Nodes" columns={subject === '' ? COLUMNS : SHORT} length={nodes.length} row={(i) => nodes[i]} rowKey={({ name }) => name} isSelected={({ name }) => name === subject} rows={Math.min(16, Math.max(4, nodes.length))} empty="No node is known yet." />
+          <NodeTable label="Nodes" nodes={nodes} selected={subject} isShort={subject !== ''} empty="No node is known yet." />
         </section>
         {subject !== '' && <OneNode key={subject} name={subject} state={nodes.find(({ name }) => name === subject)?.state} />}
       </div>
     </>
   );
-}
-
-function Meter({ value, of, said }: { readonly value: number; readonly of: number; readonly said: string }) {
-  return <span class="meter"><i aria-hidden="true"><b style={{ width: `${Math.min(100, (100 * value) / Math.max(1e-9, of))}%` }} /></i>{said}</span>;
 }
 
 function OneNode({ name, state }: { readonly name: string; readonly state: string | undefined }) {

@@ -10,6 +10,7 @@ import { useInvocations } from '../invocation-list.ts';
 import { restarts, tick, useFrames } from '../live.ts';
 import { InvocationTable } from '../parts/invocation-table.tsx';
 import { MachineDrawing } from '../parts/machine-drawing.tsx';
+import { NodeTable } from '../parts/node-table.tsx';
 import { StateBadge } from '../parts/state-badge.tsx';
 import { TransitionTable } from '../parts/transition-table.tsx';
 import { linkTo, route } from '../route.ts';
@@ -57,7 +58,7 @@ function OneMachine({ chart, state, id }: { readonly chart: MachineChart; readon
     <>
       <p class="lead">{chart.summary} <span class="soft">Final states count what ended since the start. Lines are as wide as what flows over them.</span></p>
       <section class="panel" aria-label={`Machine ${chart.name}`}>
-        <MachineDrawing chart={chart} counts={counts} flow={flow} rates={flowRates.of(chart.name)} selected={state} linkOf={isInvocation ? (each) => linkTo('machines', chart.name, { state: each, id }) : undefined} path={id === '' || explanation === undefined ? undefined : path} pathStates={states} hasDots={isInvocation} />
+        <MachineDrawing chart={chart} counts={counts} flow={flow} rates={flowRates.of(chart.name)} selected={state} linkOf={isInvocation || chart.name === 'node' ? (each) => linkTo('machines', chart.name, { state: each, id }) : undefined} path={id === '' || explanation === undefined ? undefined : path} pathStates={states} hasDots={isInvocation} />
         <details>
           <summary>Transitions as a table</summary>
           <div class="scrolls" tabIndex={0} role="group" aria-label={`Transitions of the ${chart.name} machine`}>
@@ -68,6 +69,7 @@ function OneMachine({ chart, state, id }: { readonly chart: MachineChart; readon
           </div>
         </details>
       </section>
+      {chart.name === 'node' && <Nodes state={state} />}
       {isInvocation && (
         <div class="columns">
           <Members state={state} id={id} />
@@ -85,6 +87,18 @@ function Members({ state, id }: { readonly state: string; readonly id: string })
     <section class="panel" aria-labelledby="members">
       <header><h2 id="members">{title}</h2>{state !== '' && <a class="button" href={linkTo('machines', 'invocation', { id })}>all states</a>}<span class="soft">{list.said}</span>{list.isKept && <button type="button" onClick={() => list.anew()}>to the newest</button>}</header>
       <InvocationTable label={title} list={list} linkOf={(row) => linkTo('machines', 'invocation', { state, id: row.id })} selected={id} without={state === '' ? ['of'] : ['state']} rows={13} empty={state === '' ? 'No invocation has come yet. Try: metronome invoke noop -n 1000' : `Nobody is in ${spaced(state)}.`} />
+    </section>
+  );
+}
+
+/** The nodes in a state: of those that the ticks carry. */
+function Nodes({ state }: { readonly state: string }) {
+  const nodes = (tick.value?.nodes ?? []).filter((node) => state === '' || node.state === state);
+  const title = state === '' ? 'Nodes' : `Nodes that are ${spaced(state)}`;
+  return (
+    <section class="panel" aria-labelledby="nodes">
+      <header><h2 id="nodes">{title}</h2>{state !== '' && <a class="button" href={linkTo('machines', 'node')}>all states</a>}</header>
+      <NodeTable label={title} nodes={nodes} empty={state === '' ? 'No node is known yet.' : `No node is ${spaced(state)}.`} />
     </section>
   );
 }
