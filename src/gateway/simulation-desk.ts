@@ -8,6 +8,7 @@ import { FAULT_KINDS } from '../sim/faults.ts';
 import type { FrameOptions } from '../sim/frames.ts';
 import { PRESETS } from '../sim/presets.ts';
 import type { Scenario } from '../sim/scenario.ts';
+import { parseScenario } from '../sim/scenario-file.ts';
 
 export interface SimulationDesk {
   scenarios(): ScenarioInfo[];
@@ -21,8 +22,14 @@ const FRAMES: FrameOptions = { frames: 400, nodesEach: 64, transitionsEach: 120 
 /** Simulations that run or wait, all pages together. */
 const MAX_WAITING = 4;
 const MAX_MS = 120_000;
+/** Of a scenario file; a request has at most 256 KiB. */
+const MAX_FILE_CHARACTERS = 200_000;
 /** Expected invocations of one run. */
 const MAX_INVOCATIONS = 200_000;
+
+const MAX_NODES = 256;
+const MAX_FUNCTIONS = 500;
+const MAX_DURATION_MS = 600_000;
 
 const positive = (most: number) => z.number().positive().max(most);
 const share = (most: number) => z.number().min(0).max(most);
@@ -31,19 +38,19 @@ const profile = z.strictObject({
   output: z.strictObject({ count: z.number().int().min(0).max(64), share: share(100), bytes: share(1e12) }),
 });
 const scenario = z.strictObject({
-  nodes: z.number().int().min(1).max(256),
+  nodes: z.number().int().min(1).max(MAX_NODES),
   node: z.strictObject({ slots: z.number().int().min(1).max(256), cores: positive(256), memoryMb: positive(1e6), keepAliveMs: share(86_400_000), zygoteMb: share(1e6), objectQuotaBytes: positive(1e15) }),
   bytesPerMs: positive(1e9),
   functions: z.array(z.strictObject({
     name: z.string().min(1).max(63), slaMs: positive(3_600_000), memoryMb: positive(1e6), critical: z.boolean(), idempotent: z.boolean(), packageSet: z.string().max(200), profile, inputBytes: share(1e12), inputSigma: share(5),
-  })).min(1).max(500),
-  mostPerS: positive(10_000), leastPerS: positive(10_000), durationMs: z.number().min(100).max(600_000), warmUpMs: share(600_000),
+  })).min(1).max(MAX_FUNCTIONS),
+  mostPerS: positive(10_000), leastPerS: positive(10_000), durationMs: z.number().min(100).max(MAX_DURATION_MS), warmUpMs: share(600_000),
   faults: z.partialRecord(z.enum(FAULT_KINDS), share(1_000)),
   scheduler: z.strictObject({ localityGain: positive(1).optional(), safetyMargin: share(0.99).optional(), strict: z.boolean().optional(), localityThreshold: positive(1).optional(), monitorIntervalMs: z.number().min(1).max(60_000).optional() }).default({}),
 });
 const request = z.strictObject({
-  scenario: z.union([z.string().max(63), scenario]), policies: z.array(z.string().max(63)).min(1).max(4), seed: z.number().int().min(0).max(2 ** 31 - 1),
-  nodes: z.number().int().min(1).max(256).optional(), slots: z.number().int().min(1).max(256).optional(), durationMs: z.number().min(100).max(600_000).optional(), rate: z.number().min(0.01).max(100).optional(),
+  scenario: z.union([z.string().max(63), scenario]).optional(), file: z.string().max(MAX_FILE_CHARACTERS).optional(), policies: z.array(z.string().max(63)).min(1).max(4), seed: z.number().int().min(0).max(2 ** 31 - 1),
+  nodes: z.number().int().min(1).max(MAX_NODES).optional(), slots: z.number().int().min(1).max(256).optional(), durationMs: z.number().min(100).max(MAX_DURATION_MS).optional(), rate: z.number().min(0.01).max(100).optional(),
 });
 
 export function createSimulationDesk(): SimulationDesk {
@@ -52,7 +59,7 @@ export function createSimulationDesk(): SimulationDesk {
   return {
     scenarios: () => Object.entries(PRESETS).map(([name, { description, scenario: { nodes, node, durationMs, functions } }]) => ({ name, description, nodes, slots: node.slots, durationMs, functions: functions.map((each) => each.name) })),
     async run(given, signal) {
-      const { scenario: wanted, policies, seed } = readRequest(given);
+      const { scenario: wanted, policies, seed } = await readRequest(given);
       if (waiting >= MAX_WAITING) throw new MetronomeError('QUEUE_FULL', `${waiting} simulations run or wait already; try again later.`, { component: 'gateway', retryAfterMs: 5_000 });
       waiting++;
       try {
@@ -74,12 +81,14 @@ export function createSimulationDesk(): SimulationDesk {
 }
 
 /** The request with its scenario made out, or the error that names every place. */
-function readRequest(given: unknown): { readonly scenario: Scenario; readonly policies: readonly string[]; readonly seed: number } {
+async function readRequest(given: unknown): Promise<{ readonly scenario: Scenario; readonly policies: readonly string[]; readonly seed: number }> {
   const parsed = request.safeParse(given);
   if (!parsed.success) throw refused(parsed.error.issues.slice(0, 10).map(({ path, message }) => ({ field: path.join('.') || 'request', description: message })));
   const { policies, seed, nodes, slots, durationMs, rate = 1 } = parsed.data;
   for (const policy of policies) if (!POLICY_NAMES.includes(policy)) throw new MetronomeError('POLICY_UNKNOWN', `Unknown policy ${JSON.stringify(policy)}. Known policies: ${POLICY_NAMES.join(', ')}.`, { component: 'gateway' });
-  const base = typeof parsed.data.scenario === 'string' ? preset(parsed.data.scenario) : (parsed.data.scenario as Scenario); // its optional parameters are absent or set, never undefined: it came as JSON
+  const { scenario: named, file } = parsed.data;
+  if ((named === undefined) === (file === undefined)) throw refused([{ field: 'scenario', description: 'must be given, or a file instead of it' }]);
+  const base = file !== undefined ? await readFile(file) : typeof named === 'string' ? preset(named) : (named as Scenario); // its optional parameters are absent or set, never undefined: it came as JSON
   const made: Scenario = {
     ...base, nodes: nodes ?? base.nodes, node: { ...base.node, slots: slots ?? base.node.slots }, durationMs: durationMs ?? base.durationMs, warmUpMs: Math.min(base.warmUpMs, (durationMs ?? base.durationMs) / 2), mostPerS: base.mostPerS * rate, leastPerS: base.leastPerS * rate,
   };
@@ -87,6 +96,20 @@ function readRequest(given: unknown): { readonly scenario: Scenario; readonly po
   const expected = (made.functions.length * made.mostPerS * made.durationMs) / 1_000;
   if (expected > MAX_INVOCATIONS) throw refused([{ field: 'scenario', description: `up to ${Math.round(expected)} invocations, more than ${MAX_INVOCATIONS}: simulate less time or a lower rate` }]);
   return { scenario: made, policies, seed };
+}
+
+/** A scenario as `metronome sim run` takes it, within the bounds of the page. */
+async function readFile(content: string): Promise<Scenario> {
+  const { scenario: read } = await parseScenario(content, 'file', undefined);
+  const over: Violation[] = [];
+  const most = (field: string, value: number, bound: number): void => {
+    if (value > bound) over.push({ field, description: `is ${value}; the page simulates at most ${bound}` });
+  };
+  most('nodes', read.nodes, MAX_NODES);
+  most('functions', read.functions.length, MAX_FUNCTIONS);
+  most('duration in ms', read.durationMs, MAX_DURATION_MS);
+  if (over.length > 0) throw refused(over);
+  return read;
 }
 
 function preset(name: string): Scenario {

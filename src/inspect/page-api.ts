@@ -196,7 +196,9 @@ export interface ScenarioInfo {
 /** Body of POST /inspect/api/simulations; the answer is a list of SimulationRun, one per policy. */
 export interface SimulationRequest {
   /** Name of a scenario, or a scenario (src/sim/scenario.ts). */
-  readonly scenario: string | object;
+  readonly scenario?: string | object;
+  /** Instead of it: the text of a scenario file as `metronome sim run` takes it. It may name no other file. At most 200 000 characters. */
+  readonly file?: string;
   /** 1 to 4. */
   readonly policies: readonly string[];
   /** 0 to 2^31 − 1. */

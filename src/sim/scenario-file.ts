@@ -73,8 +73,8 @@ export interface ScenarioFile {
   readonly seeds: number;
 }
 
-/** Parses a scenario; `file` names it in messages, `folder` is where its profiles are looked for. CONFIG_INVALID with all that is wrong. */
-export async function parseScenario(content: string, file: string, folder: string): Promise<ScenarioFile> {
+/** Parses a scenario; `file` names it in messages, `folder` is where its profiles are looked for; undefined: it may not name a file. CONFIG_INVALID with all that is wrong. */
+export async function parseScenario(content: string, file: string, folder: string | undefined): Promise<ScenarioFile> {
   const source = parseYaml(content, file);
   const violations: Violation[] = [...source.violations];
   const [document, ...more] = source.documents.filter(({ hasContent }) => hasContent);
@@ -103,7 +103,8 @@ export async function parseScenario(content: string, file: string, folder: strin
   });
   if (given.warmUp >= given.duration) report(['warmUp'], `must be shorter than the duration, or nothing is counted`);
   if (arrivals.least > arrivals.most) report(['arrivals', 'least'], `must not be above most (${arrivals.most})`);
-  const profiles = given.profiles === '' ? undefined : await readProfiles(resolve(folder, given.profiles)).catch((error: unknown) => report(['profiles'], MetronomeError.from(error).message));
+  if (given.profiles !== '' && folder === undefined) report(['profiles'], 'names a file, and no files are read here; write the costs into the functions');
+  const profiles = given.profiles === '' || folder === undefined ? undefined : await readProfiles(resolve(folder, given.profiles)).catch((error: unknown) => report(['profiles'], MetronomeError.from(error).message));
   const functions = given.functions.flatMap((each, i): ScenarioFunction[] => {
     let base: FunctionProfile = PLAIN_PROFILE;
     if (each.profile !== '') {

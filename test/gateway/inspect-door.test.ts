@@ -219,7 +219,7 @@ describe('what the page asks for', () => {
     }
     // The same arrivals under both.
     expect(runs[0]?.summary['submitted']).toBe(runs[1]?.summary['submitted']);
-    for (const wrong of [{ scenario: 'cold-start' }, { scenario: 'cold-starts', policies: [] }, { scenario: 'cold-starts', rate: 100, durationMs: 600_000 }, { scenario: { nodes: 1 } }, { seed: -1 }]) {
+    for (const wrong of [{ scenario: 'cold-start' }, { scenario: 'cold-starts', policies: [] }, { scenario: 'cold-starts', rate: 100, durationMs: 600_000 }, { scenario: { nodes: 1 } }, { seed: -1 }, { scenario: undefined }, { file: 'nodes: 1\nfunctions: [{ name: f }]' }, { scenario: undefined, file: 'nodes: 257\nfunctions: [{ name: f }]' }]) {
       const refused = await put('simulations', { scenario: 'cold-starts', policies: ['metronome'], seed: 1, ...wrong }, {}, 'POST');
       expect(refused.status, JSON.stringify(wrong)).toBe(400);
     }

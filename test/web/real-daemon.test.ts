@@ -100,6 +100,22 @@ describe.skipIf(!HAS_CHROMIUM)(HAS_CHROMIUM ? 'the page of a real daemon' : `the
     await vi.waitFor(async () => expect(Number.parseFloat((await tallies.textContent()) ?? '')).toBeGreaterThan(10), PATIENCE);
   });
 
+  it('runs a scenario from a file, and says what is wrong with one', async () => {
+    const give = async (content: string): Promise<void> => {
+      await page.getByLabel(/recorded run/).setInputFiles({ name: 'mine.yaml', mimeType: 'application/yaml', buffer: Buffer.from(content) });
+      await page.getByText('Scenario of mine.yaml.').waitFor();
+      await page.getByRole('button', { name: 'Simulate' }).click();
+    };
+    await open('#/simulation?policies=round-robin&seed=7');
+    await give('nodes: 3\nfunctions:\n  - name: mine\n    slaa: 1s\n');
+    await page.getByRole('alert').filter({ hasText: 'file:4:5 functions[0].slaa is no key here; did you mean "sla"?' }).waitFor();
+    await give('nodes: 3\nprofiles: secret.json\nfunctions: [{ name: mine }]\n');
+    await page.getByRole('alert').filter({ hasText: 'names a file, and no files are read here' }).waitFor();
+    await give('nodes: 3\nduration: 20s\nfunctions: [{ name: mine, copies: 4 }]\n');
+    await page.getByText('mine.yaml, seed 7').waitFor();
+    await page.getByRole('img', { name: /^3 nodes, / }).waitFor();
+  });
+
   it('comes back by itself when the scheduler was killed, and its numbers begin anew', async () => {
     await open('#/machines');
     await page.evaluate("window.isTheSame = 'yes'");

@@ -10,6 +10,8 @@ import { go, linkWith, route } from '../route.ts';
 import { count, formatMs, spaced } from '../words.ts';
 
 const MAX_POLICIES = 4;
+/** Of a scenario; the daemon takes no longer ones. */
+const MAX_SCENARIO_CHARACTERS = 200_000;
 const MAX_FILE_BYTES = 64 * 1024 * 1024;
 const SPEEDS = [0.25, 1, 4, 16] as const;
 /** Transitions of the frames before the present one that are listed. */
@@ -22,7 +24,7 @@ export function Simulation() {
   const names = (policies?.policies ?? []).map(({ name = '' }) => name);
   const [runs, setRuns] = useState<readonly SimulationRun[]>([]);
   const [source, setSource] = useState('');
-  const [uploaded, setUploaded] = useState<{ readonly name: string; readonly scenario: object } | undefined>();
+  const [uploaded, setUploaded] = useState<{ readonly name: string; readonly text: string } | undefined>();
   const [error, setError] = useState('');
   const running = useRef<AbortController | undefined>(undefined);
   const [isRunning, setRunning] = useState(false);
@@ -41,7 +43,7 @@ export function Simulation() {
     setRunning(true);
     setError('');
     const body: SimulationRequest = {
-      scenario: uploaded?.scenario ?? scenario, policies: wanted, seed,
+      ...(uploaded === undefined ? { scenario } : { file: uploaded.text }), policies: wanted, seed,
       ...(query['nodes'] === undefined ? {} : { nodes: Number(query['nodes']) }), ...(query['rate'] === undefined ? {} : { rate: Number(query['rate']) }),
     };
     try {
@@ -59,17 +61,14 @@ export function Simulation() {
     setError('');
     try {
       if (file.size > MAX_FILE_BYTES) throw new Error(`${file.name} has ${file.size} bytes; at most ${MAX_FILE_BYTES} can be loaded.`);
-      let given: unknown;
-      try {
-        given = JSON.parse(await file.text());
-      } catch (thrown) {
-        throw new Error(`${file.name} is not JSON: ${thrown instanceof Error ? thrown.message : String(thrown)}`, { cause: thrown });
-      }
-      if (typeof given === 'object' && given !== null && !Array.isArray(given) && !('frames' in given)) {
-        setUploaded({ name: file.name, scenario: given });
+      const content = await file.text();
+      const recorded = recordedIn(content);
+      if (recorded === undefined) {
+        if (content.length > MAX_SCENARIO_CHARACTERS) throw new Error(`${file.name} is no recorded run, and too long for a scenario: ${content.length} characters, at most ${MAX_SCENARIO_CHARACTERS}.`);
+        setUploaded({ name: file.name, text: content });
         return;
       }
-      setRuns(readRuns(given));
+      setRuns(readRuns(recorded));
       setSource(file.name);
     } catch (thrown) {
       setError(thrown instanceof Error ? thrown.message : String(thrown));
@@ -91,7 +90,7 @@ export function Simulation() {
           <label>Seed <input type="number" min={0} max={2 ** 31 - 1} class="is-short" value={seed} onChange={(event) => go(linkWith({ seed: event.currentTarget.value }), true)} /></label>
           <label>Nodes <input type="number" min={1} max={256} class="is-short" value={query['nodes'] ?? ''} placeholder={String(about?.nodes ?? '')} onChange={(event) => go(linkWith({ nodes: event.currentTarget.value }), true)} /></label>
           <label>Rate × <input type="number" min={0.01} max={100} step="any" class="is-short" value={query['rate'] ?? ''} placeholder="1" onChange={(event) => go(linkWith({ rate: event.currentTarget.value }), true)} /></label>
-          <label>Scenario or recorded run (JSON) <input type="file" accept=".json,application/json" onChange={(event) => void load(event.currentTarget.files?.[0])} /></label>
+          <label>Scenario (YAML) or recorded run (JSON) <input type="file" accept=".yaml,.yml,.json,application/json" onChange={(event) => void load(event.currentTarget.files?.[0])} /></label>
           <fieldset><legend>Policies, at most {MAX_POLICIES}</legend>{names.map((name) => <label key={name} class="check"><input type="checkbox" checked={wanted.includes(name)} onChange={(event) => choose(name, event.currentTarget.checked)} />{name}</label>)}</fieldset>
           {isRunning ? <button type="button" onClick={() => running.current?.abort()}>Stop</button> : <button type="submit" class="is-main" disabled={wanted.length === 0 || (scenario === '' && uploaded === undefined)}>Simulate</button>}
         </form>
@@ -101,6 +100,16 @@ export function Simulation() {
       {runs.length > 0 && <Player runs={runs} source={source} />}
     </>
   );
+}
+
+/** The runs in a file; undefined when it is something else, which only a scenario can be. The daemon says what is wrong with that. */
+function recordedIn(content: string): unknown {
+  try {
+    const given: unknown = JSON.parse(content);
+    return Array.isArray(given) || (typeof given === 'object' && given !== null && 'frames' in given) ? given : undefined;
+  } catch {
+    return undefined; // YAML, most likely
+  }
 }
 
 /** One clock for all films. */
