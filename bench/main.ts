@@ -2,6 +2,7 @@
 import { ablationsBench } from './ablations.ts';
 import { agentOverheadBench } from './agent-overhead.ts';
 import { applicationsBench } from './applications.ts';
+import { baselineTrainingBench } from './baseline-training.ts';
 import { coldStartBench } from './cold-start.ts';
 import { dataplaneBench } from './dataplane.ts';
 import { decisionBench } from './decision.ts';
@@ -27,6 +28,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   ablations: ablationsBench,
   'agent-overhead': agentOverheadBench,
   applications: applicationsBench,
+  'baseline-training': baselineTrainingBench,
   'cold-start': coldStartBench,
   dataplane: dataplaneBench,
   decision: decisionBench,
