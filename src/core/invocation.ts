@@ -171,6 +171,8 @@ export class Invocation implements Timed {
   lineStamp = 0;
   /** Nodes under whose lines it stands; undefined while in none. */
   lineNodes: number[] | undefined = undefined;
+  /** Its place in the lines of nodes, smaller first: the deadline of its wait, ms, unless its policy says otherwise. */
+  lineKeyMs = 0;
   /** While it waits for room: the line that it stands in; negative: none. */
   roomLine: number | string = 0;
   /** T of the target when it began to wait, ms. */

@@ -6,20 +6,31 @@
  * κ · (waiters ÷ slots + load): what others lose by it now, and by those that will come while slots are busy. Without it each invocation moves its data
  * when that is best for itself, all do, and the links are full.
  *
+ * In the lines of nodes short executions come before long ones that arrived a little earlier: the sum of all waits is less that way, and nobody is overtaken for long.
+ *
  * It waits for a busy node only if its cost is below γ · the least cost of a node with room, and if the risk is bounded: the upper quantile
  * of W + T fits into what is left of the SLA (or the alternative's does not either). It decides again while it waits; the node waited
  * for has an advantage of γ, so that choices do not flip. Near-ties go to the lower load. β is not needed.
  */
 import { delayFor, delayForRoom, dispatchTo, MAX_ALSO, type Decision, type DecisionView, type Policy, type PolicyOptions } from './policy.ts';
 
+/** In a node's line, those who arrive within so many of its execution times after it may come first if they take less. */
+const PATIENCE = 4;
+
 export function createLookaheadPolicy(options: PolicyOptions): Policy {
   const { hysteresis = 0.95, price = 1, wait = 'predicted', risk = 'quantile' } = options.lookahead ?? {};
+
+  /** Place in a node's line, ms: who takes long lets those come first that take less and arrive soon after it, but never past the point where it would miss its SLA. */
+  const keyOf = (view: DecisionView, row: number): number => {
+    const { arrivedAtMs, slaMs } = view.invocation;
+    return arrivedAtMs + Math.min(PATIENCE * (view.candidates.meanMs[row] as number), slaMs - upperMs(view, row));
+  };
 
   /** What the execution time of a row stays below, ms. */
   const upperMs = ({ candidates }: DecisionView, row: number): number => (risk === 'quantile' ? candidates.p95Ms[row] : candidates.meanMs[row]) as number;
 
   /** W of a node without room, ms. */
-  const waitMsOf = (view: DecisionView, node: number): number => (wait === 'predicted' ? view.expectedWaitMs(node) : wait === 'none' ? 0 : view.cluster.meanServiceMs);
+  const waitMsOf = (view: DecisionView, node: number, keyMs: number): number => (wait === 'predicted' ? view.expectedWaitMs(node, keyMs) : wait === 'none' ? 0 : view.cluster.meanServiceMs);
 
   /** What a millisecond of a slot is worth to others at the moment, in milliseconds. */
   const priceOf = ({ candidates, cluster }: DecisionView): number => {
@@ -79,7 +90,7 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
       for (let row = 0; row < count; row++) {
         const T = meanMs[row] as number;
         if ((room[row] as number) > 0 || T >= hysteresis * nowMeanMs) continue;
-        const waitMs = waitMsOf(view, node[row] as number);
+        const waitMs = waitMsOf(view, node[row] as number, keyOf(view, row));
         // The one that is waited for already has the advantage: revisions must win by γ.
         const costMs = (waitMs + T + msPrice * (T - fastestMs)) * (node[row] === invocation.target ? hysteresis : 1);
         if (costMs < leastMs) {
@@ -100,6 +111,7 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
         const untilMs = endMs - (second < 0 ? upperMs(view, target) : upperMs(view, second));
         if (untilMs <= nowMs) return delayForRoom(out, 'noRoom');
         delayFor(out, target, 'waitForEarlierEnd', untilMs, untilMs - nowMs);
+        out.keyMs = keyOf(view, target);
         return listAlike(view, target, out);
       }
       const slackMs = endMs - upperMs(view, now) - nowMs;
@@ -111,6 +123,7 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
       // When the alternative no longer fits, waiting on cannot be undone: that is the last moment, unless it does not fit already.
       const deadlineMs = slackMs > 0 ? nowMs + slackMs : nowMs + Math.max(1, targetWaitMs);
       delayFor(out, target, 'waitForEarlierEnd', deadlineMs, slackMs);
+      out.keyMs = keyOf(view, target);
       listAlike(view, target, out);
     },
     fallback: bestWithRoom,

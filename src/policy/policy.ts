@@ -58,9 +58,9 @@ export interface DecisionView {
   readonly mayRun: boolean;
   /**
    * Predicted time until the node has room for this invocation, ms: until one of its slots is free, those who stand in its line and
-   * come before it included; 0 when it has room now. O(slots + line, at most 64).
+   * come before it included; 0 when it has room now. `keyMs`: the place in the line that it would take (Decision.keyMs). O(slots + line, at most 64).
    */
-  expectedWaitMs(node: number): number;
+  expectedWaitMs(node: number, keyMs?: number): number;
 }
 
 /** What a policy says. One object, reused: set all fields by the helpers below. */
@@ -78,7 +78,7 @@ export interface Decision {
   alsoCount: number;
   /** delay for any room: the line to stand in, 0 to MAX_LINES − 1 (see Policy.lineOf), or HELD. */
   line: number;
-  /** delay for any room: its place in the line, smaller first; NaN: when its SLA ends, ms. */
+  /** Its place in the line, smaller first. NaN: for any room, when its SLA ends, ms; for a node, when the wait ends. */
   keyMs: number;
 }
 
@@ -131,6 +131,7 @@ export function delayFor(out: Decision, row: number, reason: Reason, deadlineMs:
   out.deadlineMs = deadlineMs;
   out.slackMs = slackMs;
   out.alsoCount = 0;
+  out.keyMs = Number.NaN;
 }
 
 /** A scheduling policy. */

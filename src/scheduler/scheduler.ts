@@ -202,7 +202,7 @@ export class Scheduler implements InvocationHost {
   readonly #before = { count: 0, sumMs: 0 };
   readonly #remainingMs: ((dispatched: Invocation) => number | undefined) | undefined;
   readonly #facts: { readyNodes: number; readySlots: number; meanServiceMs: number; waiting: number } = { readyNodes: 0, readySlots: 0, meanServiceMs: 0, waiting: 0 };
-  readonly #view: { candidates: Candidates; readonly cluster: ClusterFacts; function: FunctionFacts; invocation: Invocation; nowMs: number; mayRun: boolean; expectedWaitMs(node: number): number };
+  readonly #view: { candidates: Candidates; readonly cluster: ClusterFacts; function: FunctionFacts; invocation: Invocation; nowMs: number; mayRun: boolean; expectedWaitMs(node: number, keyMs?: number): number };
   #policies: ReadonlyMap<string, Policy>;
   #policy: Policy;
   #timer: TimerHandle = undefined;
@@ -244,9 +244,9 @@ export class Scheduler implements InvocationHost {
       invocation: undefined as unknown as Invocation,
       nowMs: 0,
       mayRun: true,
-      expectedWaitMs: (node) => {
+      expectedWaitMs: (node, keyMs) => {
         const before = this.#before;
-        this.lines.before(node, this.#view.invocation, before);
+        this.lines.before(node, this.#view.invocation, before, keyMs);
         return this.cluster.expectedWaitMs(node, this.nowMs, before.count, before.sumMs, this.#remainingMs);
       },
     };
@@ -628,7 +628,7 @@ export class Scheduler implements InvocationHost {
     invocation.targetMissingBytes = candidates.missingBytes[decision.row] as number;
     const nodes = [node];
     for (let i = 0; i < decision.alsoCount; i++) nodes.push(candidates.node[decision.also[i] as number] as number);
-    this.lines.addForNodes(invocation, nodes);
+    this.lines.addForNodes(invocation, nodes, Number.isNaN(decision.keyMs) ? invocation.slackDeadlineMs : decision.keyMs);
     this.#arm(invocation, this.#nextLookMs(invocation));
   }
 
@@ -1011,9 +1011,10 @@ export class Scheduler implements InvocationHost {
     if (Math.abs(deadlineMs - invocation.slackDeadlineMs) > 1) {
       // Another deadline is another place in the lines.
       const nodes = invocation.lineNodes as number[];
+      const key = invocation.lineKeyMs === invocation.slackDeadlineMs ? deadlineMs : invocation.lineKeyMs; // a policy's own place stays
       this.lines.remove(invocation);
       invocation.slackDeadlineMs = deadlineMs;
-      this.lines.addForNodes(invocation, nodes);
+      this.lines.addForNodes(invocation, nodes, key);
     }
     if (invocation.slackDeadlineMs > this.nowMs) return this.#arm(invocation, this.#nextLookMs(invocation));
     this.counters.slackExhausted++;

@@ -45,18 +45,16 @@ export class WaitingLines {
   /** Lines for room: 0 is the general one, "bubblewrap 0" the general one of those who need that isolation. */
   readonly #rooms = new Map<number | string, Line>([[0, new Line()]]);
   readonly #functions = new Map<number, Line>();
-  readonly #targeting: number[] = [];
   /** Invocations that wait for locality. */
   locality = 0;
   /** Invocations that wait for room or for their function's concurrency. */
   capacity = 0;
 
-  /** Lists a waiter under its target, which comes first, and the other nodes that would do. */
-  addForNodes(invocation: Invocation, nodes: number[]): void {
+  /** Lists a waiter under its target, which comes first, and the other nodes that would do. `key`: its place, smaller first. */
+  addForNodes(invocation: Invocation, nodes: number[], key = invocation.slackDeadlineMs): void {
     invocation.lineNodes = nodes;
-    for (const node of nodes) (this.#nodes[node] ??= new Line()).add(invocation, invocation.slackDeadlineMs);
-    const target = nodes[0] as number;
-    this.#targeting[target] = (this.#targeting[target] ?? 0) + 1;
+    invocation.lineKeyMs = key;
+    for (const node of nodes) (this.#nodes[node] ??= new Line()).add(invocation, key);
     this.locality++;
   }
 
@@ -97,8 +95,6 @@ export class WaitingLines {
       if (line?.living === 0) this.#functions.delete(invocation.functionIndex);
     } else {
       this.locality--;
-      const target = nodes[0] as number;
-      this.#targeting[target] = (this.#targeting[target] ?? 1) - 1;
       for (const node of nodes) this.#nodes[node]?.left();
     }
   }
@@ -128,13 +124,14 @@ export class WaitingLines {
   }
 
   /**
-   * Who comes before `invocation` of those that wait with this node as their target (the first of their nodes): those whose SLA ends earlier. How many goes into
-   * `out.count`, and what they are expected to take together into `out.sumMs`. Of a line longer than 64 places the first are looked at and stand for all. O(line, at most 64).
+   * Who comes before `invocation` in the line of a node: those with a smaller key than `key`, or, without one, those whose SLA ends earlier. How many goes into
+   * `out.count`, and what they are expected to take together into `out.sumMs`; who would take other nodes too counts as his share. Of a line longer than 64 places the first
+   * are looked at and stand for all. O(line, at most 64).
    */
-  before(node: number, invocation: Invocation, out: { count: number; sumMs: number }): void {
+  before(node: number, invocation: Invocation, out: { count: number; sumMs: number }, key = Number.NaN): void {
     out.count = out.sumMs = 0;
     const line = this.#nodes[node];
-    if (line === undefined || line.living === 0 || (this.#targeting[node] ?? 0) === 0) return;
+    if (line === undefined || line.living === 0) return;
     const { heap } = line;
     const endMs = invocation.arrivedAtMs + invocation.slaMs;
     const places = Math.min(heap.size, MOST_LOOKED_AT);
@@ -144,16 +141,16 @@ export class WaitingLines {
       if (!isAlive(entry)) continue;
       living++;
       const { invocation: other } = entry;
-      if (other === invocation || other.target !== node) continue;
-      const otherEndMs = other.arrivedAtMs + other.slaMs;
-      if (otherEndMs > endMs || (otherEndMs === endMs && other.seq > invocation.seq)) continue;
-      out.count++;
-      out.sumMs += other.targetMs;
+      if (other === invocation) continue;
+      const mine = Number.isNaN(key) ? endMs : key, theirs = Number.isNaN(key) ? other.arrivedAtMs + other.slaMs : other.lineKeyMs;
+      if (theirs > mine || (theirs === mine && other.seq > invocation.seq)) continue;
+      const share = 1 / (other.lineNodes?.length ?? 1);
+      out.count += share;
+      out.sumMs += share * other.targetMs;
     }
-    if (places === heap.size || living === 0) return;
-    const share = line.living / living;
-    out.count = Math.round(out.count * share);
-    out.sumMs *= share;
+    const scale = places === heap.size || living === 0 ? 1 : line.living / living;
+    out.count = Math.round(out.count * scale);
+    out.sumMs *= scale;
   }
 
   /** How many stand in a node's line. */

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { createLookaheadPolicy } from '../../src/policy/lookahead.ts';
+import { createDecision } from '../../src/policy/policy.ts';
 import { PAPER, decide, viewOf, type Row, type Situation } from './situation.ts';
 
 const policy = createLookaheadPolicy(PAPER); // γ = 0.95
@@ -69,6 +70,19 @@ describe('policy lookahead', () => {
     it('and does not wait longer than that is worth: 650 > 0.95 × (300 + 1.5 × 200)', () => {
       expect(decide(policy, at([busy(100, 550, { load: 1 }), free(300)], { cluster: { waiting: 2, readySlots: 2 } }))).toMatchObject({ action: 'dispatch', row: 1 });
     });
+  });
+
+  it('takes a place in the line by arrival and four times its time, never later than it would miss its SLA', () => {
+    const place = (situation: Situation): number => {
+      const decision = createDecision();
+      decide(policy, situation, decision);
+      return decision.keyMs;
+    };
+    const rows = [busy(150, 100, { spread: 10 }), free(300)];
+    expect(place(at(rows, { arrivedAtMs: 1_000, nowMs: 1_000 }))).toBe(1_600);
+    // The target's upper quantile is 170.
+    expect(place(at(rows, { slaMs: 500 }))).toBe(330);
+    expect(place(at([busy(300, 100), busy(100, 50)]))).toBe(400);
   });
 
   describe('as an experiment', () => {

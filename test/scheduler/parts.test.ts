@@ -54,7 +54,7 @@ describe('WaitingLines', () => {
     }), { numRuns: 60 });
   });
 
-  it('say who comes before somebody: those whose SLA ends earlier and who wait for the same node first of all', () => {
+  it('say who comes before somebody: those whose SLA ends earlier, and who would take other nodes too counts as his share', () => {
     const lines = new WaitingLines();
     const out = { count: 0, sumMs: 0 };
     const all = Array.from({ length: 6 }, (_, seq) => invocation(seq));
@@ -69,11 +69,25 @@ describe('WaitingLines', () => {
       lines.before(node, all[who]!, out);
       return { ...out };
     };
-    expect(before(5)).toEqual({ count: 3, sumMs: 10 + 30 + 50 });
-    expect(before(4)).toEqual({ count: 2, sumMs: 10 + 30 });
+    expect(before(5)).toEqual({ count: 4, sumMs: 10 + 30 + 40 / 2 + 50 });
+    expect(before(2)).toEqual({ count: 1, sumMs: 10 });
     expect(before(0)).toEqual({ count: 0, sumMs: 0 });
-    expect(before(5, 2)).toEqual({ count: 1, sumMs: 40 });
     expect(before(5, 0)).toEqual({ count: 0, sumMs: 0 });
+  });
+
+  it('say who comes before a place that a policy chose', () => {
+    const lines = new WaitingLines();
+    const out = { count: 0, sumMs: 0 };
+    const all = Array.from({ length: 4 }, (_, seq) => invocation(seq));
+    all.forEach((one, i) => {
+      one.targetMs = 10;
+      lines.addForNodes(one, [1], [50, 20, 40, 30][i]);
+    });
+    expect(lines.headOfNode(1)).toBe(all[1]);
+    lines.before(1, invocation(9), out, 35);
+    expect(out).toEqual({ count: 2, sumMs: 20 });
+    lines.before(1, all[1]!, out, 20);
+    expect(out).toEqual({ count: 0, sumMs: 0 });
   });
 
   it('look at the first of a very long line and let them stand for all', () => {
