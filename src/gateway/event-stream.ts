@@ -24,7 +24,7 @@ export function openEventStream(hub: InspectHub, outgoing: ServerResponse, from:
   let missed = 0;
   let stuck = 0;
   let greeted = '';
-  const send = (id: number, event: string, data: unknown): void => void outgoing.write(`id: ${id}\nevent: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+  const send = (id: number, event: string, data: object): void => void outgoing.write(`id: ${id}\nevent: ${event}\ndata: ${textOf(data)}\n\n`);
 
   const told = ({ hello, tick, transitions }: Inspected): void => {
     const waiting = outgoing.writableLength;
@@ -45,7 +45,7 @@ export function openEventStream(hub: InspectHub, outgoing: ServerResponse, from:
       missed += transitions.records.length + transitions.missed;
       return;
     }
-    if (transitions.records.length > 0 || transitions.missed + missed > 0) send(next, 'transitions', { ...transitions, missed: transitions.missed + missed });
+    if (transitions.records.length > 0 || transitions.missed + missed > 0) send(next, 'transitions', missed === 0 ? transitions : { ...transitions, missed: transitions.missed + missed });
     missed = 0;
   };
   const leave = hub.join({ told, ended: () => void outgoing.end() });
@@ -59,6 +59,15 @@ export function openEventStream(hub: InspectHub, outgoing: ServerResponse, from:
   const records = replay?.records.slice(-MAX_REPLAYED) ?? [];
   const lost = replay === undefined ? 0 : replay.missed + replay.records.length - records.length;
   told({ ...latest, tick: { ...latest.tick, ended: [] }, transitions: { next: latest.transitions.next, missed: lost, records } });
+}
+
+/** What all pages get alike is made into text once. */
+const texts = new WeakMap<object, string>();
+
+function textOf(data: object): string {
+  let text = texts.get(data);
+  if (text === undefined) texts.set(data, (text = JSON.stringify(data)));
+  return text;
 }
 
 /** Two ticks as one: the state of the later, what happened in both. */

@@ -18,7 +18,7 @@ export interface SimulationDesk {
   stop(): Promise<void>;
 }
 
-const FRAMES: FrameOptions = { frames: 400, nodesEach: 64, transitionsEach: 120 };
+const FRAMES: FrameOptions = { frames: 400, nodesEach: 64, transitionsEach: 40 };
 /** Simulations that run or wait, all pages together. */
 const MAX_WAITING = 4;
 const MAX_MS = 120_000;

@@ -1,5 +1,6 @@
 /** The inspector of a real daemon with real agents. */
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { startDaemon } from '../../src/daemon/daemon.ts';
 import type { InvocationList, MachineChart, NodeDetail, NodeList, Tick, TransitionsEvent } from '../../src/inspect/page-api.ts';
 import { InvocationState } from '../../src/rpc/gen/metronome/v1/invoke.ts';
 import { PATIENCE, TOOL, openCluster, openGate, type TestCluster } from './harness.ts';
@@ -101,5 +102,12 @@ describe('the inspector of a running scheduler', () => {
     expect(rest.end).toBe(true);
     expect(rest.transitions.at(-1)?.to).toBe(InvocationState.COMPLETED);
     expect((await cluster.client.readTransitions({ untilUnixMs: 1 })).transitions).toEqual([]);
+  });
+
+  it('does not start with a shadow policy that nobody knows', async () => {
+    const { config } = cluster;
+    const mistaken = { ...config, scheduler: { ...config.scheduler, dataDir: cluster.scratch(), shadowPolicy: 'metronom' } };
+    const log = { debug() {}, info() {}, warn() {}, error() {} };
+    await expect(startDaemon({ config: mistaken, log })).rejects.toMatchObject({ code: 'POLICY_UNKNOWN', message: expect.stringContaining('Did you mean "metronome"?') });
   });
 });
