@@ -12,7 +12,9 @@ import { ABLATIONS, ORACLE, type Ablation } from '../src/evaluation/ablations.ts
 import { loadApplicationModel, PROFILES_FILE } from '../src/evaluation/application-models.ts';
 import { PAPER_CLUSTER, type ClusterPreset } from '../src/evaluation/cluster-preset.ts';
 import { simulateApplications } from '../src/evaluation/simulate-applications.ts';
+import { meanOf } from '../src/evaluation/statistics.ts';
 import { variantNamed } from '../src/evaluation/variant.ts';
+import { confidenceOf } from '../src/report/confidence.ts';
 import { drawLines, writePlot } from '../src/report/plot.ts';
 import { PLAIN_PROFILE, type FunctionProfile } from '../src/sim/profiles.ts';
 import { readProfiles } from '../src/sim/profile-file.ts';
@@ -25,8 +27,6 @@ import type { Bench, BenchContext, BenchResult, Figure } from './harness.ts';
 const MIB = 1024 ** 2;
 /** The paper's links and inputs on fewer slots, so that some thousand executions are many per slot. */
 const CLUSTER: ClusterPreset = { ...PAPER_CLUSTER, nodes: 6, slots: 2, cpus: 2, memoryBytes: 2_048 * MIB, copies: 3 };
-/** Of the 0.975 quantile of Student's t, by degrees of freedom. */
-const STUDENT = [Number.NaN, 12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262];
 
 interface Work {
   readonly group: string;
@@ -38,16 +38,8 @@ interface Row extends Work {
   readonly outcomes: readonly AblationOutcome[];
 }
 
-const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
 const meanMsOf = ({ outcomes }: Row): number => meanOf(outcomes.map(({ meanMs }) => meanMs));
 const p99MsOf = ({ outcomes }: Row): number => meanOf(outcomes.map(({ p99Ms }) => p99Ms));
-
-/** Half the width of the 95 % confidence interval of a mean over seeds. */
-function halfWidth(values: readonly number[]): number {
-  const mean = meanOf(values);
-  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1);
-  return (STUDENT[values.length - 1] ?? 1.96) * Math.sqrt(variance / values.length);
-}
 
 /** Ten nodes, two functions on inputs of tens of MiB and many that start slowly. */
 function mix(utilisation: number, seconds: number): Scenario {
@@ -152,7 +144,10 @@ function round(value: number): number {
 /** Table, raw rows and one plot per group. */
 async function report(folder: string, rows: readonly Row[], seeds: number): Promise<void> {
   await mkdir(folder, { recursive: true });
-  const interval = (values: readonly number[]): string => `${Math.round(meanOf(values))} ± ${Math.round(halfWidth(values))}`;
+  const interval = (values: readonly number[]): string => {
+    const { mean, high } = confidenceOf(values);
+    return `${Math.round(mean)} ± ${Math.round(high - mean)}`;
+  };
   const lines = rows.map(({ group, utilisation, variant, outcomes }) =>
     `| ${group} | ${utilisation} | ${variant.name} | ${interval(outcomes.map(({ meanMs }) => meanMs))} | ${interval(outcomes.map(({ p99Ms }) => p99Ms))} | ${(100 * meanOf(outcomes.map(({ missed }) => missed))).toFixed(2)} |`);
   await writeFile(join(folder, 'ablations.md'), [

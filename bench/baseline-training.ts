@@ -10,6 +10,7 @@ import { PAPER_CLUSTER, type ClusterPreset } from '../src/evaluation/cluster-pre
 import { searchCriticality } from '../src/evaluation/criticality.ts';
 import { simulateApplications, type SimulatedCell } from '../src/evaluation/simulate-applications.ts';
 import { sizedApplication } from '../src/evaluation/sized-application.ts';
+import { meanOf } from '../src/evaluation/statistics.ts';
 import { variantNamed } from '../src/evaluation/variant.ts';
 import { costOf, tuneResources, type Measurement, type StageSize } from '../src/policy/resource-manager/resource-manager.ts';
 import type { ApplicationModel } from '../src/sim/applications.ts';
@@ -22,8 +23,6 @@ const CLUSTER: ClusterPreset = { ...PAPER_CLUSTER, nodes: 4, slots: 4, cpus: 4, 
 const CLIENTS = 12;
 const SLA_FACTOR = 1.3;
 const BOUNDS = { cpu: [0.1, 6], memoryMb: [128, 4_096] } as const;
-
-const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 /** Warm executions of an application, one at a time. */
 function measure(application: ApplicationModel, executions: number, seed: number): Measurement {
