@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { createRandom } from '../src/core/random.ts';
 import { readPageFile } from '../src/gateway/page-files.ts';
 import { machineCharts } from '../src/inspect/charts.ts';
-import type { EndedGroup, Hello, InvocationList, InvocationRow, MachineChart, NodeCell, NodeDetail, ScenarioInfo, SimulationFrame, SimulationRun, Tick, TransitionRow, TransitionsEvent } from '../src/inspect/page-api.ts';
+import type { EndedGroup, Hello, InvocationList, InvocationRow, MachineChart, NodeCell, NodeDetail, NodeList, ScenarioInfo, SimulationFrame, SimulationRun, Tick, TransitionRow, TransitionsEvent } from '../src/inspect/page-api.ts';
 
 /** How much is invented. */
 export interface FakeLoad {
@@ -30,6 +30,7 @@ export interface FakeDaemon {
 
 const TICK_MS = 250;
 const MAX_ROWS_PER_TICK = 500;
+const MAX_TICK_NODES = 256;
 const MAX_KEPT = 20_000;
 /** Transitions of an invocation that waits: predicted, delayed, sent, started, ended. Every third one does not wait. */
 const TRANSITIONS_EACH = 4.67;
@@ -117,7 +118,8 @@ async function answer(world: World, streams: Set<ServerResponse>, changes: strin
   if (what === 'policies') return json({ policies: Object.entries(POLICIES).map(([name, description]) => ({ name, description })), active: world.hello().policy });
   if (what === 'scenarios') return json([{ name: 'large-inputs', description: 'Invented: functions that read tens of MiB.', nodes: 8, slots: 4, durationMs: 30_000, functions: [...FUNCTIONS] }, { name: 'cold-starts', description: 'Invented: heavy packages.', nodes: 6, slots: 4, durationMs: 30_000, functions: [...FUNCTIONS] }] satisfies ScenarioInfo[]);
   if (what === 'model') return json(world.model());
-  if (what === 'nodes' && subject !== '') return json(world.node(subject));
+  if (what === 'nodes' && subject === '') return json(world.nodes());
+  if (what === 'nodes') return json(world.node(subject));
   if (what === 'invocations' && subject !== '') {
     const found = world.explain(subject);
     return found === undefined ? json({ error: { code: 'INVOCATION_NOT_FOUND', message: `Invocation "${subject}" is not remembered.` } }, 404) : json(found);
@@ -239,7 +241,7 @@ function createWorld({ delaying, transitionsPerS, nodes, slots }: FakeLoad, seed
       const sampled = rows.length > MAX_ROWS_PER_TICK ? rows.filter((_, i) => i % Math.ceil(rows.length / MAX_ROWS_PER_TICK) === 0) : rows;
       return {
         tick: {
-          atMs, machines: { invocation: { counts: [...counts], flow: [...flow] }, ...others }, live: live.length + sent.length, delayingForLocality: live.length, delayingForCapacity: 0, counters: { ...counters }, ended: [...groups.values()], nodes: all,
+          atMs, machines: { invocation: { counts: [...counts], flow: [...flow] }, ...others }, live: live.length + sent.length, delayingForLocality: live.length, delayingForCapacity: 0, counters: { ...counters }, ended: [...groups.values()], nodes: all.slice(0, MAX_TICK_NODES),
           ...(policy.shadow === '' ? {} : { shadow: { policy: policy.shadow, decisions: arrivals, agreed, activeMs, shadowMs } }),
         },
         transitions: { next, missed: rows.length - sampled.length, records: sampled },
@@ -253,6 +255,7 @@ function createWorld({ delaying, transitionsPerS, nodes, slots }: FakeLoad, seed
       fitting.sort((a, b) => b.arrivedAtMs - a.arrivedAtMs);
       return { invocations: fitting.slice(0, limit).map(({ number: _, ...row }) => ({ ...row, latencyMs: row.state === 'completed' ? row.latencyMs : now - row.arrivedAtMs })), more: fitting.length > limit };
     },
+    nodes: (): NodeList => ({ nodes: cells(), leftOut: 0 }),
     node(name: string): NodeDetail {
       const cell = cells().find((each) => each.name === name) as NodeCell; // the page asks for nodes that it was told of
       return {

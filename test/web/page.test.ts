@@ -262,7 +262,7 @@ describe.skipIf(!HAS_CHROMIUM)('ten thousand invocations that wait', { timeout: 
 
   beforeAll(async () => {
     await builtPage();
-    [daemon, browser] = await Promise.all([startFakeDaemon({ delaying: 10_000, transitionsPerS: 2_000, nodes: 64, slots: 8 }), openBrowser()]);
+    [daemon, browser] = await Promise.all([startFakeDaemon({ delaying: 10_000, transitionsPerS: 2_000, nodes: 300, slots: 2 }), openBrowser()]);
   }, 180_000);
   afterAll(async () => {
     await browser?.close();
@@ -288,6 +288,15 @@ describe.skipIf(!HAS_CHROMIUM)('ten thousand invocations that wait', { timeout: 
     await button.waitFor({ state: 'detached' });
     expect(await length()).toBeLessThanOrEqual(500);
     expect(await page.evaluate("document.getElementsByTagName('*').length")).toBeLessThan(3_000);
+  });
+
+  it('on more nodes than a tick carries: the busiest are shown, and all of them on demand', async () => {
+    const page = await browser.newPage();
+    page.setDefaultTimeout(PATIENCE.timeout);
+    await page.goto(`${daemon.url}#/cluster`);
+    await page.getByRole('img', { name: /^256 nodes, / }).waitFor();
+    await page.getByRole('link', { name: 'All nodes' }).click();
+    await page.getByRole('img', { name: /^300 nodes, / }).waitFor();
   });
 
   it('leave frames for the reader', async () => {

@@ -1,8 +1,8 @@
 /** A list of invocations of any length: pages of 500 as the reader scrolls, the first one asked for again and again while he is at the top. */
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { exact } from './words.ts';
 import type { InvocationList, InvocationRow } from '../../src/inspect/page-api.ts';
 import { apiUrl, ask } from './api.ts';
+import { exact } from './words.ts';
 
 const PAGE = 500;
 /** Rows that the page keeps of one list. */
@@ -47,9 +47,7 @@ export function useInvocations(query: InvocationQuery | undefined, era: number):
     if (query === undefined || asking.current) return;
     asking.current = true;
     try {
-      const given = await ask<InvocationList | readonly InvocationRow[]>(apiUrl('invocations', { state: query.state, function: query.function, node: query.node, limit: PAGE, before: before === 0 ? '' : before }), signal === undefined ? {} : { signal });
-      const rows = Array.isArray(given) ? (given as readonly InvocationRow[]) : (given as InvocationList).invocations; // told apart by Array.isArray
-      const hasMore = Array.isArray(given) ? rows.length === PAGE : (given as InvocationList).more;
+      const { invocations: rows, more: hasMore } = await ask<InvocationList>(apiUrl('invocations', { state: query.state, function: query.function, node: query.node, limit: PAGE, before: before === 0 ? '' : before }), signal === undefined ? {} : { signal });
       if (signal?.aborted === true) return;
       const known = state.current.key === key ? state.current.rows : [];
       if (before === 0 && known.length <= PAGE) put({ rows, hasMore, error: '' });

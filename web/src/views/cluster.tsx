@@ -1,6 +1,6 @@
 /** Cluster: nodes × slots as a heat map, what every node holds, and one node from near. */
 import { useState } from 'preact/hooks';
-import type { NodeCell, NodeDetail } from '../../../src/inspect/page-api.ts';
+import type { NodeCell, NodeDetail, NodeList } from '../../../src/inspect/page-api.ts';
 import { apiUrl, send, useAnswer } from '../api.ts';
 import { restarts, tick } from '../live.ts';
 import { Confirm } from '../parts/confirm.tsx';
@@ -8,16 +8,22 @@ import { InvocationTable } from '../parts/invocation-table.tsx';
 import { NodeMap } from '../parts/node-map.tsx';
 import { NodeTable } from '../parts/node-table.tsx';
 import { StateBadge } from '../parts/state-badge.tsx';
-import { go, linkTo, route } from '../route.ts';
+import { go, linkTo, linkWith, route } from '../route.ts';
 import { count, exact, formatBytes, percent, spaced } from '../words.ts';
 
 const NO_NODES: readonly NodeCell[] = [];
 const REFRESH_MS = 1_000;
+/** Nodes that a tick carries at most; all of them are asked for when the reader wants that. */
+const TICK_NODES = 256;
+const ALL_MS = 2_000;
 
 export function Cluster() {
-  const { subject } = route.value;
+  const { subject, query } = route.value;
   const now = tick.value;
-  const nodes = now?.nodes ?? NO_NODES;
+  const busiest = now?.nodes ?? NO_NODES;
+  const isCut = busiest.length >= TICK_NODES;
+  const all = useAnswer<NodeList>(isCut && query['nodes'] === 'all' ? apiUrl('nodes') : '', ALL_MS, restarts.value);
+  const nodes = all.data?.nodes ?? busiest;
   const used = nodes.reduce((sum, node) => sum + node.used, 0), slots = nodes.reduce((sum, node) => sum + node.slots, 0);
   const waiting = nodes.reduce((sum, node) => sum + node.waiting, 0), warm = nodes.reduce((sum, node) => sum + node.warm, 0), zygotes = nodes.reduce((sum, node) => sum + node.zygotes, 0);
   const held = nodes.reduce((sum, node) => sum + node.objectBytes, 0);
@@ -39,8 +45,8 @@ export function Cluster() {
         <header><h2 id="map">Nodes × slots</h2>
           <ul class="legend"><li><i style={{ '--line-colour': 'var(--slot-busy)' }} />busy</li><li><i style={{ '--line-colour': 'var(--slot-warm)' }} />warm and idle</li><li><i style={{ '--line-colour': 'var(--slot-free)' }} />free</li><li><i style={{ '--line-colour': 'var(--state-delaying)' }} />waiting for this node</li></ul>
         </header>
-        {nodes.length === 0 ? <p class="soft">No node is known yet. Start one with: metronome agent</p> : <NodeMap nodes={nodes} selected={subject} version={now?.atMs ?? 0} onSelect={(name) => go(linkTo('cluster', name))} />}
-        {nodes.length >= 256 && <p class="note">The 256 busiest nodes.</p>}
+        {nodes.length === 0 ? <p class="soft">No node is known yet. Start one with: metronome agent</p> : <NodeMap nodes={nodes} selected={subject} version={now?.atMs ?? 0} onSelect={(name) => go(linkTo('cluster', name, query))} />}
+        {isCut && (query['nodes'] === 'all' ? <p class="note">All nodes, every {ALL_MS / 1_000} s{(all.data?.leftOut ?? 0) > 0 ? `; ${exact(all.data?.leftOut ?? 0)} beyond the bound` : ''}. <a href={linkWith({ nodes: '' })}>The {TICK_NODES} busiest</a></p> : <p class="note">The {TICK_NODES} busiest nodes; numbers above are theirs. <a href={linkWith({ nodes: 'all' })}>All nodes</a></p>)}
       </section>
       <div class={subject === '' ? '' : 'columns'}>
         <section class="panel" aria-labelledby="nodes">
