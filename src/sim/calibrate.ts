@@ -87,11 +87,11 @@ export function calibrate(recorded: readonly CalibrationSample[], options: Calib
   // What young sandboxes take longer rests on what old ones take, and the other way round: a few rounds settle it.
   let fits = known.map((all) => ({ all, run: fitRuns(all, 1), freshFactor: 1, isOwn: false }));
   for (let round = 0; round < FRESH_ROUNDS; round++) {
-    const fresh = fits.flatMap(({ all, run }) => freshRatios(all, run));
-    fits = fits.map(({ all, run }) => {
-      const own = freshRatios(all, run);
-      const freshFactor = clamp(own.length < LEAST_FRESH ? orElse(medianOf(fresh), 1) : medianOf(own), 1, MOST_FRESH);
-      return { all, run: fitRuns(all, freshFactor), freshFactor, isOwn: own.length >= LEAST_FRESH };
+    const own = fits.map(({ all, run }) => fitFresh(all, run));
+    const others = orElse(medianOf(own.flatMap((factor) => factor ?? [])), 1);
+    fits = fits.map(({ all }, i) => {
+      const freshFactor = clamp(own[i] ?? others, 1, MOST_FRESH);
+      return { all, run: fitRuns(all, freshFactor), freshFactor, isOwn: own[i] !== undefined };
     });
   }
   const outputs = outputsByStage(samples);
@@ -222,9 +222,11 @@ function fitRuns(all: readonly Idle[], freshFactor: number): RunFit {
   return { line, level, noise, medianError: medianOf(errors), p90Error: quantileOf(errors, 0.9), explained: total === 0 ? 0 : Math.max(0, 1 - noise ** 2 / total), assumed };
 }
 
-/** How much longer first runs took than the fit says for later ones. */
-function freshRatios(all: readonly Idle[], { line, level }: RunFit): number[] {
-  return all.filter(({ earlierRuns }) => earlierRuns === 0).map(({ ranMs, slowdown, inputBytes }) => ranMs / slowdown / Math.max(1e-3, level * (line.base + (line.slope * inputBytes) / MIB)));
+/** How much longer first runs took than those in old sandboxes: the line over 1 ÷ (1 + runs), as slownessOf has it. Undefined: too few first runs were seen. */
+function fitFresh(all: readonly Idle[], { line, level }: RunFit): number | undefined {
+  if (all.filter(({ earlierRuns }) => earlierRuns === 0).length < LEAST_FRESH) return undefined;
+  const { base, slope } = fitLine(all.map(({ earlierRuns }) => 1 / (1 + earlierRuns)), all.map(({ ranMs, slowdown, inputBytes }) => ranMs / slowdown / Math.max(1e-3, level * (line.base + (line.slope * inputBytes) / MIB))));
+  return base > 0 ? 1 + slope / base : MOST_FRESH;
 }
 
 /** Counts the runs of each sandbox where that was not recorded: with one sandbox of a function on a node, those since the last start. */
