@@ -30,7 +30,7 @@ function widthOf(rate: number): number {
 export function MachineDrawing({ chart, counts, flow, rates, selected, linkOf, path, pathStates, hasDots }: MachineDrawingProps) {
   const frame = frameOf(chart);
   return (
-    <div class={`machine${path === undefined ? '' : ' has-path'}`} style={{ '--wide': frame.width, '--high': frame.height }}>
+    <div class={`machine${path === undefined ? '' : ' has-path'}`} {...(linkOf === undefined ? { tabIndex: 0, role: 'group' as const, 'aria-label': 'Chart, scrolls where it is wider than the page' } : {})} style={{ '--wide': frame.width, '--high': frame.height }}>
       <div class="machine-inner">
         <svg viewBox={`${frame.x} ${frame.y} ${frame.width} ${frame.height}`} role="group" aria-label={`Chart of the ${chart.name} machine`}>
           <defs>
