@@ -61,7 +61,7 @@ export const shardsBench: Bench = {
       sent.push({ policy, points: messages });
     }
     if (context.out !== undefined) {
-      const caption = `simulation, ${NODES} nodes of ${SLOTS} slots, ${FUNCTIONS} functions, two thirds of the slots used, median of ${seeds.length} seeds`;
+      const caption = `simulation, ${NODES} nodes of ${SLOTS} slots, ${FUNCTIONS} functions, two thirds of the slots used, seeds: ${seeds.length}`;
       await writePlot(context.out, 'shards-loss', drawLines({ title: 'Loss of mean latency against one scheduler', caption, x: { label: 'shards', type: 'log' }, y: { label: '%' }, rules: [0], series: lost.map(({ policy, points }) => ({ name: policy, points })) }));
       await writePlot(context.out, 'shards-messages', drawLines({ title: 'Messages per invocation', caption, x: { label: 'shards', type: 'log' }, y: { label: 'messages' }, series: sent.map(({ policy, points }) => ({ name: policy, points })) }));
     }

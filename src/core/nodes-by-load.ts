@@ -18,13 +18,6 @@ export class NodesByLoad {
     this.#place = new Int32Array(maxNodes);
   }
 
-  /** Nodes with room. O(levels). */
-  get withRoom(): number {
-    let count = 0;
-    for (let level = 0; level < LEVELS; level++) count += (this.#levels[level] as number[]).length;
-    return count;
-  }
-
   /** Puts a node where its load belongs. */
   put(node: number, used: number, slots: number): void {
     const level = used >= slots ? LEVELS : Math.floor((used * LEVELS) / slots);

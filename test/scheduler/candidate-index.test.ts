@@ -173,7 +173,6 @@ describe('nodes by load', () => {
       byLoad.forFull(start, (node) => full.push(node) > 0);
       expect(walked.map((node) => truth.get(node))).toEqual([...truth.values()].filter((used) => used < 4).sort((a, b) => a - b));
       expect(new Set(full)).toEqual(new Set([...truth].filter(([, used]) => used >= 4).map(([node]) => node)));
-      expect(byLoad.withRoom).toBe(walked.length);
     }));
   });
 });
