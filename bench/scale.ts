@@ -69,7 +69,7 @@ function memoryOf(nodes: number): number {
   return after - before;
 }
 
-/** Data and warm sandboxes matter, slots are used to about two thirds. */
+/** Data and warm sandboxes matter, somewhat more than half of the slots are used. */
 function qualityScenario(nodes: number, durationMs: number): Scenario {
   const functions = 400;
   return {

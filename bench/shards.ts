@@ -10,7 +10,7 @@ import { overRounds, type Bench, type BenchContext, type BenchResult, type Figur
 const NODES = 40, SLOTS = 16, FUNCTIONS = 400;
 const COUNTS = [1, 2, 4, 8, 16] as const;
 
-/** About two thirds of the slots are used; a quarter of the functions has inputs. */
+/** Somewhat more than half of the slots are used (57 % once all is warm); a quarter of the functions has inputs. */
 function scenarioOf(shards: number, durationMs: number): Scenario {
   return {
     nodes: NODES, node: { slots: SLOTS, cores: SLOTS, memoryMb: 16_384, keepAliveMs: 60_000, zygoteMb: 2_048, objectQuotaBytes: 1e9 }, bytesPerMs: 125_000,
@@ -61,7 +61,7 @@ export const shardsBench: Bench = {
       sent.push({ policy, points: messages });
     }
     if (context.out !== undefined) {
-      const caption = `simulation, ${NODES} nodes of ${SLOTS} slots, ${FUNCTIONS} functions, two thirds of the slots used, seeds: ${seeds.length}`;
+      const caption = `simulation, ${NODES} nodes of ${SLOTS} slots, ${FUNCTIONS} functions, somewhat more than half of the slots used, seeds: ${seeds.length}`;
       await writePlot(context.out, 'shards-loss', drawLines({ title: 'Loss of mean latency against one scheduler', caption, x: { label: 'shards', type: 'log' }, y: { label: '%' }, rules: [0], series: lost.map(({ policy, points }) => ({ name: policy, points })) }));
       await writePlot(context.out, 'shards-messages', drawLines({ title: 'Messages per invocation', caption, x: { label: 'shards', type: 'log' }, y: { label: 'messages' }, series: sent.map(({ policy, points }) => ({ name: policy, points })) }));
     }

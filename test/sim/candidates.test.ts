@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { PLAIN_PROFILE } from '../../src/sim/profiles.ts';
 import { runScenario, type Scenario } from '../../src/sim/scenario.ts';
 
-/** 150 nodes, two thirds of the slots used, a third of the functions with inputs that are worth staying with. */
+/** 150 nodes, more than half of the slots used, a third of the functions with inputs that are worth staying with. */
 const LARGE: Scenario = {
   nodes: 150, node: { slots: 4, cores: 4, memoryMb: 4_096, keepAliveMs: 60_000, zygoteMb: 512, objectQuotaBytes: 1e9 }, bytesPerMs: 125_000,
   functions: Array.from({ length: 200 }, (_, i) => ({
