@@ -142,7 +142,7 @@ export interface TransitionRow {
   readonly guards?: readonly string[];
 }
 
-/** GET /inspect/api/invocations: `invocations`, and how many others fit the question. */
+/** GET /inspect/api/invocations: `invocations`, and whether there are more. */
 export interface InvocationList {
   readonly invocations: readonly InvocationRow[];
   /** True: there are more; the next page is before the arrivedAtMs of the last one. */
