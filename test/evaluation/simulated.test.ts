@@ -46,3 +46,22 @@ it('evaluates in simulation from the options to the report', { timeout: 120_000 
   // Errors at dispatch are those of a model that was trained.
   expect(report).toContain('| prediction_error_p50 |');
 });
+
+it('reports what there is when it is stopped, and goes on from there', { timeout: 120_000 }, async () => {
+  const out = join(dir, 'stopped');
+  const stopping = new AbortController();
+  const lines: string[] = [];
+  const options = {
+    where: 'simulation', questions: [1], preset: EMULATED_CLUSTER, applications: ['document'], variants: ['round-robin', 'aquatope'].map((name) => variantNamed(name)), sweeps: [],
+    concurrency: EMULATED_CLUSTER.concurrency, levels: [], seeds: [1, 2], executions: 4, levelExecutions: 2, slaExecutions: 2, trainExecutions: 20, warmUp: 1, inputs: 2, quick: true, out, command: 'metronome bench paper', cwd: dir, env: {},
+    progress(line: string) {
+      lines.push(line);
+      if (line.startsWith('[2/')) stopping.abort();
+    },
+  } as const;
+  await expect(evaluate({ ...options, resume: false, signal: stopping.signal })).rejects.toMatchObject({ code: 'CANCELLED' });
+  expect(lines.at(-1)).toContain('--resume goes on from there');
+  expect(await readFile(join(out, 'report.md'), 'utf8')).toContain('of 5 cells (**');
+  const { summaries } = await evaluate({ ...options, resume: true, signal: new AbortController().signal });
+  expect(summaries.map(({ n }) => n)).toEqual([8, 8]);
+});

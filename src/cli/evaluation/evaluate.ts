@@ -1,6 +1,7 @@
 /** An evaluation from its options to its report: plans the cells, runs those that are missing, and writes what there is. */
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { MetronomeError } from '../../core/errors.ts';
 import type { Backend } from '../../evaluation/backend.ts';
 import type { ClusterPreset } from '../../evaluation/cluster-preset.ts';
 import type { NamedFigure } from '../../evaluation/deviation.ts';
@@ -90,6 +91,7 @@ export async function evaluate(options: EvaluationOptions): Promise<ReportResult
       await report();
       progress(`What was measured so far is in ${path}; --resume goes on from there.`);
     }
+    if (signal.aborted) throw new MetronomeError('CANCELLED', 'The evaluation was stopped.', { cause: error });
     throw error;
   } finally {
     await backend?.close();
