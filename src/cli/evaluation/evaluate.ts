@@ -11,12 +11,14 @@ import { openResultFolder } from '../../evaluation/result-folder.ts';
 import { runCells } from '../../evaluation/run-cells.ts';
 import { variantNamed, type Variant } from '../../evaluation/variant.ts';
 import type { ApplicationName } from '../../workload/applications.ts';
-import { openRealBackend } from './real-backend.ts';
+import { openRealBackend, removeLeftFolder } from './real-backend.ts';
 import { runRq3Benches } from './rq3-benches.ts';
 import { openSimulatedBackend } from './simulated-backend.ts';
 
 /** What the nodes were, and what the benches of RQ3 gave: for a report that is written later. */
 const PLACE_FILE = 'place.json', FIGURES_FILE = 'rq3.json';
+/** Names the temporary folder of the nodes. */
+const TEMPORARY_FILE = 'temporary-folder';
 const placeSchema = z.object({ description: z.string(), parameters: z.record(z.string(), z.unknown()) });
 const figuresSchema = z.array(z.object({ name: z.string(), unit: z.string(), value: z.number() }));
 
@@ -74,7 +76,8 @@ export async function evaluate(options: EvaluationOptions): Promise<ReportResult
   const report = async (): Promise<ReportResult> => writeReport({ folder, cells, variants: [...options.variants, ...options.sweeps], isSimulated: options.where === 'simulation', description: place.description, parameters: { ...place.parameters, ...asked(options), seeds: options.seeds }, command: options.command, figures });
   try {
     if (cells.some(({ id }) => !folder.ended.has(id))) {
-      backend = await openBackend(options);
+      await removeLeftFolder((await folder.read(TEMPORARY_FILE)) ?? '');
+      backend = await openBackend(options, (temporary) => folder.write(TEMPORARY_FILE, temporary));
       await runCells({ cells, folder, backend, slots: options.preset.nodes * options.preset.slots, nowMs: () => performance.now(), signal, progress });
       await keepPlace(backend);
       await backend.close();
@@ -120,8 +123,8 @@ function asked({ where, preset, concurrency, seeds, executions, levelExecutions,
   return { where, preset, concurrency, firstSeed: seeds[0], executions, levelExecutions, slaExecutions, trainExecutions, warmUp, inputs };
 }
 
-async function openBackend(options: EvaluationOptions): Promise<Backend> {
+async function openBackend(options: EvaluationOptions, onFolder: (path: string) => Promise<void>): Promise<Backend> {
   const { where, preset, applications, inputs, env, cwd, signal, progress, seeds } = options;
   if (where === 'simulation') return openSimulatedBackend({ preset, applications, seed: seeds[0] ?? 1, inputs, training: options.trainExecutions });
-  return openRealBackend({ preset, applications, isEmulated: where === 'emulated', seed: seeds[0] ?? 1, inputs, env, cwd, signal, progress });
+  return openRealBackend({ preset, applications, isEmulated: where === 'emulated', seed: seeds[0] ?? 1, inputs, onFolder, env, cwd, signal, progress });
 }

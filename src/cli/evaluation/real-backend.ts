@@ -37,6 +37,8 @@ export interface RealBackendOptions {
   readonly seed: number;
   /** Inputs of each application. */
   readonly inputs: number;
+  /** Told of the temporary folder before anything is in it: who is killed cannot remove it. */
+  readonly onFolder: (path: string) => Promise<void>;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd: string;
   readonly signal: AbortSignal;
@@ -65,10 +67,18 @@ const QUOTA_SETTINGS = { METRONOME_NODES__STALE_AFTER: '1s', METRONOME_NODES__LO
 const TIMEOUT_MS = 180_000;
 const START_STATES: Readonly<Record<number, StepRecord['startState']>> = { [StartState.COLD]: 'cold', [StartState.PACKAGES]: 'packages', [StartState.ZYGOTE]: 'zygote', [StartState.WARM]: 'warm' };
 
+const TEMPORARY = 'metronome-evaluation-';
+
+/** Removes the temporary folder of an evaluation that was killed, if that is what `path` names. */
+export async function removeLeftFolder(path: string): Promise<void> {
+  if (path.startsWith(join(tmpdir(), TEMPORARY)) && !path.includes('..')) await rm(path, { recursive: true, force: true, maxRetries: 5 });
+}
+
 /** Prepares the folders; takes some minutes for all applications. */
 export async function openRealBackend(options: RealBackendOptions): Promise<Backend> {
   const { preset, signal, progress } = options;
-  const dataDir = await mkdtemp(join(tmpdir(), 'metronome-evaluation-'));
+  const dataDir = await mkdtemp(join(tmpdir(), TEMPORARY));
+  await options.onFolder(dataDir);
   await mkdir(join(dataDir, 'logs'));
   const inputsDir = join(dataDir, 'inputs');
   await mkdir(inputsDir);
