@@ -15,7 +15,7 @@ import { loadApplicationModel } from '../src/evaluation/application-models.ts';
 import { EMULATED_CLUSTER, type ClusterPreset } from '../src/evaluation/cluster-preset.ts';
 import { planExecutions, type PlannedExecution } from '../src/evaluation/plan.ts';
 import { simulateApplications } from '../src/evaluation/simulate-applications.ts';
-import { createOnlineModel } from '../src/predictor/model/online-model.ts';
+import { createOnlineModel, restoreOnlineModel, type OnlineModel } from '../src/predictor/model/online-model.ts';
 import { parseLogHeader, parseObservation } from '../src/predictor/observation-log.ts';
 import type { SchedulerClient } from '../src/rpc/client.ts';
 import { StartState, type ObjectRef } from '../src/rpc/gen/metronome/v1/common.ts';
@@ -43,7 +43,7 @@ const FULL: Plan = { applications: ['video', 'log', 'document', 'inference'], po
 /** Seeds of the recording that is fitted to lie this far from those that are compared. */
 const CALIBRATION_SEED = 1_000;
 /** How often a simulated cell is repeated with other noise, for a mean without it. */
-const REPLICAS = 8;
+const REPLICAS = 6;
 /** A node with a third of a core takes long to install what there is. */
 const INSTALL_TIMEOUT_MS = 180_000;
 /** The least share of steps whose inputs must be known. */
@@ -259,21 +259,22 @@ async function compare(cells: readonly RealCell[], fitted: Fitted, preset: Clust
   const rows: Row[] = [];
   for (const application of plan.applications) {
     const model: ApplicationModel = await loadApplicationModel(application, join(PROJECT_ROOT, 'apps'), profiles);
-    for (const policy of plan.policies) {
-      const cell = cells.find((each) => each.application === application && each.policy === policy);
-      if (cell === undefined) continue;
-      const inputs = cell.inputs.map(({ file, node }): SimulatedInput => ({ bytes: file.sizeBytes, node }));
-      const learned = createOnlineModel({ seed });
+    const known = cells.filter((each) => each.application === application);
+    const simulate = (cell: RealCell, simulatedSeed: number, learned: OnlineModel) => simulateApplications({
+      preset, application: model, variant: { name: cell.policy, policy: cell.policy, overrides: {} }, seed: simulatedSeed, concurrency: preset.concurrency[application], executions: cell.calls.length - plan.warmUp, warmUp: plan.warmUp,
+      inputs: cell.inputs.map(({ file, node }): SimulatedInput => ({ bytes: file.sizeBytes, node })), calls: cell.calls,
+      cluster: { messageMs: fitted.messageMs, requestMs: fitted.requestMs, contention: fitted.calibration.contention, installed: true, zygotes: preset.zygotes === 'auto', ...(fitted.calibration.link === undefined ? {} : { latencyMs: fitted.calibration.link.latencyMs }) },
+    }, learned).records.filter(({ index }) => index < plan.executions);
+    // The real model has seen the application under all policies before: so has this one.
+    const taught = createOnlineModel({ seed });
+    for (const cell of known) simulate(cell, seed + CALIBRATION_SEED, taught);
+    const snapshot = taught.toSnapshot();
+    for (const cell of known) {
+      const { policy } = cell;
       const times: number[] = [];
       const parts = { queued: 0, delayed: 0, fetch: 0, init: 0, run: 0, cold: 0 };
       for (let replica = 0; replica < REPLICAS; replica++) {
-        // The real model has seen other cells before: so has this one, but for the first replica, which only teaches.
-        const { records: all } = simulateApplications({
-          preset, application: model, variant: { name: policy, policy, overrides: {} }, seed: seed + 31 * replica, concurrency: preset.concurrency[application], executions: cell.calls.length - plan.warmUp, warmUp: plan.warmUp, inputs, calls: cell.calls,
-          cluster: { messageMs: fitted.messageMs, requestMs: fitted.requestMs, contention: fitted.calibration.contention, installed: true, zygotes: preset.zygotes === 'auto', ...(fitted.calibration.link === undefined ? {} : { latencyMs: fitted.calibration.link.latencyMs }) },
-        }, learned);
-        if (replica === 0) continue;
-        const records = all.filter(({ index }) => index < plan.executions);
+        const records = simulate(cell, seed + 31 * replica, restoreOnlineModel(snapshot));
         times.push(...records.filter(({ ok }) => ok).map(({ latencyMs }) => latencyMs));
         for (const { steps } of records) {
           for (const step of steps) {

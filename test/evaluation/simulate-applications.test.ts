@@ -36,20 +36,20 @@ describe('the applications in simulation', () => {
       expect(records.map(({ index }) => index).sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5]);
       expect(slotUtilisation).toBeGreaterThan(0);
     }
-  });
+  }, 60_000);
 
   it('repeat themselves with the forest too, at a rate, on the cluster of the paper', () => {
     const run = (seed: number): string => simulateApplications({ preset: PAPER_CLUSTER, application: models.get('document')!, variant: FIGURE_VARIANTS.at(-1)!, seed, concurrency: 0, ratePerS: 20, executions: 300, warmUp: 20 }).digest;
     const first = run(1);
     expect(run(1)).toBe(first);
     expect(run(2)).not.toBe(first);
-  });
+  }, 120_000);
 
   it('obey overrides of the configuration, and refuse those that are none', () => {
     const run = (overrides: Record<string, string>): number => simulateApplications({ preset: EMULATED_CLUSTER, application: models.get('log')!, variant: { name: 'x', policy: 'rule-delay', overrides }, seed: 2, concurrency: 4, executions: 40, warmUp: 2, predictor: 'moving-average' }).records.flatMap(({ steps }) => steps).reduce((sum, { delayedMs }) => sum + delayedMs, 0);
     expect(run({ 'policies.ruleDelayWait': '5s' })).toBeGreaterThan(run({ 'policies.ruleDelayWait': '1ms' }));
     expect(() => run({ 'policies.ruleDelayWaits': '5s' })).toThrow(/ruleDelayWaits/);
-  });
+  }, 60_000);
 
   it('cut inputs into as many parts as the requests of the real ones ask for', async () => {
     const log = await loadApplication('log', APPS);

@@ -46,7 +46,7 @@ describe('an application in the simulator', () => {
       return executions.flatMap(({ request, steps }) => steps.map(({ function: name, invocation }) => `${request} ${name} ${invocation.inputBytes} ${invocation.result?.ranMs.toFixed(3)}`)).sort();
     });
     for (const each of work) expect(each).toEqual(work[0]);
-  });
+  }, 60_000);
 
   it('waits for its latency target of the whole run in every step', () => {
     const { executions } = runApplications(options({ warmUp: 0 }));
