@@ -184,17 +184,16 @@ function arrivalsOf({ invocations, nodes }: History, functionPlaces: ReadonlyMap
       atMs: purpose === undefined ? atMs : (requests[request] as WorkRequest).atMs, function: place, slaMs: invocation.slaMs, payloadBytes: invocation.payloadBytes, localityKey: invocation.localityKey, policyName: invocation.policyName, expiresAfterMs: invocation.expiresAfterMs,
       inputs: invocation.inputs.map(({ id, sizeBytes, holders }) => ({ id, sizeBytes, nodes: makers.has(id) ? [] : holders.flatMap((name) => nodePlaces.get(name) ?? []) })),
       outputs: (outcome?.outputs ?? []).map(({ id, sizeBytes }) => ({ id, sizeBytes, nodes: [] })),
-      runMs: outcome?.state !== 'completed' || outcome.startState === 0 ? Number.NaN : outcome.ranMs / slownessOf({ freshFactor: freshFactors[place] ?? 1 }, earlierRuns(place, outcome)),
+      runMs: outcome?.state !== 'completed' || outcome.startState === 0 ? Number.NaN : runMsOf(outcome, slownessOf({ freshFactor: freshFactors[place] ?? 1 }, earlierRuns(place, outcome))),
       place: invocation.place ?? ALONE, after, lagMs: after.length === 0 || !Number.isFinite(endedAtMs) ? 0 : Math.max(0, atMs - endedAtMs), request,
     };
   });
   return { arrivals, requests };
 }
 
-/** What it costs wherever it runs: its run as in a warm sandbox, and what handing over inputs took that were there already. NaN: not known. */
-function runMsOf(outcome: RecordedOutcome | undefined, freshFactor: number): number {
-  if (outcome?.state !== 'completed' || outcome.startState === 0) return Number.NaN;
-  return outcome.ranMs / (outcome.startState === WARM ? 1 : freshFactor) + (outcome.fetchedBytes === 0 ? outcome.fetchedMs : 0);
+/** What it costs wherever it runs: its run as in an old sandbox, and what handing over inputs took that were there already. */
+function runMsOf({ ranMs, fetchedMs, fetchedBytes }: RecordedOutcome, slowness: number): number {
+  return ranMs / slowness + (fetchedBytes === 0 ? fetchedMs : 0);
 }
 
 function endOf({ atMs, outcome }: RecordedInvocation): number {
