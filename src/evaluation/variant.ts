@@ -49,6 +49,7 @@ export const SWEEP_VARIANTS: readonly Variant[] = [
   ...sweep('metronome', 'delay.localityGain', [0.5, 0.7, 0.95], 'α'),
   ...sweep('metronome', 'delay.safetyMargin', [0.2, 0.3], 'β'),
   ...sweep('lookahead', 'policies.lookaheadHysteresis', [0.8, 0.9, 1], 'γ'),
+  ...sweep('lookahead', 'policies.lookaheadPrice', [0, 2], 'κ'),
 ];
 
 /** Every variant that has a name. */
