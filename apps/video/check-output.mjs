@@ -45,17 +45,20 @@ export async function frameNumbers(path) {
   return Array.from({ length: stdout.length / BITS }, (_, frame) => Array.from({ length: BITS }, (__, bit) => (stdout[frame * BITS + bit] > 127 ? 2 ** bit : 0)).reduce((a, b) => a + b, 0));
 }
 
-/** Length, and pitch from how often the sound goes through zero. */
+/** Length, and pitch from how often the sound goes through zero between the first and the last time: encoders put silence around it, which counts in a short one. */
 async function sound(path) {
   const { stdout } = await ffmpeg(['-v', 'error', '-i', path, '-map', '0:a:0', '-ac', '1', '-ar', String(SOUND_RATE), '-f', 's16le', 'pipe:1']);
   const samples = stdout.length / 2;
   let crossings = 0;
   let isPositive = false;
+  let first = 0, last = 0;
   for (let i = 0; i < samples; i++) {
     const value = stdout.readInt16LE(2 * i);
     if (value === 0 || value > 0 === isPositive) continue;
     isPositive = !isPositive;
     crossings++;
+    if (crossings === 1) first = i;
+    last = i;
   }
-  return { pitchHz: (crossings / 2) * (SOUND_RATE / samples), length: samples / SOUND_RATE };
+  return { pitchHz: last === first ? 0 : ((crossings - 1) / 2) * (SOUND_RATE / (last - first)), length: samples / SOUND_RATE };
 }

@@ -130,7 +130,7 @@ export async function openRealBackend(options: RealBackendOptions): Promise<Back
     await close();
     throw error;
   }
-  const describe = (): string => `${preset.nodes} nodes × ${preset.slots} slots on ${availableParallelism()} real cores${Object.entries(labels).map(([name, value]) => `, ${name} ${value}`).join('')}`;
+  const describe = (): string => `${preset.nodes} nodes × ${preset.slots} ${preset.slots === 1 ? 'slot' : 'slots'} on ${availableParallelism()} real cores${Object.entries(labels).map(([name, value]) => `, ${name} ${value}`).join('')}`;
   return {
     isSimulated: false,
     parallel: 1,

@@ -35,7 +35,7 @@ export async function openSimulatedBackend({ preset, applications, seed, inputs,
   return {
     isSimulated: true,
     parallel: threads,
-    describe: () => `${preset.nodes} nodes × ${preset.slots} slots, ${preset.cpus} ${preset.cpus === 1 ? 'core' : 'cores'} each${preset.hostCpus === undefined ? '' : ` on ${preset.hostCpus} shared ones`}, links ${rateText(preset.linkBitsPerS)}`,
+    describe: () => `${preset.nodes} nodes × ${preset.slots} ${preset.slots === 1 ? 'slot' : 'slots'}, ${preset.cpus} ${preset.cpus === 1 ? 'core' : 'cores'} each${preset.hostCpus === undefined ? '' : ` on ${preset.hostCpus} shared ones`}, links ${rateText(preset.linkBitsPerS)}`,
     parameters: () => ({ ...preset, profiles: profiles.note, inputs, training }),
     async run(cell, load, signal) {
       const application = models.get(cell.application);
