@@ -51,19 +51,26 @@ function compete(contestants: readonly Contestant[], executions: readonly Execut
   return outcomes;
 }
 
-/** Relative spread of identical warm repetitions around their medians, %: the least error that any model can have. */
-function repetitionSpread(executions: readonly Execution[]): number[] {
+/**
+ * Relative spread of identical warm repetitions around their medians, %: the least error that any model can have. By execution; undefined where it was no
+ * such repetition.
+ */
+function repetitionSpread(executions: readonly Execution[]): (number | undefined)[] {
   const groups = new Map<string, number[]>();
-  for (const execution of executions) {
+  executions.forEach((execution, at) => {
     const { functionIndex, nodeIndex, startState, missingBytes = 0, inputBytes = 0, payloadBytes = 0 } = execution.situation;
-    if (startState !== 4 || missingBytes > 0) continue;
+    if (startState !== 4 || missingBytes > 0) return;
     const key = `${functionIndex} ${nodeIndex} ${inputBytes} ${payloadBytes}`;
-    groups.set(key, [...(groups.get(key) ?? []), measuredMs(execution)]);
-  }
-  return [...groups.values()].filter((times) => times.length >= 5).flatMap((times) => {
-    const middle = quantile([...times].sort((a, b) => a - b), 0.5);
-    return times.map((ms) => (100 * Math.abs(ms - middle)) / middle);
+    groups.set(key, [...(groups.get(key) ?? []), at]);
   });
+  const spread = new Array<number | undefined>(executions.length).fill(undefined);
+  for (const members of groups.values()) {
+    if (members.length < 5) continue;
+    const times = members.map((at) => measuredMs(executions[at] as Execution)); // they are its indexes
+    const middle = quantile([...times].sort((a, b) => a - b), 0.5);
+    members.forEach((at, i) => void (spread[at] = (100 * Math.abs((times[i] as number) - middle)) / middle));
+  }
+  return spread;
 }
 
 const errorFigures = (prefix: string, rounds: readonly (readonly number[])[]): Figure[] =>
@@ -160,12 +167,19 @@ async function recorded(path: string, { quick, seed, progress, out }: BenchConte
   const outcomes = compete(contestantsFor(recording.functions, seed, quick), executions, warmUp);
   const ours = outcomes.get('ours');
   if (ours === undefined) throw new Error('bench model-accuracy: no outcome of the model');
-  const floor = repetitionSpread(executions);
+  const spread = repetitionSpread(executions);
+  const floor = spread.filter((error) => error !== undefined);
   if (out !== undefined) await plotErrors(out, 'recorded', `${recording.header.source} executions: ${recording.header.note}`, outcomes, floor, recording.functions);
-  const errors = (name: string): number[][] => [outcomes.get(name)?.errors ?? []];
+  const errors = (name: string): number[] => outcomes.get(name)?.errors ?? [];
+  // The floor is that of quiet repetitions for the most part; these are the errors on the same executions.
+  const repeated = (name: string): number[] => errors(name).filter((_, at) => spread[warmUp + at] !== undefined);
   return [
-    ...errorFigures('real_error', [ours.errors]), ...(floor.length > 0 ? errorFigures('real_noise_floor', [floor]) : []),
+    ...errorFigures('real_error', [ours.errors]), ...(floor.length > 0 ? [...errorFigures('real_noise_floor', [floor]), ...errorFigures('real_repeated_error', [repeated('ours')]), ...errorFigures('real_repeated_moving_average', [repeated('moving_average')])] : []),
     overRounds('real_coverage_p95', '%', [(100 * ours.covered95) / ours.asked], ours.asked), overRounds('real_coverage_p99', '%', [(100 * ours.covered99) / ours.asked], ours.asked),
-    ...errorFigures('real_library_trainer', errors('ours_library_trainer')), ...errorFigures('real_baseline', errors('baseline')), ...errorFigures('real_moving_average', errors('moving_average')), ...errorFigures('real_library_window', errors('library_window')),
+    ...(['library_trainer', 'baseline', 'moving_average', 'library_window'] as const).flatMap((name) => errorFigures(`real_${name}`, [errors(name === 'library_trainer' ? 'ours_library_trainer' : name)])),
+    ...recording.functions.flatMap(({ index, name }) => (['ours', 'moving_average'] as const).map((contestant) => {
+      const own = errors(contestant).filter((_, at) => outcomes.get(contestant)?.functions[at] === index);
+      return overRounds(`real_${contestant}_${name.replaceAll('-', '_')}_p50`, '%', [quantile([...own].sort((a, b) => a - b), 0.5)], own.length);
+    })),
   ];
 }

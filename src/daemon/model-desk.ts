@@ -5,7 +5,7 @@
 import { MetronomeError, suggest, type Violation } from '../core/errors.ts';
 import { ALONE } from '../core/invocation.ts';
 import { FEATURES, SITUATION_WIDTH, encodeSituation, isSituationFeature, situationProblem, type Situation as FeatureRow } from '../predictor/features.ts';
-import { FETCHED_MS, INITIALISED_MS, OBSERVATION_WIDTH, RAN_MS } from '../predictor/model/observation.ts';
+import { FETCHED_MS, INITIALISED_MS, MOST_PHASE_MS, OBSERVATION_WIDTH, RAN_MS } from '../predictor/model/observation.ts';
 import { COLD, NO_SITUATION, NO_TICKET, SOURCES, WARM, createPredictionRows } from '../predictor/predictor.ts';
 import { NO_KEY } from '../predictor/model-keys.ts';
 import type { Forest } from '../predictor/pool/forest.ts';
@@ -51,8 +51,6 @@ const MAX_ITEMS = 10_000;
 const MAX_STRANGERS = 4_096;
 /** Name, among the keys, of the node of observations that name none. */
 const NOWHERE = '(no node)';
-/** Longest phase, ms: more than eleven days. */
-const MOST_MS = 1e9;
 /** Rows given to the pool at once. */
 const CHUNK = 512;
 /** Features that have fields of their own. */
@@ -184,7 +182,7 @@ export function createModelDesk({ scheduler, forest, maxNames }: ModelDeskOption
       const violations: Violation[] = [];
       const taken = observations.map(({ situation, fetchedMs, initialisedMs, ranMs }, i) => {
         for (const [field, value] of [['fetched_ms', fetchedMs], ['initialised_ms', initialisedMs], ['ran_ms', ranMs]] as const) {
-          if (!(value >= 0 && value <= MOST_MS)) violations.push({ field: `observations[${i}].${field}`, description: `must be 0 to ${MOST_MS}` });
+          if (!(value >= 0 && value <= MOST_PHASE_MS)) violations.push({ field: `observations[${i}].${field}`, description: `must be 0 to ${MOST_PHASE_MS}` });
         }
         return { situation: read(situation, `observations[${i}].situation`, violations), fetchedMs, initialisedMs, ranMs };
       });

@@ -28,6 +28,8 @@ export const F_RECENT_INIT = 6, F_INIT_COUNT = 10;
 export const F_RUNTIME = 17;
 /** Logarithms of the factors from the mean to the quantiles, and the expected |log error|. */
 export const F_Q95 = 14, F_Q99 = 15, F_SPREAD = 16;
+/** Logarithm of the factor on what baseline and forest say (levels.ts). */
+export const F_LEVEL = 18;
 /** Logarithm of its own factor on transfers. */
 export const F_FETCH = 20;
 /** Its run: the weights of the terms (a, b, c), then own loads. */

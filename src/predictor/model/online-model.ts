@@ -1,6 +1,6 @@
 /**
  * The prediction model in one thread (paper, section 3.3): a baseline of recursive least squares per function and phase, times the
- * exponential of a forest on what the baseline leaves over; a window of observations, drift detection, and conformal quantiles.
+ * exponential of a forest on what the baseline leaves over and of a level per function on what both leave over; a window of observations, drift detection, and conformal quantiles.
  * Nothing here reads a clock, a file or an unseeded number: the same observations in the same order give the same model, byte for byte.
  *
  * A life: `setFunction` for every deployed function, `observe` for what was measured, `update` whenever `updateDue` says so, `publishTo`
@@ -10,10 +10,11 @@ import { MetronomeError } from '../../core/errors.ts';
 import { createRandom, type Random } from '../../core/random.ts';
 import { COLUMN, FEATURES, FIRST_FEATURE, ROW_WIDTH, SITUATION_WIDTH } from '../features.ts';
 import { Baseline } from './baseline.ts';
-import { F_COUNT, F_Q95, F_Q99, F_SPREAD, FETCH, INITIALISE, RUN, completeRow, copySituation, estimatePhases } from './baseline-terms.ts';
+import { F_COUNT, F_LEVEL, F_Q95, F_Q99, F_SPREAD, FETCH, INITIALISE, RUN, completeRow, copySituation, estimatePhases } from './baseline-terms.ts';
 import { ConformalQuantiles } from './conformal.ts';
 import { DriftDetector, type Change } from './drift.ts';
 import { sumTrees, type FlatTree } from './flat-forest.ts';
+import { FunctionLevels } from './levels.ts';
 import { LIBRARY_ROWS } from './library-trainer.ts';
 import { SNAPSHOT_FORMAT, SnapshotParts, corruptSnapshot, readTree } from './model-snapshot.ts';
 import { FUNCTION_STRIDE, type ModelCapacity, type PredictionOut } from './model-view.ts';
@@ -129,7 +130,7 @@ export interface OnlineModel {
   /** Forgets a function: its record, its rows in the window. The index may come again with another one. */
   forgetFunction(index: number): void;
   /**
-   * Learns from `count` observations of OBSERVATION_WIDTH numbers each: accuracy and quantiles first (from predictions made before looking), then baseline, drift, window
+   * Learns from `count` observations of OBSERVATION_WIDTH numbers each: accuracy, quantiles and levels first (from predictions made before looking), then baseline, drift, window
    * and leaves. An observation with a number that is not finite, or a phase below 0 or above MOST_PHASE_MS, is counted as 'invalid' and skipped; features are cut off at their bounds. Returns how many were taken in.
    */
   observe(batch: Float64Array, count: number): number;
@@ -212,6 +213,7 @@ class Model implements OnlineModel {
   readonly #baseline: Baseline;
   readonly #forest: OnlineForest;
   readonly #window: ObservationWindow;
+  readonly #levels = new FunctionLevels();
   readonly #conformal = new ConformalQuantiles();
   readonly #drift = new DriftDetector();
   readonly #profiles: (FunctionProfile | undefined)[] = [undefined];
@@ -241,7 +243,7 @@ class Model implements OnlineModel {
     this.#baseline = new Baseline(this.#forest.flat, options.forgetting);
     this.#window = new ObservationWindow(window);
     this.#phases = new Float64Array(window * 3);
-    this.#writeQuantiles(0);
+    this.#writeLevels(0);
   }
 
   get capacity(): ModelCapacity {
@@ -267,6 +269,7 @@ class Model implements OnlineModel {
     if (this.#profiles[record] === undefined) return;
     this.#profiles[record] = undefined;
     this.#accuracy[record] = undefined;
+    this.#levels.forget(record);
     this.#conformal.forget(record);
     this.#drift.forget(record);
     this.#window.forget(record, this.#removed);
@@ -349,7 +352,7 @@ class Model implements OnlineModel {
       format: SNAPSHOT_FORMAT, features: FEATURES.map(({ name }) => name).join(' '), options: { ...this.options },
       counters: { version: this.#version, updates: this.#updates, observations: this.#observations, sinceUpdate: this.#sinceUpdate, nextPlace: this.#nextPlace, nodeEvents: this.#drift.nodeEvents }, excluded: { ...this.#excluded },
       profiles: this.#profiles.map((profile) => profile ?? null), accuracy: this.#profiles.map((_, record) => this.#accuracy[record]?.toSnapshot() ?? null), driftEvents: this.#profiles.map((_, record) => this.#drift.functionEvents[record] ?? 0),
-      baseline: this.#baseline.toSnapshot(), conformal: this.#conformal.toSnapshot(), window: { count: slots.length, rows, phases, seen: Array.from(this.#window.seen) },
+      baseline: this.#baseline.toSnapshot(), levels: this.#levels.toSnapshot(), conformal: this.#conformal.toSnapshot(), window: { count: slots.length, rows, phases, seen: Array.from(this.#window.seen) },
       trees: Array.from({ length: this.#forest.flat.treeCount }, (_, t) => this.#forest.tree(t)),
     };
   }
@@ -391,6 +394,11 @@ class Model implements OnlineModel {
     } catch (error) {
       throw error instanceof RangeError ? corruptSnapshot(`"baseline" does not fit: ${error.message}`) : error;
     }
+    try {
+      this.#levels.restore(snapshot.list('levels').slice(0, functionCount).map((values, record) => (values === null ? null : new SnapshotParts({ values }, `levels[${record}]`).floats('values'))));
+    } catch (error) {
+      throw error instanceof RangeError ? corruptSnapshot(`"levels" does not fit: ${error.message}`) : error;
+    }
     const conformal = snapshot.object('conformal');
     this.#conformal.restore({
       functions: conformal.list('functions').slice(0, functionCount).map((value, record) => {
@@ -404,7 +412,7 @@ class Model implements OnlineModel {
     const trees = snapshot.list('trees');
     if (trees.length > this.options.trees) throw corruptSnapshot(`it holds ${trees.length} trees, its own options allow ${this.options.trees}`);
     trees.forEach((tree, t) => this.#forest.restore(t, readTree(tree, `trees[${t}]`, this.#forest.flat.treeSize)));
-    for (let record = 0; record < functionCount; record++) this.#writeQuantiles(record);
+    for (let record = 0; record < functionCount; record++) this.#writeLevels(record);
   }
 
   #restoreWindow(parts: SnapshotParts, functionCount: number, nodeCount: number): void {
@@ -434,7 +442,7 @@ class Model implements OnlineModel {
     });
     return {
       version: this.#version, trainer: this.options.trainer, trees: this.#forest.flat.treeCount, treeNodes: this.#forest.nodes, observations: this.#observations, excluded: { ...this.#excluded },
-      windowSize: this.#window.size, windowRoom: this.#window.room, bytes: this.#baseline.bytes + this.#forest.bytes + this.#conformal.bytes + this.#phases.byteLength + this.#accuracy.reduce((sum, recent) => sum + (recent?.bytes ?? 0), 0), updates: this.#updates,
+      windowSize: this.#window.size, windowRoom: this.#window.room, bytes: this.#baseline.bytes + this.#forest.bytes + this.#levels.bytes + this.#conformal.bytes + this.#phases.byteLength + this.#accuracy.reduce((sum, recent) => sum + (recent?.bytes ?? 0), 0), updates: this.#updates,
       driftEvents: this.#drift.functionEvents.reduce((sum, events) => sum + (events ?? 0), 0), nodeDriftEvents: this.#drift.nodeEvents, functions,
     };
   }
@@ -461,13 +469,15 @@ class Model implements OnlineModel {
     const totalLog = completeRow(view, row, 0, scratch.estimate);
     sumTrees(view.forest, row, ROW_WIDTH, 1, this.#sum);
     const correction = view.forest.treeCount > 0 ? (this.#sum[0] as number) / view.forest.treeCount : 0;
-    const residual = Math.log(measured) - totalLog - correction;
+    const unlevelled = Math.log(measured) - totalLog - correction;
+    const residual = unlevelled - this.#levels.level(record);
     // What is not finite would stay in the weights that all share, in the window and in the scales for ever.
     if (!Number.isFinite(residual) || !isFiniteRow(row)) return false;
     const scale = this.#conformal.spread(record);
     if (seen > 0) {
       (this.#accuracy[record] ??= new RecentAccuracy()).add(Math.abs(Math.exp(-residual) - 1), residual <= this.#conformal.q95(record), residual <= this.#conformal.q99(record));
       this.#conformal.add(record, residual);
+      if (view.forest.treeCount > 0) this.#levels.add(record, unlevelled);
     }
 
     // Then what it learns.
@@ -486,7 +496,7 @@ class Model implements OnlineModel {
     const tellsOfChange = measured >= 1 || measured * Math.exp(-residual) >= 1;
     const change = seen > 0 ? this.#drift.add(record, node, slot, this.#window.serial[slot] as number, tellsOfChange ? residual : 0, scale, seen, view.nodeCount - 1) : undefined;
     if (change !== undefined) this.#follow(change);
-    this.#writeQuantiles(record);
+    this.#writeLevels(record);
     return true;
   }
 
@@ -510,6 +520,7 @@ class Model implements OnlineModel {
     const first = serials[0] as number;
     if (kind === 'function') {
       this.#baseline.shiftFunction(record, shifts);
+      this.#levels.forget(record);
       this.#window.dropOld(record, slots.length, this.#removed);
       this.#conformal.unsettle(record, 0.25 * Math.max(...shifts.map(Math.abs)));
     } else {
@@ -545,12 +556,13 @@ class Model implements OnlineModel {
 
   #bear(record: number): void {
     this.#baseline.bear(record, this.#profiles[record], this.#profiles);
-    this.#writeQuantiles(record);
+    this.#writeLevels(record);
   }
 
-  #writeQuantiles(record: number): void {
+  #writeLevels(record: number): void {
     const { functions } = this.#baseline.view;
     const f = record * FUNCTION_STRIDE;
+    functions[f + F_LEVEL] = this.#levels.level(record);
     functions[f + F_Q95] = this.#conformal.q95(record);
     functions[f + F_Q99] = this.#conformal.q99(record);
     functions[f + F_SPREAD] = this.#conformal.spread(record);

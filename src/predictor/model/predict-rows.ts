@@ -1,6 +1,6 @@
-/** One prediction, as every reader computes it: baseline × exp(mean of the trees), and the quantiles as factors on that. */
+/** One prediction, as every reader computes it: baseline × exp(mean of the trees + level of the function), and the quantiles as factors on that. */
 import { ROW_WIDTH, SITUATION_WIDTH, COLUMN } from '../features.ts';
-import { F_Q95, F_Q99, F_SPREAD, completeRow, copySituation, createBaselineScratch, estimatePhases, type BaselineScratch } from './baseline-terms.ts';
+import { F_LEVEL, F_Q95, F_Q99, F_SPREAD, completeRow, copySituation, createBaselineScratch, estimatePhases, type BaselineScratch } from './baseline-terms.ts';
 import { sumTrees } from './flat-forest.ts';
 import { FUNCTION_STRIDE, type ModelView, type PredictionOut } from './model-view.ts';
 
@@ -36,7 +36,7 @@ export function predictRows(view: ModelView, situations: Float64Array, rowOffset
     for (let r = 0; r < chunk; r++) {
       const f = (rows[r * ROW_WIDTH + COLUMN.functionIndex] as number) * FUNCTION_STRIDE;
       const correction = trees > 0 ? (sums[r] as number) / trees : 0;
-      const mean = Math.exp((totals[r] as number) + correction);
+      const mean = Math.exp((totals[r] as number) + correction + (functions[f + F_LEVEL] as number));
       const at = outOffset + done + r;
       out.meanMs[at] = mean;
       out.spreadMs[at] = mean * (functions[f + F_SPREAD] as number);
