@@ -56,7 +56,7 @@ const ROOM_BELOW = 0.75, BUSY_FROM = 0.95;
 /** Quantiles 90 % ÷ 10 % of the sizes below which a slope means nothing. */
 const LEAST_SPREAD = 3;
 const MOST_NOISE = 1.2;
-const MOST_FRESH = 20;
+const MOST_FRESH = 8;
 const LEAST_FRESH = 3;
 const FRESH_ROUNDS = 4;
 const LEAST_TRANSFER_BYTES = 65_536;
@@ -216,10 +216,22 @@ function fitRuns(all: readonly Idle[], freshFactor: number): RunFit {
   }
   const logs = ran.map((ms, i) => Math.log(ms / Math.max(1e-3, line.base + line.slope * (mib[i] as number))));
   const noise = Math.min(MOST_NOISE, winsorised(logs, WINSOR).deviation);
-  const level = winsorised(logs.map(Math.exp), WINSOR).mean / Math.exp(noise ** 2 / 2);
+  const level = levelOf(all, line, freshFactor) / Math.exp(noise ** 2 / 2);
   const errors = logs.map((log) => Math.abs(Math.expm1(log - Math.log(level))));
   const total = winsorised(ran.map(Math.log), WINSOR).deviation ** 2;
   return { line, level, noise, medianError: medianOf(errors), p90Error: quantileOf(errors, 0.9), explained: total === 0 ? 0 : Math.max(0, 1 - noise ** 2 / total), assumed };
+}
+
+/** What the line with the slowness of young sandboxes is multiplied with, so that all runs together come out as long as they were, a few that were far too long cut off. */
+function levelOf(all: readonly Idle[], { base, slope }: Line, freshFactor: number): number {
+  const runs = all.map(({ ranMs, slowdown, inputBytes, earlierRuns }) => {
+    const fittedMs = slownessOf({ freshFactor }, earlierRuns) * Math.max(1e-3, base + (slope * inputBytes) / MIB);
+    return { fittedMs, ratio: ranMs / slowdown / fittedMs };
+  });
+  const ratios = runs.map(({ ratio }) => ratio);
+  const low = quantileOf(ratios, WINSOR), high = quantileOf(ratios, 1 - WINSOR);
+  const sum = (value: (run: (typeof runs)[number]) => number): number => runs.reduce((total, run) => total + value(run), 0);
+  return sum(({ fittedMs, ratio }) => fittedMs * clamp(ratio, low, high)) / sum(({ fittedMs }) => fittedMs);
 }
 
 /** How much longer first runs took than those in old sandboxes: the line over 1 ÷ (1 + runs), as slownessOf has it. Undefined: too few first runs were seen. */
