@@ -7,7 +7,7 @@ import { ALONE } from '../core/invocation.ts';
 import { FEATURES, SITUATION_WIDTH, encodeSituation, isSituationFeature, situationProblem, type Situation as FeatureRow } from '../predictor/features.ts';
 import { FETCHED_MS, INITIALISED_MS, MOST_PHASE_MS, OBSERVATION_WIDTH, RAN_MS } from '../predictor/model/observation.ts';
 import { COLD, NO_SITUATION, NO_TICKET, SOURCES, WARM, createPredictionRows } from '../predictor/predictor.ts';
-import { NO_KEY } from '../predictor/model-keys.ts';
+import { MOST_NAME, NO_KEY } from '../predictor/model-keys.ts';
 import type { Forest } from '../predictor/pool/forest.ts';
 import type { GetModelStatusResponse, ImportModelResponse, ObserveRequest, ObserveResponse, PredictRequest, PredictResponse, Prediction, Situation } from '../rpc/gen/metronome/v1/model.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
@@ -84,6 +84,10 @@ export function createModelDesk({ scheduler, forest, maxNames }: ModelDeskOption
     if (situation === undefined || situation.function === '') {
       violations.push({ field: `${place}.function`, description: 'is required' });
       return { function: '', node: '', features: {} };
+    }
+    for (const field of ['function', 'node'] as const) {
+      const { length } = situation[field];
+      if (length > MOST_NAME) violations.push({ field: `${place}.${field}`, description: `has ${length} characters; ${MOST_NAME} are the most` });
     }
     const features: { [name: string]: number } = {};
     for (const [name, value] of Object.entries(situation.features)) {

@@ -3,6 +3,9 @@
  * its function and its node over restarts, whatever places these take in the scheduler's tables then.
  */
 
+/** Characters of a name; a snapshot with a longer one is refused. */
+export const MOST_NAME = 1_024;
+
 /** Names by key; '' at a key that is free. */
 export interface KeyNames {
   readonly functions: readonly string[];

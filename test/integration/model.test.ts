@@ -97,6 +97,9 @@ describe('the model service alone', () => {
         { field: 'situations[2].function', description: 'is required' },
       ] },
     });
+    await expect(client.observe({ observations: [{ situation: { function: 'f', node: 'n'.repeat(1_025) }, ranMs: 5 }] })).rejects.toMatchObject({
+      extras: { violations: [{ field: 'observations[0].situation.node', description: 'has 1025 characters; 1024 are the most' }] },
+    });
     await expect(client.predict({ situations: [{ function: 'f', features: { constructor: 1 } }] })).rejects.toMatchObject({
       extras: { violations: [{ field: 'situations[0].features.constructor', description: 'is no feature (docs/reference/features.md)' }] },
     });

@@ -7,7 +7,7 @@ import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Packr } from 'msgpackr';
 import { MetronomeError } from '../../core/errors.ts';
-import type { KeyNames } from '../model-keys.ts';
+import { MOST_NAME, type KeyNames } from '../model-keys.ts';
 import type { ModelSnapshot } from '../model/online-model.ts';
 
 /** Largest snapshot that is written or read, bytes. */
@@ -66,7 +66,7 @@ export function decodeSnapshot(bytes: Uint8Array, place: string): NamedSnapshot 
 function isNamedSnapshot(value: unknown): value is NamedSnapshot {
   if (typeof value !== 'object' || value === null || !('model' in value) || !('names' in value)) return false;
   const { model, names } = value;
-  const isNames = (list: unknown): boolean => Array.isArray(list) && list.every((name) => typeof name === 'string');
+  const isNames = (list: unknown): boolean => Array.isArray(list) && list.every((name) => typeof name === 'string' && name.length <= MOST_NAME);
   if (typeof model !== 'object' || model === null || !('format' in model) || typeof model.format !== 'number') return false;
   return typeof names === 'object' && names !== null && 'functions' in names && isNames(names.functions) && 'nodes' in names && isNames(names.nodes);
 }
