@@ -7,7 +7,8 @@
  *
  * `s` holds the features of the situation by name (docs/reference/features.md) with what really happened in startState and missingBytes; what is
  * absent was not known. `p` holds fetch, initialise and run in ms. `a`, the application, may be given on a function's first line. `x` in place of `p` says
- * why an execution is none to learn from: failed, cancelled or timedOut.
+ * why an execution is none to learn from: failed, cancelled or timedOut; `c` says how many there were when it was more than one. Schedulers write one such
+ * line per function, reason and batch, with an empty `n` and `s`.
  */
 import { MetronomeError } from '../core/errors.ts';
 import { isSituationFeature, type SituationFeature } from './features.ts';
@@ -32,6 +33,8 @@ export interface RecordedObservation {
   /** Exactly one of both. */
   readonly phases?: Phases;
   readonly excluded?: Exclusion;
+  /** How many were excluded; absent: one. */
+  readonly count?: number;
 }
 
 const FORMAT = 1;
@@ -42,14 +45,14 @@ export function formatLogHeader({ source, note }: ObservationLogHeader): string 
 }
 
 /** An execution as a line, with its end. */
-export function formatObservation({ function: name, node, application, situation, phases, excluded }: RecordedObservation): string {
+export function formatObservation({ function: name, node, application, situation, phases, excluded, count }: RecordedObservation): string {
   return `${JSON.stringify({
     f: name,
     n: node,
     ...(application === '' ? {} : { a: application }),
     s: situation,
     ...(phases === undefined ? {} : { p: [phases.fetchedMs, phases.initialisedMs, phases.ranMs] }),
-    ...(excluded === undefined ? {} : { x: excluded }),
+    ...(excluded === undefined ? {} : { x: excluded, ...(count === undefined ? {} : { c: count }) }),
   })}\n`;
 }
 
@@ -79,7 +82,7 @@ export function parseLogHeader(line: string, place: string): ObservationLogHeade
 
 /** Reads one further line. */
 export function parseObservation(line: string, place: string): RecordedObservation {
-  const { f, n, a = '', s, p, x } = parseObject(line, place);
+  const { f, n, a = '', s, p, x, c } = parseObject(line, place);
   if (typeof f !== 'string' || f === '') throw corrupt(place, '"f" must be the name of a function');
   if (typeof n !== 'string') throw corrupt(place, '"n" must be the name of a node');
   if (typeof a !== 'string') throw corrupt(place, '"a" must be the name of an application');
@@ -94,7 +97,9 @@ export function parseObservation(line: string, place: string): RecordedObservati
   if (x !== undefined) {
     const excluded = EXCLUSIONS.find((known) => known === x);
     if (excluded === undefined) throw corrupt(place, `"x" must be one of ${EXCLUSIONS.join(', ')}`);
-    return { function: f, node: n, application: a, situation, excluded };
+    if (c === undefined) return { function: f, node: n, application: a, situation, excluded };
+    if (typeof c !== 'number' || !Number.isSafeInteger(c) || c < 1) throw corrupt(place, '"c" must be a whole number, 1 or more');
+    return { function: f, node: n, application: a, situation, excluded, count: c };
   }
   if (!Array.isArray(p) || p.length !== 3) throw corrupt(place, '"p" must hold three numbers');
   const [fetchedMs, initialisedMs, ranMs] = p.map((value: unknown) => (typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : Number.NaN));

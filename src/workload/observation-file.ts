@@ -24,7 +24,7 @@ export interface Recording {
   readonly nodes: readonly string[];
   /** Successful executions in the order of the file. */
   readonly executions: readonly Execution[];
-  /** Executions that must not teach. */
+  /** Executions that must not teach; their functions and nodes are not listed for them. */
   readonly excluded: number;
 }
 
@@ -51,7 +51,12 @@ export async function readRecording(path: string): Promise<Recording> {
       }
       if (text === '') continue;
       if (executions.length >= MOST) throw new MetronomeError('STATE_CORRUPT', `${place}: a recording holds at most ${MOST} executions.`);
-      const { function: name, node, application, situation, phases } = parseObservation(text, place);
+      const { function: name, node, application, situation, phases, count = 1 } = parseObservation(text, place);
+      // Such a line need not know a node, nor what the function is like.
+      if (phases === undefined) {
+        excluded += count;
+        continue;
+      }
       let f = functionIndex.get(name);
       if (f === undefined) {
         f = functions.length;
@@ -63,8 +68,7 @@ export async function readRecording(path: string): Promise<Recording> {
         n = nodes.push(node) - 1;
         nodeIndex.set(node, n);
       }
-      if (phases === undefined) excluded++;
-      else executions.push({ situation: { ...situation, functionIndex: f, nodeIndex: n }, phases });
+      executions.push({ situation: { ...situation, functionIndex: f, nodeIndex: n }, phases });
     }
   };
   try {

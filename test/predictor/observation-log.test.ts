@@ -11,7 +11,7 @@ const ONE: RecordedObservation = { function: 'log-split', node: 'node-1', applic
 describe('lines of a recording', () => {
   it('say again what was written', () => {
     expect(parseLogHeader(formatLogHeader({ source: 'recorded', note: 'two nodes' }), 'x:1')).toEqual({ source: 'recorded', note: 'two nodes' });
-    for (const observation of [ONE, { ...ONE, application: '', phases: undefined, excluded: 'timedOut' as const }]) {
+    for (const observation of [ONE, { ...ONE, application: '', phases: undefined, excluded: 'timedOut' as const }, { ...ONE, node: '', situation: {}, phases: undefined, excluded: 'failed' as const, count: 3 }]) {
       const { phases, ...rest } = observation;
       const whole = (phases === undefined ? rest : observation) as RecordedObservation;
       expect(parseObservation(formatObservation(whole), 'x:2')).toEqual(whole);
@@ -28,6 +28,7 @@ describe('lines of a recording', () => {
     ['{"f":"x","n":"a","s":{},"p":[1,2,-3]}', 'three numbers'],
     ['{"f":"x","n":"a","s":{}}', 'exactly one of'],
     ['{"f":"x","n":"a","s":{},"x":"lost"}', 'must be one of failed'],
+    ['{"f":"x","n":"a","s":{},"x":"failed","c":0}', '"c" must be a whole number'],
   ])('%s is refused with its place', (line, message) => {
     expect(() => parseObservation(line, 'file:7')).toThrow(message);
     expect(() => parseObservation(line, 'file:7')).toThrow('file:7');
@@ -42,14 +43,15 @@ describe('a recording', () => {
   afterEach(() => rm(folder, { recursive: true }));
 
   it('is read with indexes for names, zipped or not', async () => {
-    const text = formatLogHeader({ source: 'recorded', note: '' }) + formatObservation(ONE) + formatObservation({ ...ONE, node: 'node-2' }) + formatObservation({ function: 'f', node: 'node-1', application: '', situation: {}, excluded: 'failed' });
+    const text = formatLogHeader({ source: 'recorded', note: '' }) + formatObservation(ONE) + formatObservation({ ...ONE, node: 'node-2' }) + formatObservation({ function: 'f', node: 'node-1', application: '', situation: {}, excluded: 'failed' })
+      + formatObservation({ function: 'log-split', node: '', application: '', situation: {}, excluded: 'timedOut', count: 4 });
     const zipped = join(folder, 'a.jsonl.gz'), plain = join(folder, 'a.jsonl');
     await writeFile(zipped, gzipSync(text));
     await writeFile(plain, text);
     const recording = await readRecording(zipped);
-    expect(recording.functions.map(({ name, application }) => [name, application])).toEqual([['log-split', 'log'], ['f', '']]);
+    expect(recording.functions.map(({ name, application }) => [name, application])).toEqual([['log-split', 'log']]);
     expect(recording.executions.map(({ situation }) => [situation.functionIndex, situation.nodeIndex, situation.inputBytes])).toEqual([[0, 0, 100], [0, 1, 100]]);
-    expect([recording.nodes, recording.excluded]).toEqual([['node-1', 'node-2'], 1]);
+    expect([recording.nodes, recording.excluded]).toEqual([['node-1', 'node-2'], 5]);
     expect(await readRecording(plain)).toEqual(recording);
   });
 

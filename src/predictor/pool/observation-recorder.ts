@@ -8,7 +8,7 @@ import { gzipSync } from 'node:zlib';
 import { COLUMN, decodeSituation } from '../features.ts';
 import { FETCHED_MS, INITIALISED_MS, OBSERVATION_WIDTH, RAN_MS } from '../model/observation.ts';
 import { formatLogHeader, formatObservation } from '../observation-log.ts';
-import type { RecordingOptions } from './training-protocol.ts';
+import type { ExcludedRuns, RecordingOptions } from './training-protocol.ts';
 
 const CURRENT = 'observations.jsonl';
 const OLDER = /^observations-(\d+)\.jsonl\.gz$/;
@@ -50,6 +50,20 @@ export class ObservationRecorder {
         phases: { fetchedMs: batch[at + FETCHED_MS] as number, initialisedMs: batch[at + INITIALISED_MS] as number, ranMs: batch[at + RAN_MS] as number },
       });
     }
+    this.#append(lines);
+  }
+
+  /** Appends what must not teach: a line per function and reason, however many there were. */
+  recordExcluded(runs: readonly ExcludedRuns[]): void {
+    let lines = '';
+    for (const { functionIndex, why, count } of runs) {
+      const known = this.#names.functionName(functionIndex);
+      if (known !== undefined) lines += formatObservation({ function: known.name, node: '', application: known.application, situation: {}, excluded: why, ...(count === 1 ? {} : { count }) });
+    }
+    this.#append(lines);
+  }
+
+  #append(lines: string): void {
     if (lines === '') return;
     appendFileSync(this.#path, lines);
     this.#bytes += Buffer.byteLength(lines);

@@ -43,7 +43,7 @@ export class TrainingDesk {
         for (const [index, name] of task.nodes) this.#nodes.set(index, name);
         const taken = model.observe(task.batch, task.count);
         for (const { functionIndex, why, count } of task.excluded) for (let i = 0; i < count; i++) model.exclude(functionIndex, why);
-        const notRecorded = this.#record(task.batch, task.count);
+        const notRecorded = this.#record(task);
         this.#observations += taken;
         return { ...this.#publish(model), taken, due: model.updateDue, observations: this.#observations, ...(notRecorded === undefined ? {} : { notRecorded }) };
       }
@@ -137,9 +137,10 @@ export class TrainingDesk {
   }
 
   /** A full disk must not keep the model from learning: recording ends, and the reason is told. */
-  #record(batch: Float64Array, count: number): string | undefined {
+  #record({ batch, count, excluded }: Extract<TrainTask, { kind: 'learn' }>): string | undefined {
     try {
       this.#recorder?.record(batch, count);
+      this.#recorder?.recordExcluded(excluded);
       return undefined;
     } catch (error) {
       this.#recorder = undefined;
