@@ -5,6 +5,7 @@ import { createPredictionOut } from '../../src/predictor/model/model-view.ts';
 import { OBSERVATION_WIDTH, RAN_MS } from '../../src/predictor/model/observation.ts';
 import { createOnlineModel, restoreOnlineModel, type OnlineModel, type OnlineModelOptions } from '../../src/predictor/model/online-model.ts';
 import { trainTree } from '../../src/predictor/model/train-tree.ts';
+import type { TreeJob } from '../../src/predictor/model/trainer.ts';
 import { createSyntheticExecutions } from '../../src/workload/synthetic-executions.ts';
 import { introduce, observationsOf, situationsOf, take, teach } from './training-data.ts';
 
@@ -73,12 +74,30 @@ describe('the on-line model', () => {
       expect(model.updateDue).toBe('bootstrap');
       const jobs = structuredClone(model.beginUpdate());
       expect(jobs.map(({ place }) => place)).toEqual([0, 1, 2, 3, 4, 5]);
-      // One task failed: its place and those after it are filled by the next update.
+      // One task failed: the later trees move up, and the last place is filled by the next update.
       const trained = jobs.filter(({ place }) => place !== 4).map((job) => ({ place: job.place, tree: trainTree(job) }));
       expect(model.finishUpdate(trained).reason).toBe('bootstrap');
-      expect(model.status().trees).toBe(4);
+      expect(model.status().trees).toBe(5);
+      expect(model.beginUpdate().map(({ place }) => place)).toEqual([5]);
       model.update();
       expect(model.status()).toMatchObject({ trees: 6, version: 2 });
+    }
+  });
+
+  it('is the same in whatever order the trees of an update were trained', () => {
+    for (const trainer of ['extra-trees', 'ml-random-forest'] as const) {
+      const make = (inOrder: (jobs: readonly TreeJob[]) => readonly TreeJob[]): OnlineModel => {
+        const model = createOnlineModel({ ...SMALL, trees: 4, replace: 3, trainer });
+        const source = introduce(model, 4);
+        for (let update = 0; update < 2; update++) {
+          model.observe(observationsOf(take(source, 110)), 110);
+          model.finishUpdate(inOrder(model.beginUpdate()).map((job) => ({ place: job.place, tree: trainTree(job) })));
+        }
+        return model;
+      };
+      const forwards = make((jobs) => jobs).toSnapshot();
+      expect(make((jobs) => [...jobs].reverse()).toSnapshot()).toEqual(forwards);
+      expect(make((jobs) => [...jobs.slice(2), ...jobs.slice(0, 2)]).toSnapshot()).toEqual(forwards);
     }
   });
 

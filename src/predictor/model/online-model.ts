@@ -142,7 +142,7 @@ export interface OnlineModel {
   update(): UpdateReport;
   /** The first half of `update`: the trees to be trained, for whoever spreads them over threads. */
   beginUpdate(): readonly TreeJob[];
-  /** The second half: puts the trained trees in their places; a job that failed is left out. */
+  /** The second half, in whatever order they were trained: puts the trees in their places. A job that failed is left out: its old tree stays, and in a first forest the later ones move up. */
   finishUpdate(trees: readonly { readonly place: number; readonly tree: FlatTree }[]): UpdateReport;
   /** Predicts `count` situations from `rows[rowOffset]` on, SITUATION_WIDTH numbers each. Returns the version. No allocation. */
   predict(rows: Float64Array, rowOffset: number, count: number, out: PredictionOut, outOffset: number): number;
@@ -319,8 +319,8 @@ class Model implements OnlineModel {
 
   finishUpdate(trained: readonly { readonly place: number; readonly tree: FlatTree }[]): UpdateReport {
     // Places in order, so that a forest never has a hole.
-    for (const { place, tree } of [...trained].sort((a, b) => a.place - b.place)) {
-      if (place > this.#forest.flat.treeCount) break;
+    for (const { place: wanted, tree } of [...trained].sort((a, b) => a.place - b.place)) {
+      const place = Math.min(wanted, this.#forest.flat.treeCount);
       this.#forest.put(place, tree);
       this.#nextPlace = (place + 1) % this.options.trees;
     }

@@ -142,6 +142,7 @@ export function startForest(options: ForestOptions): Forest {
         machine.send({ type: 'VERSION_PUBLISHED', version: next });
         checkPool();
       },
+      treesFailed: (trees, error) => log.warn({ trees, code: error.code, message: error.message }, 'model.trees.failed'),
       failed(error) {
         log.warn({ code: error.code, message: error.message }, 'model.training.failed');
         machine.send({ type: 'TRAINING_FAILED', message: error.message });

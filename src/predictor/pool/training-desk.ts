@@ -1,11 +1,14 @@
 /** What the training thread does with its tasks: it owns the model, learns, publishes, and reads and writes snapshots. One per thread. */
 import { MetronomeError } from '../../core/errors.ts';
 import { createOnlineModel, restoreOnlineModel, type FunctionProfile, type OnlineModel, type OnlineModelOptions } from '../model/online-model.ts';
+import { trainTree } from '../model/train-tree.ts';
+import type { Trainer } from '../model/trainer.ts';
 import { fitsKeys, type KeyNames } from '../model-keys.ts';
 import { ModelWriter, createPublishedModel, grownCapacity } from '../model/published-model.ts';
 import { ObservationRecorder } from './observation-recorder.ts';
 import { decodeSnapshot, encodeSnapshot, moveAside, readSnapshotFile, writeSnapshotFile, type NamedSnapshot } from './snapshot-file.ts';
-import type { FunctionChange, Published, RecordingOptions, TrainAnswers, TrainKind, TrainTask } from './training-protocol.ts';
+import type { FunctionChange, Published, RecordingOptions, TrainAnswers, TrainKind, TrainTask, UpdateStep } from './training-protocol.ts';
+import { TreeByTree } from './tree-by-tree.ts';
 
 /** Functions and nodes that fit into the first memory; it grows by doubling. */
 const FIRST_CAPACITY = { functions: 256, nodes: 256 };
@@ -21,10 +24,14 @@ export class TrainingDesk {
   readonly #functions = new Map<number, FunctionProfile>();
   readonly #nodes = new Map<number, string>();
   readonly #spentMs: () => number;
+  readonly #grow: Trainer;
+  /** The update that is under way. */
+  #update: TreeByTree | undefined;
 
-  /** `spentMs`: what this thread has computed so far, ms. */
-  constructor(spentMs: () => number) {
+  /** `spentMs`: what this thread has computed so far, ms. `grow`: what grows trees. */
+  constructor(spentMs: () => number, grow: Trainer = trainTree) {
     this.#spentMs = spentMs;
+    this.#grow = grow;
   }
 
   /** Does one task. */
@@ -39,21 +46,19 @@ export class TrainingDesk {
     if (model === undefined) throw new MetronomeError('INTERNAL', 'The training thread has no model: the first task must open one.');
     switch (task.kind) {
       case 'learn': {
+        const begin = this.#spentMs();
         this.#functionsChanged(model, task.functions);
         for (const [index, name] of task.nodes) this.#nodes.set(index, name);
         const taken = model.observe(task.batch, task.count);
         for (const { functionIndex, why, count } of task.excluded) for (let i = 0; i < count; i++) model.exclude(functionIndex, why);
         const notRecorded = this.#record(task);
         this.#observations += taken;
-        return { ...this.#publish(model), taken, due: model.updateDue, observations: this.#observations, ...(notRecorded === undefined ? {} : { notRecorded }) };
+        const due = this.#update === undefined ? model.updateDue : undefined;
+        return { ...this.#publish(model), taken, due, observations: this.#observations, computedMs: this.#spentMs() - begin, ...(notRecorded === undefined ? {} : { notRecorded }) };
       }
-      case 'update': {
-        const begin = this.#spentMs();
-        const { reason, version } = model.update();
-        this.#version = version;
-        const computedMs = this.#spentMs() - begin;
-        return { ...this.#publish(model), reason, computedMs };
-      }
+      case 'update':
+      case 'tree':
+        return this.#step(model, task.kind);
       case 'status':
         return model.status();
       case 'save': {
@@ -74,6 +79,22 @@ export class TrainingDesk {
         return { ...this.#publish(imported), observations: this.#observations, names: snapshot.names };
       }
     }
+  }
+
+  /** Does what the task is to do for an update; publishes at its end. */
+  #step(model: OnlineModel, kind: 'update' | 'tree'): UpdateStep {
+    const begin = this.#spentMs();
+    if (kind === 'update') this.#update = new TreeByTree(model, this.#grow);
+    const update = this.#update;
+    if (update === undefined) throw new MetronomeError('INTERNAL', 'No update of the model is under way: there is no tree to grow.');
+    if (kind === 'tree') update.growNext();
+    if (model.options.trainer === 'extra-trees') while (update.treesLeft > 0) update.growNext();
+    const { treesLeft, failed } = update;
+    if (treesLeft > 0) return { version: this.#version, treesLeft, due: undefined, computedMs: this.#spentMs() - begin };
+    this.#update = undefined;
+    ({ version: this.#version } = update.end());
+    const computedMs = this.#spentMs() - begin;
+    return { ...this.#publish(model), treesLeft, due: model.updateDue, computedMs, ...(failed === undefined ? {} : { failed: { trees: failed.trees, error: failed.error.toRecord() } }) };
   }
 
   async #open(task: Extract<TrainTask, { kind: 'open' }>): Promise<TrainAnswers['open']> {
@@ -121,6 +142,7 @@ export class TrainingDesk {
 
   #use(model: OnlineModel): void {
     this.#model = model;
+    this.#update = undefined;
     ({ version: this.#version, observations: this.#observations } = model.status());
   }
 

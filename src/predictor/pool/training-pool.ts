@@ -46,6 +46,8 @@ export interface TrainingListener {
   updateBegan(reason: UpdateReason): void;
   /** Readers see this version. */
   published(version: number): void;
+  /** An update did without so many trees, which could not be grown. */
+  treesFailed(trees: number, error: MetronomeError): void;
   /** A task failed; the thread lives on. */
   failed(error: MetronomeError): void;
   /** The thread died; another one will be started. */
@@ -59,8 +61,11 @@ export interface TrainingCounters {
   /** Those that found no room, or whose function was deleted while they waited. */
   dropped: number;
   updates: number;
-  /** What they cost, ms of CPU of the thread. */
+  /** What they cost, and what learning cost, ms of CPU of the thread. */
   updateComputedMs: number;
+  learnComputedMs: number;
+  /** Trees that could not be grown. */
+  treesFailed: number;
   threadsLost: number;
   snapshots: number;
 }
@@ -78,7 +83,7 @@ const STOP_GRACE_MS = 5_000;
 
 /** The pool; its thread starts at once. */
 export class TrainingPool implements TrainingLine {
-  readonly counters: TrainingCounters = { learned: 0, dropped: 0, updates: 0, updateComputedMs: 0, threadsLost: 0, snapshots: 0 };
+  readonly counters: TrainingCounters = { learned: 0, dropped: 0, updates: 0, updateComputedMs: 0, learnComputedMs: 0, treesFailed: 0, threadsLost: 0, snapshots: 0 };
   readonly #o: TrainingPoolOptions;
   #piscina: Piscina<TrainTask, unknown>;
   readonly #waiting = new Float64Array(MAX_WAITING_OBSERVATIONS * OBSERVATION_WIDTH);
@@ -101,6 +106,10 @@ export class TrainingPool implements TrainingLine {
   #learnedSinceSave = false;
   #due: UpdateReason | undefined;
   #updatedAtMs = 0;
+  /** Trees that the update under way still has to grow, one per task; 0: none is under way between two tasks. */
+  #treesLeft = 0;
+  /** Learning and trees take turns while an update is under way. */
+  #isTreesTurn = false;
   #wishes: (() => Promise<void>)[] = [];
   #stopped = false;
   #idle = Promise.withResolvers<void>();
@@ -199,6 +208,10 @@ export class TrainingPool implements TrainingLine {
   import(bytes: Uint8Array): Promise<{ readonly version: number; readonly observations: number }> {
     return this.#wish(async () => {
       const imported = await this.#run({ kind: 'import', bytes });
+      if (this.#treesLeft > 0) {
+        this.#treesLeft = 0;
+        this.#o.listener.failed(new MetronomeError('CANCELLED', 'The update of the model that was under way is void: an imported model took its place.', { component: 'scheduler' }));
+      }
       // What waits was written with other keys.
       this.counters.dropped += this.#count;
       this.#count = 0;
@@ -270,6 +283,7 @@ export class TrainingPool implements TrainingLine {
     const { clock, listener } = this.#o;
     this.#isOpen = false;
     this.#due = undefined;
+    this.#treesLeft = 0;
     this.counters.threadsLost++;
     listener.lost(error);
     this.#restart = clock.setTimer(clock.nowMs() + this.#pauseMs, () => {
@@ -324,7 +338,7 @@ export class TrainingPool implements TrainingLine {
     });
   }
 
-  /** Whatever comes next: an update that is due, a wish, or learning. */
+  /** Whatever comes next: a wish, the next tree of an update that is under way, an update that is due, or learning. */
   #next(): void {
     if (this.#isBusy || !this.#isOpen || this.#stopped) {
       if (!this.#isOpen) for (const wish of this.#wishes.splice(0)) void wish();
@@ -332,10 +346,11 @@ export class TrainingPool implements TrainingLine {
     }
     const wish = this.#wishes.shift();
     if (wish !== undefined) return void this.#exclusively(wish);
+    const hasNews = this.#collecting === undefined && (this.#count > 0 || this.#functions.length > 0 || this.#excluded.size > 0);
+    if (this.#treesLeft > 0) return void this.#exclusively(() => (hasNews && !this.#isTreesTurn ? this.#learn() : this.#updateStep('tree')));
     const restMs = this.#due === 'observations' ? this.#updatedAtMs + this.#o.updatePauseMs - this.#o.clock.nowMs() : 0;
     if (this.#due !== undefined && restMs <= 0) return void this.#exclusively(() => this.#update());
-    const hasNews = this.#count > 0 || this.#functions.length > 0 || this.#excluded.size > 0;
-    if (hasNews && this.#collecting === undefined) return void this.#exclusively(() => this.#learn());
+    if (hasNews) return void this.#exclusively(() => this.#learn());
     if (this.#due !== undefined) this.#updateIn(restMs);
   }
 
@@ -352,11 +367,11 @@ export class TrainingPool implements TrainingLine {
     const count = Math.min(MAX_BATCH, this.#count);
     const batch = new Float64Array(count * OBSERVATION_WIDTH);
     const nodes: [number, string][] = [];
-    for (let i = 0; i < count; i++) {
-      const at = ((this.#first + i) % MAX_WAITING_OBSERVATIONS) * OBSERVATION_WIDTH;
-      batch.set(this.#waiting.subarray(at, at + OBSERVATION_WIDTH), i * OBSERVATION_WIDTH);
-      if (this.#o.recording === undefined) continue;
-      const node = this.#waiting[at + COLUMN.nodeIndex] as number;
+    const unbroken = Math.min(count, MAX_WAITING_OBSERVATIONS - this.#first);
+    batch.set(this.#waiting.subarray(this.#first * OBSERVATION_WIDTH, (this.#first + unbroken) * OBSERVATION_WIDTH));
+    batch.set(this.#waiting.subarray(0, (count - unbroken) * OBSERVATION_WIDTH), unbroken * OBSERVATION_WIDTH);
+    for (let i = 0; this.#o.recording !== undefined && i < count; i++) {
+      const node = batch[i * OBSERVATION_WIDTH + COLUMN.nodeIndex] as number;
       const name = this.#o.keys.nodeNameOf(node);
       if (this.#told.get(node) !== name) {
         this.#told.set(node, name);
@@ -369,9 +384,11 @@ export class TrainingPool implements TrainingLine {
     const excluded = [...this.#excluded.values()];
     this.#functions = [];
     this.#excluded = new Map();
+    this.#isTreesTurn = true;
     const answer = await this.#run({ kind: 'learn', batch, count, functions, nodes, excluded }, [batch.buffer]);
     for (const change of functions) if ('gone' in change && this.#retired.delete(change.gone)) this.#o.keys.freeFunction(change.gone);
     this.counters.learned += answer.taken;
+    this.counters.learnComputedMs += answer.computedMs;
     this.#notRecorded(answer.notRecorded);
     this.#learnedSinceSave ||= answer.taken > 0;
     this.#afterPublication(answer);
@@ -387,10 +404,25 @@ export class TrainingPool implements TrainingLine {
     this.#due = undefined;
     this.#updatedAtMs = this.#o.clock.nowMs();
     this.#o.listener.updateBegan(reason);
-    const answer = await this.#run({ kind: 'update' });
-    this.#afterPublication(answer);
+    await this.#updateStep('update');
+  }
+
+  /** The beginning of an update, or its next tree; ends it when there is none left. */
+  async #updateStep(kind: 'update' | 'tree'): Promise<void> {
+    this.#isTreesTurn = false;
+    this.#treesLeft = 0; // an update whose task fails is over
+    const step = await this.#run({ kind });
+    this.counters.updateComputedMs += step.computedMs;
+    this.#treesLeft = step.treesLeft;
+    if (step.treesLeft > 0) return;
+    if (step.failed !== undefined) {
+      this.counters.treesFailed += step.failed.trees;
+      this.#o.listener.treesFailed(step.failed.trees, MetronomeError.fromRecord(step.failed.error));
+    }
     this.counters.updates++;
-    this.counters.updateComputedMs += answer.computedMs;
+    this.#updatedAtMs = this.#o.clock.nowMs();
+    this.#due = step.due;
+    this.#afterPublication(step);
   }
 
   async #save(): Promise<boolean> {

@@ -28,7 +28,10 @@ export type TrainTask =
       readonly names: KeyNames | undefined }
   /** Learns `count` observations. `nodes`: names by index, as far as they changed since the last time. */
   | { readonly kind: 'learn'; readonly batch: Float64Array; readonly count: number; readonly functions: readonly FunctionChange[]; readonly nodes: readonly (readonly [number, string])[]; readonly excluded: readonly ExcludedRuns[] }
+  /** Begins an update. With 'extra-trees', whose trees take milliseconds, this is all of it; with 'ml-random-forest' the trees follow, one per task. */
   | { readonly kind: 'update' }
+  /** Grows the next tree of the update that has begun; the last one ends it. What comes in between is done in between; an import ends it without a version. */
+  | { readonly kind: 'tree' }
   | { readonly kind: 'status' }
   /** Writes the snapshot file. */
   | { readonly kind: 'save'; readonly path: string; readonly names: KeyNames }
@@ -43,6 +46,18 @@ export interface Published {
   readonly version: number;
   /** Shared memory, when readers must go over to it. */
   readonly memory?: SharedArrayBuffer;
+}
+
+/** What a task did for an update. */
+export interface UpdateStep extends Published {
+  /** Trees that are still to be grown, one per task; 0: the update is over, and `version` is its version. */
+  readonly treesLeft: number;
+  /** Trees that were left out because they could not be grown, and why the last of them; known at the end. */
+  readonly failed?: { readonly trees: number; readonly error: ErrorRecord };
+  /** Why the next update is due; known at the end. */
+  readonly due: UpdateReason | undefined;
+  /** What the task cost the thread, ms of CPU. */
+  readonly computedMs: number;
 }
 
 export interface TrainAnswers {
@@ -61,14 +76,14 @@ export interface TrainAnswers {
     readonly taken: number;
     /** Why the observations could not be recorded. */
     readonly notRecorded?: string;
+    /** Why an update is due; while one is under way it says that itself when it ends. */
     readonly due: UpdateReason | undefined;
     readonly observations: number;
-  };
-  update: Published & {
-    readonly reason: UpdateReason;
     /** What it cost the thread, ms of CPU. */
     readonly computedMs: number;
   };
+  update: UpdateStep;
+  tree: UpdateStep;
   status: ModelStatus;
   save: { readonly bytes: number; readonly version: number };
   export: { readonly bytes: Uint8Array; readonly version: number };

@@ -152,6 +152,41 @@ describe('the forest', () => {
     expect(forest.training.counters.threadsLost).toBe(1);
   });
 
+  it('learns and answers for itself while ml-random-forest grows its first forest tree by tree, and an import ends that', async () => {
+    const { forest, events, feed } = start({ model: { seed: 1, trees: 40, bootstrapAfter: 100, trainer: 'ml-random-forest' } }), other = start();
+    await Promise.all([feed(150), other.feed(150)]);
+    await until(() => other.forest.state === 'serving', 'the other one serves');
+    const { bytes } = await other.forest.exportSnapshot();
+    expect(await forest.status()).toMatchObject({ state: 'bootstrapping', version: 0, model: { trees: 0, observations: 150 } });
+    await feed(20);
+    expect(forest.training.counters).toMatchObject({ learned: 170, updates: 0 });
+    expect(forest.training.counters.updateComputedMs).toBeGreaterThan(0);
+    await forest.importSnapshot(bytes);
+    await until(() => forest.state === 'serving', 'the imported model serves');
+    expect(events).toContain('model.training.failed CANCELLED The update of the model that was under way is void: an imported model took its place.');
+    await feed(30);
+    await until(() => forest.training.counters.updates === 1, 'the imported model is updated');
+    expect(forest.training.counters).toMatchObject({ treesFailed: 0, threadsLost: 0 });
+  });
+
+  it('serves the version that it has when its training thread dies in the middle of an update', async () => {
+    const { forest, events, feed, ask } = start({ model: { seed: 1, trees: 20, replace: 20, bootstrapAfter: 100, trainer: 'ml-random-forest' } });
+    await feed(120);
+    await until(() => forest.state === 'serving' && forest.predictor.isPoolGood, 'it serves');
+    const { version } = await forest.status();
+    const [before] = (await askForest({ forest, events, feed, ask }, { functionIndex: 3 })).meanMs;
+    await feed(30);
+    await until(() => forest.state === 'updating', 'it is being updated');
+    await forest.training.workers[0]!.terminate();
+    await until(() => events.filter((event) => event === 'model.opened').length === 2, 'the next thread opened a model');
+    expect(forest.state).toBe('serving');
+    expect((await forest.status()).version).toBe(version);
+    const [after] = (await askForest({ forest, events, feed, ask }, { functionIndex: 3, payloadBytes: 9 })).meanMs;
+    expect(after! / before!).toBeGreaterThan(0.5);
+    expect(after! / before!).toBeLessThan(2);
+    expect(forest.training.counters).toMatchObject({ updates: 1, threadsLost: 1 });
+  });
+
   it('answers everybody when it is flooded, counts who found no room, and is itself again afterwards', async () => {
     const { forest, feed, ask } = start({ maxRows: 4, lateAfterMs: 2 });
     await feed(150);
@@ -348,17 +383,24 @@ describe('the forest', () => {
     const dir = await folder();
     const { forest, feed } = start({ recording: { folder: dir, maxBytes: 20_000, files: 3 } });
     for (let i = 0; i < 5; i++) await feed(80);
+    for (const why of ['failed', 'failed', 'timedOut', 'memoryExceeded', 'lost'] as const) forest.training.exclude(forest.keys.functionKey(0), why);
+    await until(async () => (await forest.status()).model?.excluded.failed === 3, 'what failed is counted');
     await forest.stop();
     const names = (await readdir(dir)).sort();
     expect(names).toHaveLength(3);
     expect(names.at(-1)).toBe('observations.jsonl');
     let recorded = 0;
+    const excluded: Record<string, number> = {};
     for (const name of names) {
       const content = await readFile(join(dir, name));
       const [header, ...lines] = (name.endsWith('.gz') ? gunzipSync(content) : content).toString().trimEnd().split('\n');
       expect(parseLogHeader(header!, name).source).toBe('recorded');
       for (const line of lines) {
-        const { function: called, node, situation, phases } = parseObservation(line, name);
+        const { function: called, node, situation, phases, excluded: why, count = 1 } = parseObservation(line, name);
+        if (why !== undefined) {
+          excluded[why] = (excluded[why] ?? 0) + count;
+          continue;
+        }
         expect(called).toMatch(/^(video|log|any2md|ml)-/);
         expect(node).toMatch(/^node-\d$/);
         expect(situation.startState ?? COLD).toBeGreaterThan(0); // cold is what stands for not known
@@ -367,6 +409,7 @@ describe('the forest', () => {
       }
     }
     expect(recorded).toBeGreaterThan(20);
+    expect(excluded).toEqual({ failed: 3, timedOut: 1 });
     // It goes on in the same file after a restart.
     await appendFile(join(dir, 'observations.jsonl'), '');
     const again = start({ recording: { folder: dir, maxBytes: 1e6, files: 3 } });
