@@ -8,6 +8,8 @@ import { createSyntheticExecutions, type SyntheticExecutions } from '../src/work
 export const WINDOW = 2_000;
 /** How often, and how many, ms: about a thousand a second, which makes an update due every 20 ms. */
 const FEED_EVERY_MS = 2, FEED = 2;
+/** Observations a second while it trains. */
+export const OBSERVATIONS_PER_S: number = (1_000 / FEED_EVERY_MS) * FEED;
 /** Executions that are made; then they come again. */
 const EXECUTIONS = 20_000;
 

@@ -1,22 +1,55 @@
 /**
  * Bench `training`: what one update of the model costs its thread, and what training does to decisions: the time from arrival to dispatch,
- * prediction in the pool included, without training and with it as it is by default at a thousand observations a second, in turns of one run.
+ * prediction in the pool included, without training, with it as it is by default at a thousand observations a second, and beside a control thread that computes
+ * the same for itself (training-control.ts), in turns of one run. What the control costs decisions is the machine's; what training costs beyond it is ours.
  */
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
 import type { Invocation, RunResult } from '../src/core/invocation.ts';
 import { createSystemClock } from '../src/core/clock.ts';
 import { NO_SITUATION, type Predictor } from '../src/predictor/predictor.ts';
 import { createNodeTable } from '../src/scheduler/cluster-view.ts';
 import { Scheduler } from '../src/scheduler/scheduler.ts';
 import { overRounds, quantile, type Bench, type BenchContext, type BenchResult } from './harness.ts';
-import { WINDOW, createTrainedForest } from './trained-forest.ts';
+import { OBSERVATIONS_PER_S, WINDOW, createTrainedForest } from './trained-forest.ts';
+import type { ControlAnswer, ControlData } from './training-control.ts';
 
 const NODES = 10;
 const SLOTS = 4;
 const FUNCTIONS = 10;
+/** What decisions are made beside. */
+const ARMS = ['quiet', 'training', 'control'] as const;
+type Arm = (typeof ARMS)[number];
 const HOUR_MS = 3_600_000;
 /** The default of model.updatePause. */
 const UPDATE_PAUSE_MS = 250;
+/** How long the training pool collects observations, ms. */
+const LEARN_EVERY_MS = 100;
 const EMPTY = new Uint8Array();
+
+/** The control thread, ready. */
+interface Control {
+  start(): void;
+  /** Milliseconds of CPU since the start. */
+  stop(): Promise<number>;
+  end(): Promise<unknown>;
+}
+
+async function startControl(seed: number): Promise<Control> {
+  const workerData: ControlData = { seed, window: WINDOW, learnEveryMs: LEARN_EVERY_MS, batch: (OBSERVATIONS_PER_S * LEARN_EVERY_MS) / 1_000, updatePauseMs: UPDATE_PAUSE_MS };
+  const worker = new Worker(new URL('./training-control.ts', import.meta.url), { workerData });
+  await once(worker, 'message');
+  return {
+    start: () => worker.postMessage('start'),
+    async stop() {
+      const answered = once(worker, 'message');
+      worker.postMessage('stop');
+      const [said] = (await answered) as [ControlAnswer]; // all that it ever sends
+      return said.kind === 'stopped' ? said.computedMs : Number.NaN;
+    },
+    end: () => worker.terminate(),
+  };
+}
 
 /** The forest's predictor, but what runs in this bench teaches nothing: only the feed trains. */
 function untaught(predictor: Predictor): Predictor {
@@ -32,6 +65,7 @@ export const trainingBench: Bench = {
     progress('training: a forest of 2 000 observations');
     const world = await createTrainedForest(seed, UPDATE_PAUSE_MS);
     const { forest } = world;
+    const control = await startControl(seed);
     const waiting = new Map<string, (node: number) => void>();
     const scheduler = new Scheduler({
       clock: createSystemClock(), seed, engine: 'table', policy: 'metronome', localityGain: 0.85, safetyMargin: 0.1, strict: false, localityThreshold: 0.1, monitorIntervalMs: HOUR_MS, staleAfterMs: HOUR_MS, lostAfterMs: 2 * HOUR_MS,
@@ -63,30 +97,49 @@ export const trainingBench: Bench = {
     };
     const rounds = quick ? 5 : 12, arrivals = quick ? 500 : 1_500;
     await decide(arrivals);
-    const quietP95: number[] = [], busyP95: number[] = [], growth: number[] = [], updateMs: number[] = [];
+    const p95: Record<Arm, number[]> = { quiet: [], training: [], control: [] };
+    /** Per cent of a core that the thread computed. */
+    const busy: Record<Exclude<Arm, 'quiet'>, number[]> = { training: [], control: [] };
+    const updateMs: number[] = [];
     let updates = 0;
+    const arms: Record<Arm, () => Promise<void>> = {
+      async quiet() {
+        p95.quiet.push(quantile(await decide(arrivals), 0.95));
+      },
+      async training() {
+        const before = { ...forest.training.counters }, beganAtMs = performance.now();
+        const stopTraining = world.train();
+        p95.training.push(quantile(await decide(arrivals), 0.95));
+        const after = { ...forest.training.counters }, tookMs = performance.now() - beganAtMs;
+        await stopTraining();
+        const updatedMs = after.updateComputedMs - before.updateComputedMs;
+        busy.training.push((100 * (updatedMs + after.learnComputedMs - before.learnComputedMs)) / tookMs);
+        updates += after.updates - before.updates;
+        if (after.updates > before.updates) updateMs.push(updatedMs / (after.updates - before.updates));
+      },
+      async control() {
+        const beganAtMs = performance.now();
+        control.start();
+        p95.control.push(quantile(await decide(arrivals), 0.95));
+        const tookMs = performance.now() - beganAtMs;
+        busy.control.push((100 * (await control.stop())) / tookMs);
+      },
+    };
     for (let round = 0; round < rounds; round++) {
-      progress(`training: round ${round + 1} of ${rounds}, ${arrivals} decisions without training and as many with`);
-      const quiet = quantile(await decide(arrivals), 0.95);
-      const before = { ...forest.training.counters };
-      const stopTraining = world.train();
-      const busy = quantile(await decide(arrivals), 0.95);
-      const after = { ...forest.training.counters };
-      await stopTraining();
-      quietP95.push(quiet);
-      busyP95.push(busy);
-      growth.push(busy / quiet);
-      updates += after.updates - before.updates;
-      if (after.updates > before.updates) updateMs.push((after.updateComputedMs - before.updateComputedMs) / (after.updates - before.updates));
+      progress(`training: round ${round + 1} of ${rounds}, ${arrivals} decisions each without training, with it and beside the control thread`);
+      // Each arm comes first, second and third equally often.
+      for (let i = 0; i < ARMS.length; i++) await arms[ARMS[(round + i) % ARMS.length] as Arm]();
     }
     scheduler.stop();
-    await forest.stop();
+    await Promise.all([forest.stop(), control.end()]);
+    const over = (above: Arm, below: Arm): number[] => p95[above].map((value, round) => value / (p95[below][round] as number));
     return {
       mode: 'micro',
       figures: [
         overRounds('update_ms', 'ms', updateMs, updates),
-        overRounds('decision_p95_quiet', 'µs', quietP95, rounds * arrivals), overRounds('decision_p95_training', 'µs', busyP95, rounds * arrivals),
-        overRounds('decision_p95_growth', '×', growth, rounds),
+        overRounds('decision_p95_quiet', 'µs', p95.quiet, rounds * arrivals), overRounds('decision_p95_training', 'µs', p95.training, rounds * arrivals), overRounds('decision_p95_control', 'µs', p95.control, rounds * arrivals),
+        overRounds('decision_p95_growth', '×', over('training', 'quiet'), rounds), overRounds('decision_p95_growth_control', '×', over('control', 'quiet'), rounds), overRounds('decision_p95_growth_own', '×', over('training', 'control'), rounds),
+        overRounds('training_cpu', '%', busy.training, rounds), overRounds('control_cpu', '%', busy.control, rounds),
       ],
       params: { window: WINDOW, updatePauseMs: UPDATE_PAUSE_MS, nodes: NODES, rounds, arrivals, updates, source: 'synthetic' },
     };
