@@ -6,13 +6,13 @@
  *     {"f":"log-split","n":"node-1","s":{"startState":4,"inputBytes":52428800},"p":[12.1,0.4,310.2]}
  *
  * `s` holds the features of the situation by name (docs/reference/features.md) with what really happened in startState and missingBytes; what is
- * absent was not known. `p` holds fetch, initialise and run in ms. `a`, the application, may be given on a function's first line. `x` in place of `p` says
+ * absent was not known. `p` holds fetch, initialise and run in ms, `q` what had been predicted at dispatch, with its P95 and P99, if anything was. `a`, the application, may be given on a function's first line. `x` in place of `p` says
  * why an execution is none to learn from: failed, cancelled or timedOut; `c` says how many there were when it was more than one. Schedulers write one such
  * line per function, reason and batch, with an empty `n` and `s`.
  */
 import { MetronomeError } from '../core/errors.ts';
 import { isSituationFeature, type SituationFeature } from './features.ts';
-import { EXCLUSIONS, type Exclusion, type Phases } from './model/observation.ts';
+import { EXCLUSIONS, type Exclusion, type Phases, type Served } from './model/observation.ts';
 
 /** First line of a recording. */
 export interface ObservationLogHeader {
@@ -32,6 +32,8 @@ export interface RecordedObservation {
   readonly situation: Partial<Readonly<Record<SituationFeature, number>>>;
   /** Exactly one of both. */
   readonly phases?: Phases;
+  /** What had been predicted at dispatch; beside phases only. */
+  readonly served?: Served;
   readonly excluded?: Exclusion;
   /** How many were excluded; absent: one. */
   readonly count?: number;
@@ -45,16 +47,20 @@ export function formatLogHeader({ source, note }: ObservationLogHeader): string 
 }
 
 /** An execution as a line, with its end. */
-export function formatObservation({ function: name, node, application, situation, phases, excluded, count }: RecordedObservation): string {
+export function formatObservation({ function: name, node, application, situation, phases, served, excluded, count }: RecordedObservation): string {
   return `${JSON.stringify({
     f: name,
     n: node,
     ...(application === '' ? {} : { a: application }),
     s: situation,
     ...(phases === undefined ? {} : { p: [phases.fetchedMs, phases.initialisedMs, phases.ranMs] }),
+    ...(served === undefined ? {} : { q: [brief(served.meanMs), brief(served.p95Ms), brief(served.p99Ms)] }),
     ...(excluded === undefined ? {} : { x: excluded, ...(count === undefined ? {} : { c: count }) }),
   })}\n`;
 }
+
+/** Six digits are enough of a prediction. */
+const brief = (ms: number): number => Number(ms.toPrecision(6));
 
 function corrupt(place: string, what: string): MetronomeError {
   return new MetronomeError('STATE_CORRUPT', `${place} is not a recording of observations: ${what}.`);
@@ -82,7 +88,7 @@ export function parseLogHeader(line: string, place: string): ObservationLogHeade
 
 /** Reads one further line. */
 export function parseObservation(line: string, place: string): RecordedObservation {
-  const { f, n, a = '', s, p, x, c } = parseObject(line, place);
+  const { f, n, a = '', s, p, q, x, c } = parseObject(line, place);
   if (typeof f !== 'string' || f === '') throw corrupt(place, '"f" must be the name of a function');
   if (typeof n !== 'string') throw corrupt(place, '"n" must be the name of a node');
   if (typeof a !== 'string') throw corrupt(place, '"a" must be the name of an application');
@@ -101,8 +107,18 @@ export function parseObservation(line: string, place: string): RecordedObservati
     if (typeof c !== 'number' || !Number.isSafeInteger(c) || c < 1) throw corrupt(place, '"c" must be a whole number, 1 or more');
     return { function: f, node: n, application: a, situation, excluded, count: c };
   }
-  if (!Array.isArray(p) || p.length !== 3) throw corrupt(place, '"p" must hold three numbers');
-  const [fetchedMs, initialisedMs, ranMs] = p.map((value: unknown) => (typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : Number.NaN));
-  if (fetchedMs === undefined || initialisedMs === undefined || ranMs === undefined || Number.isNaN(fetchedMs + initialisedMs + ranMs)) throw corrupt(place, '"p" must hold three numbers, 0 or more');
-  return { function: f, node: n, application: a, situation, phases: { fetchedMs, initialisedMs, ranMs } };
+  const [fetchedMs, initialisedMs, ranMs] = parseThree(p, '"p"', place);
+  const phases = { fetchedMs, initialisedMs, ranMs };
+  if (q === undefined) return { function: f, node: n, application: a, situation, phases };
+  const [meanMs, p95Ms, p99Ms] = parseThree(q, '"q"', place);
+  return { function: f, node: n, application: a, situation, phases, served: { meanMs, p95Ms, p99Ms } };
+}
+
+function parseThree(value: unknown, what: string, place: string): readonly [number, number, number] {
+  const isTime = (ms: unknown): ms is number => typeof ms === 'number' && Number.isFinite(ms) && ms >= 0;
+  if (Array.isArray(value) && value.length === 3) {
+    const [first, second, third] = value as unknown[];
+    if (isTime(first) && isTime(second) && isTime(third)) return [first, second, third];
+  }
+  throw corrupt(place, `${what} must hold three numbers, 0 or more`);
 }

@@ -4,7 +4,7 @@
  */
 import { COLUMN, FEATURES, SITUATION_WIDTH, clearSituation } from './features.ts';
 import { OWN_PLACES, type Keys } from './model-keys.ts';
-import { FETCHED_MS, INITIALISED_MS, OBSERVATION_WIDTH, RAN_MS, type Exclusion as ModelExclusion } from './model/observation.ts';
+import { FETCHED_MS, INITIALISED_MS, OBSERVATION_WIDTH, RAN_MS, SERVED_MS, SERVED_P95_MS, SERVED_P99_MS, type Exclusion as ModelExclusion } from './model/observation.ts';
 import { NO_SITUATION, UNKNOWN_PROFILE, ZYGOTE, type Exclusion, type Observation, type PredictionRows, type SituationSource, type Subject } from './predictor.ts';
 
 /** Metrics of nodes that are called otherwise among the features. */
@@ -143,7 +143,7 @@ export class SituationSlab {
   }
 
   /** Completes the situation with what was measured: with what really happened in place of what was expected. */
-  complete(handle: number, { functionIndex, node, startState, zygoteDistance = 0, fetchedBytes, fetchedMs, initialisedMs, ranMs }: Observation): void {
+  complete(handle: number, { functionIndex, node, startState, zygoteDistance = 0, fetchedBytes, fetchedMs, initialisedMs, ranMs, predictedMs, predictedP95Ms = 0, predictedP99Ms = 0 }: Observation): void {
     const at = handle * OBSERVATION_WIDTH, rows = this.#rows;
     rows[at + COLUMN.functionIndex] = this.#keys.functionKey(functionIndex);
     rows[at + COLUMN.nodeIndex] = this.#keys.nodeKey(node);
@@ -153,6 +153,9 @@ export class SituationSlab {
     rows[at + FETCHED_MS] = fetchedMs;
     rows[at + INITIALISED_MS] = initialisedMs;
     rows[at + RAN_MS] = ranMs;
+    rows[at + SERVED_MS] = predictedMs;
+    rows[at + SERVED_P95_MS] = predictedP95Ms;
+    rows[at + SERVED_P99_MS] = predictedP99Ms;
   }
 
   release(handle: number): void {

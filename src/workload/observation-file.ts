@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import { createGunzip } from 'node:zlib';
 import { MetronomeError } from '../core/errors.ts';
 import type { Situation } from '../predictor/features.ts';
-import type { Phases } from '../predictor/model/observation.ts';
+import type { Phases, Served } from '../predictor/model/observation.ts';
 import type { FunctionProfile } from '../predictor/model/online-model.ts';
 import { parseLogHeader, parseObservation, type ObservationLogHeader } from '../predictor/observation-log.ts';
 
@@ -15,6 +15,8 @@ const MOST = 1_000_000;
 export interface Execution {
   readonly situation: Situation;
   readonly phases: Phases;
+  /** What had been predicted when it was dispatched, if that was recorded. */
+  readonly served?: Served;
 }
 
 /** A recording in memory. */
@@ -51,7 +53,7 @@ export async function readRecording(path: string): Promise<Recording> {
       }
       if (text === '') continue;
       if (executions.length >= MOST) throw new MetronomeError('STATE_CORRUPT', `${place}: a recording holds at most ${MOST} executions.`);
-      const { function: name, node, application, situation, phases, count = 1 } = parseObservation(text, place);
+      const { function: name, node, application, situation, phases, served, count = 1 } = parseObservation(text, place);
       // Such a line need not know a node, nor what the function is like.
       if (phases === undefined) {
         excluded += count;
@@ -68,7 +70,7 @@ export async function readRecording(path: string): Promise<Recording> {
         n = nodes.push(node) - 1;
         nodeIndex.set(node, n);
       }
-      executions.push({ situation: { ...situation, functionIndex: f, nodeIndex: n }, phases });
+      executions.push({ situation: { ...situation, functionIndex: f, nodeIndex: n }, phases, ...(served === undefined ? {} : { served }) });
     }
   };
   try {

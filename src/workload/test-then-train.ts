@@ -104,6 +104,12 @@ export function score(contestant: Contestant, executions: readonly Execution[], 
   return { all: all.score(), functions: new Map([...functions].map(([index, tally]) => [index, tally.score()])) };
 }
 
+/** How good the predictions were that decisions rested on, as far as the recording has them; undefined: it has none that counts. */
+export function scoreServed(executions: readonly Execution[], warmUp: number): ReturnType<typeof score> | undefined {
+  const recorded = executions.slice(warmUp).filter(({ served }) => served !== undefined);
+  return recorded.length === 0 ? undefined : score({ name: 'served', predict: ({ served = { meanMs: 0 } }) => served, learn() {} }, recorded, 0);
+}
+
 class Tally {
   readonly #errors: number[] = [];
   #below95 = 0;

@@ -33,6 +33,25 @@ describe('metronome model evaluate', () => {
     expect(table.out).toMatch(/forest +\(all\) +300 +\d+\.\d%/);
   });
 
+  it('also scores what had been predicted at dispatch, where the recording has it', async () => {
+    const source = createSyntheticExecutions(4);
+    let lines = formatLogHeader({ source: 'recorded', note: '' });
+    for (let i = 0; i < 100; i++) {
+      const { situation: { functionIndex, nodeIndex, ...situation }, phases } = source.next();
+      const tookMs = phases.fetchedMs + phases.initialisedMs + phases.ranMs;
+      // Those before the 20th were dispatched by round robin, say; of the others every tenth took longer than its P95.
+      const served = { meanMs: tookMs * 1.1, p95Ms: tookMs * (i % 10 === 0 ? 0.9 : 1.2), p99Ms: tookMs * 1.3 };
+      lines += formatObservation({ function: source.functions[functionIndex]!.name, node: `n${nodeIndex}`, application: '', situation, phases, ...(i < 20 ? {} : { served }) });
+    }
+    await writeFile(join(dir, 'served.jsonl'), lines);
+    const { out } = await run(['model', 'evaluate', 'served.jsonl', '--warm-up', '10', '--trees', '5', '-o', 'json'], { cwd: dir });
+    const rows = JSON.parse(out) as { predictor: string; function: string; count: number; medianError: number; coverageP95: number; coverageP99: number }[];
+    const served = rows.find((row) => row.predictor === 'served' && row.function === '(all)')!;
+    expect(served).toMatchObject({ count: 80, coverageP95: 0.9, coverageP99: 1 });
+    expect(served.medianError).toBeCloseTo(0.1, 4);
+    expect((await run(['model', 'evaluate', 'seen.jsonl', '--trees', '5'], { cwd: dir })).out).not.toContain('served');
+  });
+
   it('repeats itself with the same seed', async () => {
     const [a, b] = await Promise.all([run(['model', 'evaluate', 'seen.jsonl', '--trees', '5', '-o', 'json'], { cwd: dir }), run(['model', 'evaluate', 'seen.jsonl', '--trees', '5', '-o', 'json'], { cwd: dir })]);
     expect(b.out).toBe(a.out);

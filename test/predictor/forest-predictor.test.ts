@@ -4,7 +4,7 @@ import { createVirtualClock } from '../../src/core/clock.ts';
 import { ALONE } from '../../src/core/invocation.ts';
 import { createForestPredictor } from '../../src/predictor/forest-predictor.ts';
 import { COLUMN, SITUATION_WIDTH, decodeSituation } from '../../src/predictor/features.ts';
-import { FETCHED_MS, INITIALISED_MS, OBSERVATION_WIDTH, RAN_MS } from '../../src/predictor/model/observation.ts';
+import { FETCHED_MS, INITIALISED_MS, OBSERVATION_WIDTH, RAN_MS, SERVED_MS, SERVED_P95_MS, SERVED_P99_MS } from '../../src/predictor/model/observation.ts';
 import { BY_FOREST, BY_MOVING_AVERAGE, COLD, NO_SITUATION, NO_TICKET, WARM, createPredictionRows, type PredictionRows, type Subject } from '../../src/predictor/predictor.ts';
 import { METRIC_NAMES, NODE_ROW, RECEIVED_AT, createNodeTable } from '../../src/scheduler/cluster-view.ts';
 import { FunctionTable } from '../../src/scheduler/function-table.ts';
@@ -266,14 +266,14 @@ describe('the forest predictor', () => {
     used[1] = 3; // booked after the dispatch, and not part of it
     const second = predictor.dispatched(subject(), rows, 0);
     expect(new Set([first, second, NO_SITUATION]).size).toBe(3);
-    predictor.observe({ functionIndex: 0, node: 1, startState: COLD, inputBytes: 9_000, fetchedBytes: 3_500, fetchedMs: 1, initialisedMs: 2, ranMs: 3, predictedMs: 10, situation: first });
+    predictor.observe({ functionIndex: 0, node: 1, startState: COLD, inputBytes: 9_000, fetchedBytes: 3_500, fetchedMs: 1, initialisedMs: 2, ranMs: 3, predictedMs: 10, predictedP95Ms: 12, predictedP99Ms: 14, situation: first });
     expect(learned).toHaveLength(1);
     expect(decodeSituation(learned[0]!)).toEqual({
       functionIndex: 0, nodeIndex: 1, cpuUtilisation: 0.75, memoryFreeMb: 0, usedSlots: 2, usedShare: 0.5, missingBytes: 3_500, inputBytes: 9_000, inputs: 2, payloadBytes: 70, dependencies: 3, packageBytes: 500,
       memoryMb: 128, runtime: 1, stage: 1, predecessors: 2, fanOut: 8,
     });
-    expect([...learned[0]!.subarray(SITUATION_WIDTH)]).toEqual([1, 2, 3]);
-    expect([FETCHED_MS, INITIALISED_MS, RAN_MS]).toEqual([SITUATION_WIDTH, SITUATION_WIDTH + 1, SITUATION_WIDTH + 2]);
+    expect([...learned[0]!.subarray(SITUATION_WIDTH)]).toEqual([1, 2, 3, 10, 12, 14]);
+    expect([FETCHED_MS, INITIALISED_MS, RAN_MS, SERVED_MS, SERVED_P95_MS, SERVED_P99_MS]).toEqual([0, 1, 2, 3, 4, 5].map((at) => SITUATION_WIDTH + at));
     predictor.exclude(second, 'timedOut');
     expect(excluded).toEqual(['0 timedOut']);
     // Both places are free again.

@@ -11,7 +11,7 @@ const ONE: RecordedObservation = { function: 'log-split', node: 'node-1', applic
 describe('lines of a recording', () => {
   it('say again what was written', () => {
     expect(parseLogHeader(formatLogHeader({ source: 'recorded', note: 'two nodes' }), 'x:1')).toEqual({ source: 'recorded', note: 'two nodes' });
-    for (const observation of [ONE, { ...ONE, application: '', phases: undefined, excluded: 'timedOut' as const }, { ...ONE, node: '', situation: {}, phases: undefined, excluded: 'failed' as const, count: 3 }]) {
+    for (const observation of [ONE, { ...ONE, served: { meanMs: 30, p95Ms: 40.5, p99Ms: 61 } }, { ...ONE, application: '', phases: undefined, excluded: 'timedOut' as const }, { ...ONE, node: '', situation: {}, phases: undefined, excluded: 'failed' as const, count: 3 }]) {
       const { phases, ...rest } = observation;
       const whole = (phases === undefined ? rest : observation) as RecordedObservation;
       expect(parseObservation(formatObservation(whole), 'x:2')).toEqual(whole);
@@ -26,6 +26,7 @@ describe('lines of a recording', () => {
     ['{"f":"x","n":"a","s":{"functionIndex":1},"p":[1,2,3]}', '"functionIndex" is no feature'],
     ['{"f":"x","n":"a","s":{"inputBytes":"1"},"p":[1,2,3]}', 'no finite number'],
     ['{"f":"x","n":"a","s":{},"p":[1,2,-3]}', 'three numbers'],
+    ['{"f":"x","n":"a","s":{},"p":[1,2,3],"q":[1,2]}', '"q" must hold three numbers'],
     ['{"f":"x","n":"a","s":{}}', 'exactly one of'],
     ['{"f":"x","n":"a","s":{},"x":"lost"}', 'must be one of failed'],
     ['{"f":"x","n":"a","s":{},"x":"failed","c":0}', '"c" must be a whole number'],

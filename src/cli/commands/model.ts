@@ -8,7 +8,7 @@ import { formatBytes, formatMs } from '../../core/units.ts';
 import { GetModelStatusResponse, type FunctionAccuracy } from '../../rpc/gen/metronome/v1/model.ts';
 import { TRAINERS, type TrainerName } from '../../predictor/model/trainer.ts';
 import { readRecording } from '../../workload/observation-file.ts';
-import { modelContestant, movingAverageContestant, score, type Score } from '../../workload/test-then-train.ts';
+import { modelContestant, movingAverageContestant, score, scoreServed, type Score } from '../../workload/test-then-train.ts';
 import { wholeNumber, withExamples } from '../arguments.ts';
 import { loadCliConfig, printerOf, withSession } from '../context.ts';
 import type { Column } from '../output/table.ts';
@@ -47,7 +47,9 @@ export function modelCommand(app: CliApp): Command {
       const forest = score(modelContestant('forest', functions, { seed: options.seed, trainer, trees, window, bootstrapAfter, updateEvery, replace, forgetting }), executions, options.warmUp);
       const average = score(movingAverageContestant(), executions, options.warmUp);
       const rows: Evaluated[] = [];
-      for (const [predictor, { all, functions: scores }] of [['forest', forest], ['moving-average', average]] as const) {
+      for (const [predictor, scored] of [['forest', forest], ['moving-average', average], ['served', scoreServed(executions, options.warmUp)]] as const) {
+        if (scored === undefined) continue;
+        const { all, functions: scores } = scored;
         rows.push({ predictor, function: '(all)', ...all });
         for (const { index, name } of functions) {
           const own = scores.get(index);

@@ -6,7 +6,7 @@ import { appendFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSyn
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { COLUMN, decodeSituation } from '../features.ts';
-import { FETCHED_MS, INITIALISED_MS, OBSERVATION_WIDTH, RAN_MS } from '../model/observation.ts';
+import { FETCHED_MS, INITIALISED_MS, OBSERVATION_WIDTH, RAN_MS, SERVED_MS, SERVED_P95_MS, SERVED_P99_MS } from '../model/observation.ts';
 import { formatLogHeader, formatObservation } from '../observation-log.ts';
 import type { ExcludedRuns, RecordingOptions } from './training-protocol.ts';
 
@@ -45,9 +45,11 @@ export class ObservationRecorder {
       const node = this.#names.nodeName(batch[at + COLUMN.nodeIndex] as number);
       if (known === undefined || node === undefined) continue;
       const { functionIndex: _function, nodeIndex: _node, ...situation } = decodeSituation(batch, at);
+      const meanMs = batch[at + SERVED_MS] as number;
       lines += formatObservation({
         function: known.name, node, application: known.application, situation,
         phases: { fetchedMs: batch[at + FETCHED_MS] as number, initialisedMs: batch[at + INITIALISED_MS] as number, ranMs: batch[at + RAN_MS] as number },
+        ...(meanMs > 0 ? { served: { meanMs, p95Ms: batch[at + SERVED_P95_MS] as number, p99Ms: batch[at + SERVED_P99_MS] as number } } : {}),
       });
     }
     this.#append(lines);

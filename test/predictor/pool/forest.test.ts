@@ -383,6 +383,10 @@ describe('the forest', () => {
     const dir = await folder();
     const { forest, feed } = start({ recording: { folder: dir, maxBytes: 20_000, files: 3 } });
     for (let i = 0; i < 5; i++) await feed(80);
+    const row = new Float64Array(OBSERVATION_WIDTH);
+    const { situation: last, phases: took } = createSyntheticExecutions(1).next();
+    encodeObservation({ ...last, functionIndex: forest.keys.functionKey(0), nodeIndex: forest.keys.nodeKey(0) }, took, row, 0, { meanMs: 20, p95Ms: 25, p99Ms: 30.5 });
+    forest.training.observe(row, 0);
     for (const why of ['failed', 'failed', 'timedOut', 'memoryExceeded', 'lost'] as const) forest.training.exclude(forest.keys.functionKey(0), why);
     await until(async () => (await forest.status()).model?.excluded.failed === 3, 'what failed is counted');
     await forest.stop();
@@ -391,16 +395,18 @@ describe('the forest', () => {
     expect(names.at(-1)).toBe('observations.jsonl');
     let recorded = 0;
     const excluded: Record<string, number> = {};
+    const predicted: unknown[] = [];
     for (const name of names) {
       const content = await readFile(join(dir, name));
       const [header, ...lines] = (name.endsWith('.gz') ? gunzipSync(content) : content).toString().trimEnd().split('\n');
       expect(parseLogHeader(header!, name).source).toBe('recorded');
       for (const line of lines) {
-        const { function: called, node, situation, phases, excluded: why, count = 1 } = parseObservation(line, name);
+        const { function: called, node, situation, phases, served, excluded: why, count = 1 } = parseObservation(line, name);
         if (why !== undefined) {
           excluded[why] = (excluded[why] ?? 0) + count;
           continue;
         }
+        if (served !== undefined) predicted.push(served);
         expect(called).toMatch(/^(video|log|any2md|ml)-/);
         expect(node).toMatch(/^node-\d$/);
         expect(situation.startState ?? COLD).toBeGreaterThan(0); // cold is what stands for not known
@@ -410,6 +416,7 @@ describe('the forest', () => {
     }
     expect(recorded).toBeGreaterThan(20);
     expect(excluded).toEqual({ failed: 3, timedOut: 1 });
+    expect(predicted).toEqual([{ meanMs: 20, p95Ms: 25, p99Ms: 30.5 }]);
     // It goes on in the same file after a restart.
     await appendFile(join(dir, 'observations.jsonl'), '');
     const again = start({ recording: { folder: dir, maxBytes: 1e6, files: 3 } });
