@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { createRandom } from '../src/core/random.ts';
 import { readPageFile } from '../src/gateway/page-files.ts';
 import { machineCharts } from '../src/inspect/charts.ts';
-import type { EndedGroup, Hello, InvocationList, InvocationRow, MachineChart, NodeCell, NodeDetail, NodeList, ScenarioInfo, SimulationFrame, SimulationRun, Tick, TransitionRow, TransitionsEvent } from '../src/inspect/page-api.ts';
+import type { EndedGroup, Hello, InvocationList, InvocationRow, MachineChart, NodeCell, NodeDetail, NodeList, RecordingList, ScenarioInfo, SimulationFrame, SimulationRun, Tick, TransitionRow, TransitionsEvent } from '../src/inspect/page-api.ts';
 
 /** How much is invented. */
 export interface FakeLoad {
@@ -110,13 +110,15 @@ async function answer(world: World, streams: Set<ServerResponse>, changes: strin
     return json({});
   }
   if (request.method === 'POST' && what === 'simulations') {
-    const { policies } = JSON.parse(await bodyOf(request)) as { policies: string[] }; // the page sends nothing else
-    return json(policies.map((policy, i) => inventRun(policy, i)));
+    const { policies, recording } = JSON.parse(await bodyOf(request)) as { policies: string[]; recording?: string }; // the page sends nothing else
+    if (recording === undefined) return json(policies.map((policy, i) => inventRun(policy, i)));
+    return json([{ ...inventRun('metronome', 0), kind: 'recorded', notes: ['Invented.'] }, ...policies.map((policy, i) => ({ ...inventRun(policy, i + 1), kind: 'whatIf' as const }))] satisfies SimulationRun[]);
   }
   const query = (name: string): string => url.searchParams.get(name) ?? '';
   if (what === 'machines') return json(machineCharts());
   if (what === 'policies') return json({ policies: Object.entries(POLICIES).map(([name, description]) => ({ name, description })), active: world.hello().policy });
   if (what === 'scenarios') return json([{ name: 'large-inputs', description: 'Invented: functions that read tens of MiB.', nodes: 8, slots: 4, durationMs: 30_000, functions: [...FUNCTIONS] }, { name: 'cold-starts', description: 'Invented: heavy packages.', nodes: 6, slots: 4, durationMs: 30_000, functions: [...FUNCTIONS] }] satisfies ScenarioInfo[]);
+  if (what === 'recordings') return json({ recordings: [{ name: '20261125T190838123Z-2', startedAtMs: Date.UTC(2026, 10, 25, 19, 8, 38, 123), bytes: 1_400_000, isRunning: true }, { name: '20261124T080000000Z-1', startedAtMs: Date.UTC(2026, 10, 24, 8), bytes: 310_000, isRunning: false }], leftOut: 0 } satisfies RecordingList);
   if (what === 'model') return json(world.model());
   if (what === 'nodes' && subject === '') return json(world.nodes());
   if (what === 'nodes') return json(world.node(subject));

@@ -1,6 +1,4 @@
 /** Piscina entry of the simulator: one replica of a scenario per task. */
-import { recordFrames, type FrameOptions } from '../src/sim/frames.ts';
-import type { SimulationRun } from '../src/inspect/page-api.ts';
 import type { CellResult } from '../src/evaluation/backend.ts';
 import { simulateCell, type SimulatedCellTask } from '../src/evaluation/simulate-cell.ts';
 import { runScenario, type Scenario, type ScenarioResult } from '../src/sim/scenario.ts';
@@ -15,11 +13,6 @@ export interface SimulateTask {
 /** Runs it to its end. */
 export default function simulate({ scenario, policy, seed }: SimulateTask): ScenarioResult {
   return runScenario(scenario, policy, seed);
-}
-
-/** The same, with pictures of what happened in between. */
-export function frames(task: SimulateTask & FrameOptions): SimulationRun {
-  return recordFrames(task.scenario, task.policy, task.seed, task);
 }
 
 /** A cell of the evaluation (metronome bench paper --where simulation). */

@@ -3,7 +3,7 @@
  * passes messages between them. One process; the loop is its main thread.
  */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Config } from '../config/schema.ts';
 import { schedulerParameters } from '../config/scheduler-parameters.ts';
 import { createSystemClock } from '../core/clock.ts';
@@ -265,6 +265,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     const gateway = (config.scheduler.gateway === 'process' ? spawnGatewayProcess : spawnGatewayThread)({
       ...DEFAULT_GATEWAY_CONFIG, host: config.scheduler.host, grpcPort: config.scheduler.grpcPort, httpPort: config.scheduler.httpPort, maxPayloadBytes: config.limits.maxPayloadBytes, maxInputs: config.limits.maxInputs,
       maxInFlight: config.limits.maxInFlight, maxStreamInFlight: config.limits.maxInFlight, reflection: config.scheduler.reflection, inspectClients: config.inspect.clients, inspectHosts: listOf(config.inspect.hosts), version, logLevel: config.scheduler.logLevel,
+      recordings: { dir: config.recording.dir, running: recording === undefined ? '' : basename(recording.folder) },
     });
     cleanUp.push(() => gateway.kill());
     post = (message) => gateway.line.post(message);

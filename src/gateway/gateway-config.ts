@@ -28,6 +28,8 @@ export interface GatewayConfig {
   readonly inspectClients: number;
   /** Host names under which the page may be asked for, beside addresses, localhost and `host`. */
   readonly inspectHosts: readonly string[];
+  /** The recordings that the page may play: their folder (recording.dir; '': none), and the name of the one that is being written ('': none). */
+  readonly recordings: { readonly dir: string; readonly running: string };
   /** Level of the gateway's own log: fatal, error, warn, info, debug, trace or silent. */
   readonly logLevel: string;
 }
@@ -47,6 +49,7 @@ export const DEFAULT_GATEWAY_CONFIG: GatewayConfig = Object.freeze({
   version: '0.0.0',
   inspectClients: 16,
   inspectHosts: [],
+  recordings: Object.freeze({ dir: '', running: '' }),
   logLevel: 'info',
 });
 

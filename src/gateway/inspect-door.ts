@@ -23,7 +23,7 @@ const MAX_NODES = 10_000;
 /** Adds them all. */
 export function addInspectRoutes(app: Hono<{ Bindings: HttpBindings }>, { loop, hub, config }: HttpDoorOptions): void {
   const names = [config.host, ...config.inspectHosts];
-  const simulations = createSimulationDesk();
+  const simulations = createSimulationDesk(config.recordings);
   loop.onEnd(() => void simulations.stop());
   app.use('/inspect/*', async (c, next) => {
     assertOwnSite({ host: c.req.header('host'), origin: c.req.header('origin'), fetchSite: c.req.header('sec-fetch-site') }, c.req.method !== 'GET' && c.req.method !== 'HEAD', names);
@@ -54,6 +54,7 @@ export function addInspectRoutes(app: Hono<{ Bindings: HttpBindings }>, { loop, 
   app.put('/inspect/api/policy', async (c) => c.json(asObject(SetPolicyResponse.toJSON(await loop.call('setPolicy', { policy: await policyOf(c) }, disconnection(c))))));
   app.put('/inspect/api/shadow', async (c) => c.json(asObject(SetShadowPolicyResponse.toJSON(await loop.call('setShadowPolicy', { policy: await policyOf(c) }, disconnection(c))), { previous: '', active: '' })));
   app.get('/inspect/api/scenarios', (c) => c.json(simulations.scenarios()));
+  app.get('/inspect/api/recordings', async (c) => c.json(await simulations.recordings()));
   app.post('/inspect/api/simulations', async (c) => c.json(await simulations.run(await readJson(c), disconnection(c))));
 
   app.get('/inspect/api/*', (c) => {
@@ -72,7 +73,7 @@ export function addInspectRoutes(app: Hono<{ Bindings: HttpBindings }>, { loop, 
 export function inspectRouteOf(path: string): string {
   const [, , api, what = '', which] = path.split('/');
   if (api !== 'api') return '/inspect/*';
-  const known = ['machines', 'stream', 'invocations', 'nodes', 'model', 'policies', 'policy', 'shadow', 'scenarios', 'simulations'].includes(what);
+  const known = ['machines', 'stream', 'invocations', 'nodes', 'model', 'policies', 'policy', 'shadow', 'scenarios', 'recordings', 'simulations'].includes(what);
   return known ? `/inspect/api/${what}${which === undefined ? '' : '/*'}` : 'other';
 }
 

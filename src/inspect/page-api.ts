@@ -193,13 +193,31 @@ export interface ScenarioInfo {
   readonly functions: readonly string[];
 }
 
-/** Body of POST /inspect/api/simulations; the answer is a list of SimulationRun, one per policy. */
+/** GET /inspect/api/recordings: those in the daemon's own folder (recording.dir), newest first, at most 200. */
+export interface RecordingList {
+  readonly recordings: readonly RecordingInfo[];
+  readonly leftOut: number;
+}
+
+/** A recording that can be played. */
+export interface RecordingInfo {
+  /** What a simulation names it by. */
+  readonly name: string;
+  readonly startedAtMs: number;
+  readonly bytes: number;
+  /** True: it is being written, and ends where it is read. */
+  readonly isRunning: boolean;
+}
+
+/** Body of POST /inspect/api/simulations; the answer is a list of SimulationRun, one per policy, and before them one of what was recorded if a recording is named. */
 export interface SimulationRequest {
   /** Name of a scenario, or a scenario (src/sim/scenario.ts). */
   readonly scenario?: string | object;
   /** Instead of it: the text of a scenario file as `metronome sim run` takes it. It may name no other file. At most 200 000 characters. */
   readonly file?: string;
-  /** 1 to 4. */
+  /** Instead of it: the name of a recording. Its traffic is simulated under the policies, on nodes like the recorded ones; `nodes`, `slots`, `durationMs` and `rate` do not go with it. */
+  readonly recording?: string;
+  /** 1 to 4; with a recording 0 to 4. */
   readonly policies: readonly string[];
   /** 0 to 2^31 − 1. */
   readonly seed: number;
@@ -213,7 +231,11 @@ export interface SimulationRequest {
 
 /** POST /inspect/api/simulations {scenario, policies, seed}: frames of a simulated run for the page's Simulation view, in the same shapes as the stream. At most 20 000 frames. */
 export interface SimulationRun {
+  /** Of a recording: what was, under its own policy; or its traffic in simulation under another. Absent: a scenario. */
+  readonly kind?: 'recorded' | 'whatIf';
   readonly policy: string;
+  /** What to know before believing it, in sentences. */
+  readonly notes?: readonly string[];
   readonly frames: readonly SimulationFrame[];
   readonly summary: Readonly<Record<string, number>>;
 }

@@ -74,8 +74,8 @@ type Open = { -readonly [K in keyof RecordedInvocation]: RecordedInvocation[K] }
 
 const NO_RESULT = { startState: 0, fetchedMs: 0, initialisedMs: 0, installedMs: 0, ranMs: 0, fetchedBytes: 0, outputs: [] } as const;
 
-/** Reads all of it. Throws STATE_CORRUPT for damage, INVALID_REQUEST for more than can be kept. */
-export function readHistory(reader: RecordingReader): History {
+/** Reads all of it. Throws STATE_CORRUPT for damage, INVALID_REQUEST for more than `most` invocations. */
+export function readHistory(reader: RecordingReader, most = MOST_ARRIVALS): History {
   const { head } = reader;
   const functions = new Map<string, FunctionSettings>();
   const nodes = new Map<string, NodeInfo>();
@@ -126,7 +126,7 @@ export function readHistory(reader: RecordingReader): History {
         break;
       case 'accepted': {
         if (submission === undefined) break;
-        if (invocations.length >= MOST_ARRIVALS) throw new MetronomeError('INVALID_REQUEST', `The recording in ${reader.folder} holds more than ${MOST_ARRIVALS} invocations; record shorter stretches (recording.maxBytes).`);
+        if (invocations.length >= most) throw new MetronomeError('INVALID_REQUEST', `The recording in ${reader.folder} holds more than ${most} invocations; record shorter stretches (recording.maxBytes).`);
         const { functionName, slaMs, inputs, payloadBytes = 0, localityKey, policyName, expiresAtMs, purpose, place } = submission;
         const existing = bySeq.get(fact.seq);
         const open: Open = existing ?? emptyOpen();

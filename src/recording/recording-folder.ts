@@ -22,6 +22,14 @@ export function openRecordingFolder(dir: string, atMs: number, keep: number): st
   return folder;
 }
 
+/** When the recording of this name began, ms since 1970; undefined: no recording is called so. */
+export function startOfRecording(name: string): number | undefined {
+  if (!FOLDER_NAME.test(name)) return undefined;
+  const [, year, month, day, hours, minutes, seconds, ms] = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})Z/.exec(name) ?? [];
+  const atMs = Date.parse(`${year}-${month}-${day}T${hours}:${minutes}:${seconds}.${ms}Z`);
+  return Number.isNaN(atMs) ? undefined : atMs;
+}
+
 /** Names of the recordings in a folder, the oldest first. */
 export function recordingsIn(dir: string): string[] {
   return readdirSync(dir, { withFileTypes: true }).filter((entry) => entry.isDirectory() && FOLDER_NAME.test(entry.name)).map(({ name }) => name).sort();

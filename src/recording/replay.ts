@@ -47,6 +47,8 @@ export interface ReplayReport {
 export interface ReplayOptions {
   /** Told now and then: entries so far. */
   readonly onProgress?: (entries: number) => void;
+  /** Told of every reading of the clock, ms since the recording began, before the scheduler goes on with it. */
+  readonly onClock?: (scheduler: Scheduler, sinceMs: number) => void;
   /** Told of every transition as it is made again. */
   readonly onTransition?: (scheduler: Scheduler, invocation: Invocation, from: number, to: number, event: InvocationEvent) => void;
   /** Told of every decision; its record is the last one of `scheduler.decisions`. */
@@ -208,6 +210,7 @@ class Replay {
         const read = this.#reads('clock', 'the clock');
         if (read?.kind === 'clock') this.#nowMs = read.ms;
         if (this.#firstMs === 0) this.#firstMs = this.#nowMs;
+        if (this.#scheduler !== undefined) this.#options.onClock?.(this.#scheduler, this.#nowMs - this.#firstMs);
         return this.#nowMs;
       },
       setTimer: (_atMs, fire) => {

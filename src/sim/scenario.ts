@@ -86,8 +86,8 @@ const MAX_BREACHES = 20;
 /** After the last arrival and the last fault, everything must end within this. */
 const SETTLE_MS = 900_000;
 
-/** Who looks on while a scenario runs. */
-export interface ScenarioWatcher {
+/** Who looks on while a simulation runs. */
+export interface SimulationWatcher {
   /** Everything is set up, nothing has arrived yet. */
   begin(sim: Simulation): void;
   transitioned(invocation: Invocation, from: number, to: number, event: InvocationEvent): void;
@@ -113,7 +113,7 @@ class Latencies {
 }
 
 /** Runs a scenario. `check`: invariants are asserted all along, not only at the end. */
-export function runScenario(scenario: Scenario, policy: string, seed: number, check = true, watcher?: ScenarioWatcher): ScenarioResult {
+export function runScenario(scenario: Scenario, policy: string, seed: number, check = true, watcher?: SimulationWatcher): ScenarioResult {
   if ((scenario.shards ?? 1) > 1 && FAULT_KINDS.some((kind) => (scenario.faults[kind] ?? 0) > 0)) throw new MetronomeError('CONFIG_INVALID', `${scenario.shards} shards are simulated without faults only; take the faults or the shards out of the scenario.`);
   const latencies = new Latencies();
   const breaches: string[] = [];

@@ -1,5 +1,6 @@
 /** One replica of a what-if: the recorded arrivals in the simulator, under a policy with its parameters. */
 import type { InputObject, Invocation } from '../core/invocation.ts';
+import type { SimulationWatcher } from '../sim/scenario.ts';
 import { Simulation, type SchedulerParameters } from '../sim/simulation.ts';
 import type { WhatIfWork, WorkArrival, WorkObject } from './workload.ts';
 
@@ -26,8 +27,8 @@ export interface ReplicaResult {
   readonly digest: string;
 }
 
-/** Runs it. The same work, alternative and seed give the same result. */
-export function simulateWork(work: WhatIfWork, alternative: Alternative, seed: number): ReplicaResult {
+/** Runs it. The same work, alternative and seed give the same result, whether somebody looks on or not. */
+export function simulateWork(work: WhatIfWork, alternative: Alternative, seed: number, watcher?: SimulationWatcher): ReplicaResult {
   const { arrivals, requests, functions } = work;
   const isForced = alternative.policy !== '';
   const nodeCount = alternative.nodes ?? work.nodes.length;
@@ -38,6 +39,7 @@ export function simulateWork(work: WhatIfWork, alternative: Alternative, seed: n
   };
   const sim = new Simulation({
     ...scheduler, seed, bytesPerMs: work.bytesPerMs, latencyMs: work.latencyMs, messageMs: work.messageMs,
+    ...(watcher === undefined ? {} : { onTransition: watcher.transitioned }),
     nodes: Array.from({ length: nodeCount }, (_, i) => {
       const { slots, memoryMb } = work.nodes[i % work.nodes.length] as WhatIfWork['nodes'][number];
       // As many cores as can be busy: what co-running cost stands in the recorded times.
@@ -48,6 +50,7 @@ export function simulateWork(work: WhatIfWork, alternative: Alternative, seed: n
     sim.deploy(isForced ? { ...settings, policy: '' } : settings, profile);
     if (isInstalled) for (const node of sim.nodes) node.install(settings.packageSet);
   }
+  watcher?.begin(sim);
 
   const latencies = new Float64Array(requests.length), invocationMs = new Float64Array(arrivals.length).fill(Number.NaN);
   const present = new Set<string>();

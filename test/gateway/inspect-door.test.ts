@@ -3,13 +3,14 @@ import { mkdtemp, mkdir, rm, writeFile } from 'node:fs/promises';
 import { request, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { assertOwnSite } from '../../src/gateway/own-site.ts';
 import { readPageFile } from '../../src/gateway/page-files.ts';
 import type { Inspected } from '../../src/gateway/loop-client.ts';
-import type { EndedGroup, MachineChart, SimulationRun, Tick, TransitionRow, TransitionsEvent } from '../../src/inspect/page-api.ts';
+import type { EndedGroup, MachineChart, RecordingList, SimulationRun, Tick, TransitionRow, TransitionsEvent } from '../../src/inspect/page-api.ts';
 import { ExplainResponse } from '../../src/rpc/gen/metronome/v1/inspect.ts';
+import { recordSimulation, writeRecording } from '../recording/recorded-simulation.ts';
 import { failure, startTestGateway, type TestGateway } from './fake-loop.ts';
 
 const PATIENCE = { timeout: 20_000, interval: 5 };
@@ -224,6 +225,32 @@ describe('what the page asks for', () => {
       expect(refused.status, JSON.stringify(wrong)).toBe(400);
     }
     expect(JSON.stringify((await put('simulations', { scenario: 'cold-start', policies: ['metronome'], seed: 1 }, {}, 'POST')).body)).toContain('did you mean');
+  }, 120_000);
+
+  it('plays recordings of the daemon beside what their traffic would have seen, and takes names only', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'metronome-played-'));
+    expect((await ask('recordings')).body).toEqual({ recordings: [], leftOut: 0 });
+    await door.close();
+    door = await startTestGateway({ recordings: { dir, running: '' } });
+    try {
+      const { head, sink } = recordSimulation({ durationMs: 3_000, perS: 20 });
+      const name = basename(writeRecording(dir, head, sink.blocks).folder);
+      const { recordings } = (await ask('recordings')).body as RecordingList;
+      expect(recordings).toEqual([{ name, startedAtMs: Date.UTC(2026, 10, 25, 19, 8, 38, 123), bytes: expect.any(Number) as number, isRunning: false }]);
+      const { status, body } = await put('simulations', { recording: name, policies: ['round-robin'], seed: 1 }, {}, 'POST');
+      expect(status).toBe(200);
+      const runs = body as SimulationRun[];
+      expect(runs.map(({ kind, policy, frames }) => [kind, policy, frames.length])).toEqual([['recorded', 'metronome', 400], ['whatIf', 'round-robin', 400]]);
+      expect((await put('simulations', { recording: name, policies: [], seed: 1 }, {}, 'POST')).body).toHaveLength(1);
+      for (const wrong of [{ recording: `../${basename(dir)}/${name}` }, { recording: '20261125T190838123Z-2' }, { scenario: 'cold-starts' }, { nodes: 3 }, { rate: 2 }, { policies: ['fifo2'] }]) {
+        expect((await put('simulations', { recording: name, policies: ['metronome'], seed: 1, ...wrong }, {}, 'POST')).status, JSON.stringify(wrong)).toBe(400);
+      }
+      // What the thread refuses comes with its own code.
+      await writeFile(join(dir, name, '000001.mrec'), 'no recording');
+      expect((await put('simulations', { recording: name, policies: [], seed: 1 }, {}, 'POST')).body).toMatchObject({ error: { code: 'STATE_CORRUPT' } });
+    } finally {
+      await rm(dir, { recursive: true });
+    }
   }, 120_000);
 
   it('is refused under a foreign name and from a foreign site', async () => {

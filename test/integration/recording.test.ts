@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { RecordingList, SimulationRun } from '../../src/inspect/page-api.ts';
 import { readHistory } from '../../src/recording/history.ts';
 import { openRecording } from '../../src/recording/read-recording.ts';
 import { recordingsIn } from '../../src/recording/recording-folder.ts';
@@ -39,6 +40,15 @@ describe('a recording of a daemon', () => {
       const { counters } = await cluster.client.getStatus({});
       expect(counters.recordedEntries).toBeGreaterThan(100);
       expect(counters.recordingDropped).toBe(0);
+      // The page plays it while it is being written.
+      const api = `${cluster.daemon.httpUrl}/inspect/api`;
+      const { recordings } = (await (await fetch(`${api}/recordings`)).json()) as RecordingList;
+      expect(recordings).toMatchObject([{ name: recordingsIn(dir)[0], isRunning: true }]);
+      const played = await fetch(`${api}/simulations`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ recording: recordings[0]?.name, policies: ['round-robin'], seed: 1 }) });
+      expect(played.status).toBe(200);
+      const [was, whatIf] = (await played.json()) as SimulationRun[];
+      expect([was?.kind, whatIf?.kind, was?.frames.length, whatIf?.frames.length]).toEqual(['recorded', 'whatIf', 400, 400]);
+      expect(was?.frames.some(({ nodes }) => nodes.some(({ name, used }) => name === 'node-3' && used > 0))).toBe(true);
     } finally {
       await cluster.close();
     }

@@ -168,6 +168,31 @@ describe.skipIf(!HAS_CHROMIUM)(HAS_CHROMIUM ? 'the page in a browser' : `the pag
     await page.getByRole('button', { name: 'Play' }).waitFor();
   });
 
+  it('plays a recording of the daemon beside simulations of its traffic, and says how to make one', async () => {
+    await open('#/simulation');
+    const chosen = page.getByLabel('Scenario or recording');
+    expect(await chosen.locator('optgroup[label="Recordings of this daemon"] option').allTextContents()).toEqual(['2026-11-25 19:08:38 UTC, 1.3 MiB, being written', '2026-11-24 08:00:00 UTC, 302.7 KiB']);
+    await chosen.selectOption('r 20261125T190838123Z-2');
+    await page.getByText('It is being written: it ends where it is read.').waitFor();
+    expect(await page.getByLabel('Nodes', { exact: true }).isDisabled()).toBe(true);
+    await page.getByRole('button', { name: 'Load the recording' }).click();
+    await page.getByRole('region', { name: 'Recorded, under metronome' }).waitFor();
+    await page.getByRole('heading', { name: 'recorded (metronome)' }).waitFor();
+    await page.getByRole('region', { name: 'Run under round-robin, SIMULATION' }).waitFor();
+    await page.getByRole('slider', { name: 'Time of the recording' }).waitFor();
+    // Nothing else than what was.
+    await page.getByLabel('metronome', { exact: true }).uncheck();
+    await page.getByLabel('round-robin', { exact: true }).uncheck();
+    await page.getByRole('button', { name: 'Load the recording' }).click();
+    await page.getByRole('region', { name: /^Run under/ }).first().waitFor({ state: 'detached' });
+    expect(await page.getByRole('region', { name: 'Recorded, under metronome' }).count()).toBe(1);
+    await page.route('**/api/recordings', (answer) => answer.fulfill({ json: { recordings: [], leftOut: 0 } }));
+    await page.goto('about:blank');
+    await open('#/simulation');
+    await page.getByText('This daemon has no recordings.').waitFor();
+    await page.unroute('**/api/recordings');
+  });
+
   it('refuses a file that is no run, and names the place', async () => {
     await open('#/simulation');
     const give = (content: string): Promise<void> => page.getByLabel(/recorded run/).setInputFiles({ name: 'run.json', mimeType: 'application/json', buffer: Buffer.from(content) });

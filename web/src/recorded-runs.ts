@@ -19,6 +19,8 @@ export function readRuns(given: unknown): SimulationRun[] {
     const bad = frames.findIndex((frame) => !isObject(frame) || typeof frame['simulatedMs'] !== 'number' || !Array.isArray(frame['counts']) || !Array.isArray(frame['nodes']) || !Array.isArray(frame['transitions']));
     if (bad >= 0) throw new Error(`Frame ${bad + 1} of ${place} lacks one of simulatedMs, counts, nodes, transitions.`);
     if (!isObject(run['summary'])) throw new Error(`In ${place} there is no "summary".`);
+    const { notes = [] } = run;
+    if (!Array.isArray(notes) || notes.some((note) => typeof note !== 'string')) throw new Error(`In ${place} the "notes" are no sentences.`);
   });
   return runs as SimulationRun[]; // checked above
 }

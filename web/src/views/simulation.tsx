@@ -1,25 +1,28 @@
-/** Simulation: runs a scenario under several policies, or takes a recorded run, and plays them side by side on one clock. */
+/** Simulation: runs a scenario under several policies, or takes a recording of the daemon or a run from a file, and plays them side by side on one clock. */
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { MachineChart, ScenarioInfo, SimulationFrame, SimulationRequest, SimulationRun, TransitionRow } from '../../../src/inspect/page-api.ts';
+import type { MachineChart, RecordingInfo, RecordingList, ScenarioInfo, SimulationFrame, SimulationRequest, SimulationRun, TransitionRow } from '../../../src/inspect/page-api.ts';
 import { apiUrl, send, useAnswer } from '../api.ts';
 import { NodeMap } from '../parts/node-map.tsx';
 import { stateColour } from '../parts/state-badge.tsx';
 import { TransitionTable } from '../parts/transition-table.tsx';
 import { readRuns } from '../recorded-runs.ts';
 import { go, linkWith, route } from '../route.ts';
-import { count, formatMs, spaced } from '../words.ts';
+import { count, formatBytes, formatMs, spaced } from '../words.ts';
 
 const MAX_POLICIES = 4;
+/** No policy, in the address. */
+const NONE = '-';
 /** Of a scenario; the daemon takes no longer ones. */
 const MAX_SCENARIO_CHARACTERS = 200_000;
 const MAX_FILE_BYTES = 64 * 1024 * 1024;
-const SPEEDS = [0.25, 1, 4, 16] as const;
+const SPEEDS = [0.25, 1, 4, 16, 64] as const;
 /** Transitions of the frames before the present one that are listed. */
 const LISTED = 60;
 
 export function Simulation() {
   const { query } = route.value;
   const { data: scenarios, error: scenariosError } = useAnswer<readonly ScenarioInfo[]>(apiUrl('scenarios'));
+  const { data: shelf, error: shelfError } = useAnswer<RecordingList>(apiUrl('recordings'));
   const { data: policies } = useAnswer<{ readonly policies?: readonly { readonly name?: string; readonly description?: string }[] }>(apiUrl('policies'));
   const names = (policies?.policies ?? []).map(({ name = '' }) => name);
   const [runs, setRuns] = useState<readonly SimulationRun[]>([]);
@@ -29,32 +32,42 @@ export function Simulation() {
   const running = useRef<AbortController | undefined>(undefined);
   const [isRunning, setRunning] = useState(false);
   useEffect(() => () => running.current?.abort(), []);
-  const wanted = (query['policies'] ?? 'metronome,round-robin').split(',').filter((name) => names.length === 0 || names.includes(name));
+  const wanted = (query['policies'] ?? 'metronome,round-robin').split(',').filter((name) => name !== NONE && (names.length === 0 || names.includes(name)));
   const scenario = query['scenario'] ?? scenarios?.[0]?.name ?? '';
+  const recording = uploaded === undefined ? (query['recording'] ?? '') : '';
+  const recorded = shelf?.recordings.find(({ name }) => name === recording);
   const seed = Number(query['seed'] ?? 1);
   const about = scenarios?.find(({ name }) => name === scenario);
   const choose = (name: string, isOn: boolean): void => {
     const next = isOn ? [...wanted, name].slice(-MAX_POLICIES) : wanted.filter((each) => each !== name);
-    go(linkWith({ policies: next.join(',') }), true);
+    go(linkWith({ policies: next.length === 0 ? NONE : next.join(',') }), true);
   };
   const run = async (): Promise<void> => {
     const aborting = new AbortController();
     running.current = aborting;
     setRunning(true);
     setError('');
-    const body: SimulationRequest = {
+    const body: SimulationRequest = recording !== '' ? { recording, policies: wanted, seed } : {
       ...(uploaded === undefined ? { scenario } : { file: uploaded.text }), policies: wanted, seed,
       ...(query['nodes'] === undefined ? {} : { nodes: Number(query['nodes']) }), ...(query['rate'] === undefined ? {} : { rate: Number(query['rate']) }),
     };
     try {
       const answer = await send<unknown>('POST', apiUrl('simulations'), body, aborting.signal);
       setRuns(readRuns(answer));
-      setSource(`${uploaded?.name ?? scenario}, seed ${seed}`);
+      setSource(recording !== '' ? `${recording}, what-if with seed ${seed}` : `${uploaded?.name ?? scenario}, seed ${seed}`);
     } catch (thrown) {
       if (!aborting.signal.aborted) setError(thrown instanceof Error ? thrown.message : String(thrown));
     } finally {
       setRunning(false);
     }
+  };
+  const told = (): string => {
+    const under = wanted.join(', ');
+    if (isRunning && recording === '') return `Simulating under ${under} …`;
+    if (isRunning) return wanted.length === 0 ? 'Replaying …' : `Replaying, and simulating under ${under} …`;
+    if (uploaded !== undefined) return `Scenario of ${uploaded.name}.`;
+    if (recording === '') return about?.description ?? '';
+    return `What was, and beside it what its traffic would have seen, in simulation.${recorded?.isRunning === true ? ' It is being written: it ends where it is read.' : ''}`;
   };
   const load = async (file: File | undefined): Promise<void> => {
     if (file === undefined) return;
@@ -83,23 +96,43 @@ export function Simulation() {
           event.preventDefault();
           void run();
         }}>
-          <label>Scenario <select value={uploaded === undefined ? scenario : '\n'} onChange={(event) => {
-            if (event.currentTarget.value !== '\n') setUploaded(undefined);
-            go(linkWith({ scenario: event.currentTarget.value.trim() }), true);
-          }}>{uploaded !== undefined && <option value={'\n'}>{uploaded.name}</option>}{(scenarios ?? []).map(({ name }) => <option key={name} value={name}>{name}</option>)}</select></label>
+          <label>Scenario or recording <select value={uploaded !== undefined ? '\n' : recording === '' ? `s ${scenario}` : `r ${recording}`} onChange={(event) => {
+            const { value } = event.currentTarget;
+            if (value === '\n') return;
+            setUploaded(undefined);
+            go(linkWith(value.startsWith('r ') ? { recording: value.slice(2) } : { scenario: value.slice(2), recording: '' }), true);
+          }}>
+            {uploaded !== undefined && <option value={'\n'}>{uploaded.name}</option>}
+            <optgroup label="Scenarios">{(scenarios ?? []).map(({ name }) => <option key={name} value={`s ${name}`}>{name}</option>)}</optgroup>
+            {shelf !== undefined && shelf.recordings.length > 0 && <optgroup label="Recordings of this daemon">{shelf.recordings.map((each) => <option key={each.name} value={`r ${each.name}`}>{toldRecording(each)}</option>)}</optgroup>}
+            {recording !== '' && shelf !== undefined && recorded === undefined && <option value={`r ${recording}`}>{recording} (not there)</option>}
+          </select></label>
           <label>Seed <input type="number" min={0} max={2 ** 31 - 1} class="is-short" value={seed} onChange={(event) => go(linkWith({ seed: event.currentTarget.value }), true)} /></label>
-          <label>Nodes <input type="number" min={1} max={256} class="is-short" value={query['nodes'] ?? ''} placeholder={String(about?.nodes ?? '')} onChange={(event) => go(linkWith({ nodes: event.currentTarget.value }), true)} /></label>
-          <label>Rate × <input type="number" min={0.01} max={100} step="any" class="is-short" value={query['rate'] ?? ''} placeholder="1" onChange={(event) => go(linkWith({ rate: event.currentTarget.value }), true)} /></label>
+          <label>Nodes <input type="number" min={1} max={256} class="is-short" disabled={recording !== ''} value={query['nodes'] ?? ''} placeholder={String(about?.nodes ?? '')} onChange={(event) => go(linkWith({ nodes: event.currentTarget.value }), true)} /></label>
+          <label>Rate × <input type="number" min={0.01} max={100} step="any" class="is-short" disabled={recording !== ''} value={query['rate'] ?? ''} placeholder="1" onChange={(event) => go(linkWith({ rate: event.currentTarget.value }), true)} /></label>
           <label>Scenario (YAML) or recorded run (JSON) <input type="file" accept=".yaml,.yml,.json,application/json" onChange={(event) => void load(event.currentTarget.files?.[0])} /></label>
-          <fieldset><legend>Policies, at most {MAX_POLICIES}</legend>{names.map((name) => <label key={name} class="check"><input type="checkbox" checked={wanted.includes(name)} onChange={(event) => choose(name, event.currentTarget.checked)} />{name}</label>)}</fieldset>
-          {isRunning ? <button type="button" onClick={() => running.current?.abort()}>Stop</button> : <button type="submit" class="is-main" disabled={wanted.length === 0 || (scenario === '' && uploaded === undefined)}>Simulate</button>}
+          <fieldset><legend>{recording === '' ? 'Policies' : 'What if: policies'}, at most {MAX_POLICIES}</legend>{names.map((name) => <label key={name} class="check"><input type="checkbox" checked={wanted.includes(name)} onChange={(event) => choose(name, event.currentTarget.checked)} />{name}</label>)}</fieldset>
+          {isRunning ? <button type="button" onClick={() => running.current?.abort()}>Stop</button> : <button type="submit" class="is-main" disabled={recording === '' && (wanted.length === 0 || (scenario === '' && uploaded === undefined))}>{recording === '' ? 'Simulate' : 'Load the recording'}</button>}
         </form>
-        <p class="soft" role="status">{isRunning ? `Simulating under ${wanted.join(', ')} …` : uploaded !== undefined ? `Scenario of ${uploaded.name}.` : (about?.description ?? '')}</p>
-        {(error !== '' || scenariosError !== '') && <p class="error" role="alert">{error === '' ? scenariosError : error}</p>}
+        <p class="soft" role="status">{told()}</p>
+        {shelf !== undefined && shelf.recordings.length === 0 && <p class="soft">This daemon has no recordings. <code>metronome up --record DIR</code> makes them.</p>}
+        {shelf !== undefined && shelf.leftOut > 0 && <p class="soft">{shelf.leftOut} older recordings are not listed.</p>}
+        {recording !== '' && <p class="soft">One seed shows how it goes. For figures with intervals: <code>metronome what-if</code> (docs/guide/replaying.md).</p>}
+        {(error !== '' || scenariosError !== '' || shelfError !== '') && <p class="error" role="alert">{error !== '' ? error : scenariosError !== '' ? scenariosError : shelfError}</p>}
       </section>
       {runs.length > 0 && <Player runs={runs} source={source} />}
     </>
   );
+}
+
+/** A recording in the list. */
+function toldRecording({ startedAtMs, bytes, isRunning }: RecordingInfo): string {
+  return `${new Date(startedAtMs).toISOString().slice(0, 19).replace('T', ' ')} UTC, ${formatBytes(bytes)}${isRunning ? ', being written' : ''}`;
+}
+
+/** What a film is called. */
+function titleOf({ kind, policy }: SimulationRun): string {
+  return kind === 'recorded' ? `recorded (${policy})` : kind === 'whatIf' ? `${policy}, SIMULATION` : policy;
 }
 
 /** The runs in a file; undefined when it is something else, which only a scenario can be. The daemon says what is wrong with that. */
@@ -155,7 +188,7 @@ function Player({ runs, source }: { readonly runs: readonly SimulationRun[]; rea
           }}>{isPlaying ? 'Pause' : 'Play'}</button>
           <button type="button" onClick={() => step(1)} aria-label="One step on">›</button>
         </div>
-        <input type="range" min={0} max={lengthMs} step={stepMs} value={atMs} aria-label="Simulated time" aria-valuetext={formatMs(atMs)} onInput={(event) => {
+        <input type="range" min={0} max={lengthMs} step={stepMs} value={atMs} aria-label={runs.some(({ kind }) => kind === 'recorded') ? 'Time of the recording' : 'Simulated time'} aria-valuetext={formatMs(atMs)} onInput={(event) => {
           setPlaying(false);
           setAt(Number(event.currentTarget.value));
         }} />
@@ -176,12 +209,13 @@ function Film({ run, atMs, lengthMs, states }: { readonly run: SimulationRun; re
   const listed: TransitionRow[] = [];
   for (let i = index; i >= 0 && listed.length < LISTED; i--) listed.push(...(frames[i]?.transitions.toReversed() ?? []));
   return (
-    <section class="panel" aria-label={`Run under ${run.policy}`}>
-      <header><h2>{run.policy}</h2></header>
+    <section class="panel" aria-label={run.kind === 'recorded' ? `Recorded, under ${run.policy}` : `Run under ${titleOf(run)}`}>
+      <header><h2>{titleOf(run)}</h2></header>
       <ul class="tallies">{states.map((state, i) => <li key={state} style={{ '--badge': `var(--${stateColour(state)})` }}><b>{count(frame?.counts[i] ?? 0)}</b>{spaced(state)}</li>)}</ul>
       <Delays frames={frames} states={states} index={index} lengthMs={lengthMs} />
       {frame !== undefined && <NodeMap nodes={frame.nodes} version={index} cellPx={10} />}
-      <TransitionTable label={`Transitions under ${run.policy}`} length={Math.min(LISTED, listed.length)} row={(i) => listed[i]} rows={7} isSimulated empty="Nothing has happened yet." />
+      <TransitionTable label={`Transitions: ${titleOf(run)}`} length={Math.min(LISTED, listed.length)} row={(i) => listed[i]} rows={7} isSimulated empty="Nothing has happened yet." />
+      {(run.notes ?? []).map((note) => <p class="soft" key={note}>{note}</p>)}
     </section>
   );
 }
@@ -206,7 +240,7 @@ function Comparison({ runs }: { readonly runs: readonly SimulationRun[] }) {
       <header><h2 id="comparison">Figures of the whole runs</h2></header>
       <div class="scrolls" tabIndex={0} role="group" aria-label="Figures, scrolls">
         <table>
-          <thead><tr><th scope="col">figure</th>{runs.map(({ policy }, i) => <th scope="col" class="number" key={i}>{policy}</th>)}</tr></thead>
+          <thead><tr><th scope="col">figure</th>{runs.map((run, i) => <th scope="col" class="number" key={i}>{titleOf(run)}</th>)}</tr></thead>
           <tbody>{names.map((name) => <tr key={name}><th scope="row">{spaced(name)}</th>{runs.map(({ summary }, i) => <td class="number" key={i}>{summary[name] === undefined ? '–' : Number(summary[name].toPrecision(4)).toLocaleString('en')}</td>)}</tr>)}</tbody>
         </table>
       </div>
