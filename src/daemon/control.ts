@@ -185,12 +185,13 @@ export function createControl(o: ControlOptions): Handlers {
         const name = INVOCATION_STATES[invocation.state] ?? 'unspecified';
         states[name] = (states[name] ?? 0) + 1;
       }
+      const { delays } = o.inspector.traffic;
       const { open, waiting } = await store.stats().then((stats) => ({ open: stats.openInvocations, waiting: stats.waiting }), () => ({ open: -1, waiting: -1 }));
       return {
         version: o.version, policy: scheduler.policyName, predictor: scheduler.predictor.name, engine: scheduler.engine, draining: scheduler.isDraining,
         live: scheduler.live.size, delayingForLocality: scheduler.lines.locality, delayingForCapacity: scheduler.lines.capacity,
         counters: {
-          ...scheduler.counters, workflowRuns: work.runs.size, transitions: o.inspector.transitions.next, detailed: o.inspector.details.selected, notDetailed: o.inspector.details.leftOut, shadowCompared: scheduler.shadow?.compared ?? 0, shadowAgreed: scheduler.shadow?.agreed ?? 0, storedOpen: open, storeWaiting: waiting,
+          ...scheduler.counters, workflowRuns: work.runs.size, transitions: o.inspector.transitions.next, detailed: o.inspector.details.selected, notDetailed: o.inspector.details.leftOut, delayWaitedMs: delays.waitedMs, delaySavedMs: delays.savedMs, delayLostMs: delays.lostMs, shadowCompared: scheduler.shadow?.compared ?? 0, shadowAgreed: scheduler.shadow?.agreed ?? 0, storedOpen: open, storeWaiting: waiting,
           ...(o.recording === undefined ? {} : { recordedEntries: o.recording.counters.entries, recordingDropped: o.recording.counters.dropped, recordingBytes: o.recording.writtenBytes }),
           stateAgeP50Ms: o.stateAge.quantile(0.5), stateAgeP95Ms: o.stateAge.quantile(0.95), releaseSeenP50Ms: o.releaseSeen.quantile(0.5), releaseSeenP95Ms: o.releaseSeen.quantile(0.95),
         },

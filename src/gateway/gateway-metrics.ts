@@ -12,6 +12,9 @@ const GRPC_CODES = [
   'FAILED_PRECONDITION', 'ABORTED', 'OUT_OF_RANGE', 'UNIMPLEMENTED', 'INTERNAL', 'UNAVAILABLE', 'DATA_LOSS', 'UNAUTHENTICATED',
 ] as const;
 
+/** Counters of the scheduler that are a metric of their own, with their outcome. */
+const DELAY_OUTCOMES: ReadonlyMap<string, string> = new Map([['delayWaitedMs', 'waited'], ['delaySavedMs', 'saved'], ['delayLostMs', 'lost']]);
+
 /** The gateway's metrics. */
 export interface GatewayMetrics {
   readonly invocations: InvocationMetrics;
@@ -41,6 +44,7 @@ export function createGatewayMetrics(): GatewayMetrics {
   const events = new Counter({ name: 'metronome_scheduler_events_total', help: 'Counters of the scheduler since its start, by name.', labelNames: ['event'], registers });
   const live = new Gauge({ name: 'metronome_scheduler_live', help: 'Invocations that live in the scheduler.', registers });
   const delaying = new Gauge({ name: 'metronome_scheduler_delaying', help: 'Invocations that delay, by what for.', labelNames: ['for'], registers });
+  const delay = new Counter({ name: 'metronome_delay_seconds_total', help: 'Time that invocations waited for better nodes, and what that saved or lost against the best node with room that they passed over, as predicted for it.', labelNames: ['outcome'], registers });
   const states = new Gauge({ name: 'metronome_scheduler_invocations', help: 'Invocations by present state.', labelNames: ['state'], registers });
   const info = new Gauge({ name: 'metronome_scheduler_info', help: 'Always 1; what the scheduler is.', labelNames: ['version', 'policy', 'predictor', 'engine'], registers });
   const nodeStatus = new Gauge({ name: 'metronome_nodes', help: 'Nodes by status.', labelNames: ['status'], registers });
@@ -58,12 +62,16 @@ export function createGatewayMetrics(): GatewayMetrics {
   const modelCoverage = new Gauge({ name: 'metronome_model_coverage_ratio', help: 'Share of executions below the upper quantile that the forest would have predicted with all that it had learned before, over the last 256 of a function.', labelNames: ['function', 'quantile'], registers });
   const modelServedCoverage = new Gauge({ name: 'metronome_model_served_coverage_ratio', help: 'Share of executions below the upper quantile that was predicted at dispatch, over the last 256 of a function.', labelNames: ['function', 'quantile'], registers });
   const modelSeen = new Gauge({ name: 'metronome_model_observations', help: 'Executions of a function that predictions rest on.', labelNames: ['function'], registers });
-  const perScrape = [events, live, delaying, states, info, nodeStatus, slots, slotsUsed, stateAge, modelState, modelVersion, modelAge, modelEvents, modelDrift, modelExcluded, modelAnswer, modelError, modelCoverage, modelServedCoverage, modelSeen];
+  const perScrape = [events, live, delaying, delay, states, info, nodeStatus, slots, slotsUsed, stateAge, modelState, modelVersion, modelAge, modelEvents, modelDrift, modelExcluded, modelAnswer, modelError, modelCoverage, modelServedCoverage, modelSeen];
 
   const readScheduler = async (loop: Pick<LoopClient, 'call'>): Promise<void> => {
     const signal = AbortSignal.timeout(SCRAPE_TIMEOUT_MS);
     const [status, { nodes }, model] = await Promise.all([loop.call('getStatus', {}, signal), loop.call('listNodes', {}, signal), loop.call('getModelStatus', {}, signal).catch(() => undefined)]); // a model that cannot be asked is no reason to know nothing
-    for (const [event, value] of Object.entries(status.counters).slice(0, MAX_LABELS)) events.inc({ event }, Math.max(0, value));
+    for (const [event, value] of Object.entries(status.counters).slice(0, MAX_LABELS)) {
+      const outcome = DELAY_OUTCOMES.get(event);
+      if (outcome === undefined) events.inc({ event }, Math.max(0, value));
+      else delay.inc({ outcome }, Math.max(0, value) / 1_000);
+    }
     live.set(status.live);
     delaying.set({ for: 'locality' }, status.delayingForLocality);
     delaying.set({ for: 'capacity' }, status.delayingForCapacity);

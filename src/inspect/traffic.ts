@@ -12,7 +12,17 @@ const COLUMNS = 10;
 const COUNT = 0, FAILED = 1, SLA_MISSED = 2, LATENCY = 3, DELAYED = 4, SAVED = 5, WARM = 6, LOCAL = 7, ERROR = 8, LEAST_SLACK = 9;
 const WARM_START = 4;
 
+/** What waiting for better nodes took and brought since the start, over all that ended, ms. None of them ever falls. */
+export interface DelayTotals {
+  waitedMs: number;
+  /** Where it ran it took less than was predicted for the best node with room that it passed over: by so much. */
+  savedMs: number;
+  /** It took more: by so much. */
+  lostMs: number;
+}
+
 export class Traffic {
+  readonly delays: DelayTotals = { waitedMs: 0, savedMs: 0, lostMs: 0 };
   readonly #rows = new Map<string, Map<number, number>>();
   readonly #names: string[] = [];
   readonly #policies: string[] = [];
@@ -36,6 +46,7 @@ export class Traffic {
     add(COUNT, 1);
     add(LATENCY, latencyMs);
     add(DELAYED, invocation.delayedMs);
+    this.delays.waitedMs += invocation.delayedMs;
     if (slackMs < 0) add(SLA_MISSED, 1);
     if (slackMs < (to[at + LEAST_SLACK] as number)) to[at + LEAST_SLACK] = slackMs;
     const bucket = row * LATENCY_BUCKETS + bucketOf(latencyMs);
@@ -46,7 +57,11 @@ export class Traffic {
     if (invocation.localClass === 1) add(LOCAL, 1);
     const measuredMs = result.fetchedMs + result.initialisedMs + result.ranMs;
     if (measuredMs > 0 && invocation.predictedRunMs > 0) add(ERROR, Math.abs(invocation.predictedRunMs - measuredMs) / measuredMs);
-    if (invocation.passedOverMs > 0) add(SAVED, invocation.passedOverMs - measuredMs);
+    if (invocation.passedOverMs <= 0) return;
+    const savedMs = invocation.passedOverMs - measuredMs;
+    add(SAVED, savedMs);
+    if (savedMs > 0) this.delays.savedMs += savedMs;
+    else this.delays.lostMs -= savedMs;
   }
 
   /** What was booked since the last call, and begins anew. */

@@ -287,7 +287,7 @@ describe('GET /metrics', () => {
   const scrape = async (): Promise<string> => (await fetch(`${door.http}/metrics`)).text();
 
   it('counts invocations, phases, locality, gRPC calls and HTTP requests', async () => {
-    door.loop.handlers.getStatus = () => GetStatusResponse.fromPartial({ live: 2, delayingForLocality: 1, counters: { decisions: 42 }, states: { delaying: 1 }, policy: 'metronome' });
+    door.loop.handlers.getStatus = () => GetStatusResponse.fromPartial({ live: 2, delayingForLocality: 1, counters: { decisions: 42, delayWaitedMs: 1_500, delaySavedMs: 4_000, delayLostMs: 250 }, states: { delaying: 1 }, policy: 'metronome' });
     door.loop.handlers.listNodes = () => ListNodesResponse.fromPartial({ nodes: [{ name: 'n1', status: NodeStatus.READY, slots: 4, slotsUsed: 1 }] });
     const stream = door.client.openInvokeStream();
     await stream.invoke({ function: 'counted' });
@@ -311,6 +311,8 @@ describe('GET /metrics', () => {
     expect(text).toMatch(/grpc_method="InvokeStream",grpc_code="OK"\} 1/);
     expect(text).toMatch(/metronome_http_requests_total\{route="\/run\/:function",method="POST",status="200"\} \d+/);
     expect(text).toContain('metronome_scheduler_events_total{event="decisions"} 42');
+    for (const [outcome, seconds] of [['waited', 1.5], ['saved', 4], ['lost', 0.25]]) expect(text).toContain(`metronome_delay_seconds_total{outcome="${outcome}"} ${seconds}`);
+    expect(text).not.toContain('event="delay');
     expect(text).toContain('metronome_scheduler_up 1');
     expect(text).toContain('metronome_scheduler_delaying{for="locality"} 1');
     expect(text).toContain('metronome_nodes{status="ready"} 1');

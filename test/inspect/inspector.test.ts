@@ -107,6 +107,16 @@ describe('traffic', () => {
     expect(traffic.take()).toEqual([]);
   });
 
+  it('counts for ever what waiting took, and apart from each other what it saved and what it lost', () => {
+    const traffic = new Traffic();
+    traffic.ended(ended({ delayedMs: 30, passedOverMs: 50 }));
+    traffic.ended(ended({ delayedMs: 5, passedOverMs: 50, ranMs: 70 }));
+    // Of one that failed nobody knows what waiting would have brought.
+    traffic.ended(ended({ delayedMs: 7, passedOverMs: 50, error: { code: 'FUNCTION_FAILED', message: '' } }));
+    traffic.take();
+    expect(traffic.delays).toEqual({ waitedMs: 42, savedMs: 40, lostMs: 20 });
+  });
+
   it('sums what does not fit into its rows under no name', () => {
     const traffic = new Traffic();
     for (let functionIndex = 0; functionIndex < MAX_GROUPS + 10; functionIndex++) traffic.ended(ended({ functionIndex, functionName: `f${functionIndex}` }));
