@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { INVOCATION_STATES } from '../../src/core/invocation.ts';
+import { machineCharts } from '../../src/inspect/charts.ts';
 import { readHistory } from '../../src/recording/history.ts';
 import { Film, type FilmBounds } from '../../src/sim/film.ts';
 import { watcherFor } from '../../src/sim/frames.ts';
@@ -14,7 +14,8 @@ import { recordSimulation, writeRecording } from '../recording/recorded-simulati
 
 const BOUNDS: FilmBounds = { frames: 200, nodesEach: 4, transitionsEach: 10_000 };
 const WANTED = { ...BOUNDS, policies: [], seed: 1, mostInvocations: 10_000 };
-const DISPATCHED = INVOCATION_STATES.indexOf('dispatched'), COMPLETED = INVOCATION_STATES.indexOf('completed');
+const STATES = machineCharts().find(({ name }) => name === 'invocation')?.states.map(({ name }) => name) ?? [];
+const DISPATCHED = STATES.indexOf('dispatched'), COMPLETED = STATES.indexOf('completed');
 const recorded = recordSimulation({ durationMs: 8_000, perS: 25 });
 
 let dir: string;
@@ -40,8 +41,10 @@ describe('the films of a recording', () => {
         expect(atMs).toBeLessThanOrEqual(simulatedMs);
       }
       beforeMs = transitions.at(-1)?.atMs ?? beforeMs;
-      expect(nodes.reduce((sum, { used }) => sum + used, 0)).toBe(counts[DISPATCHED]);
+      // A slot is free again when its node says so, a while after a cancellation.
+      expect(nodes.reduce((sum, { used }) => sum + used, 0)).toBeGreaterThanOrEqual(counts[DISPATCHED] ?? Infinity);
     }
+    expect(frames.some(({ counts }) => (counts[DISPATCHED] ?? 0) > 1)).toBe(true);
     // What the last frame counts is what it was told of on the way.
     expect(rows.filter(({ to }) => to === 'completed')).toHaveLength(frames.at(-1)?.counts[COMPLETED] ?? -1);
     const ends = history.invocations.filter(({ outcome, atMs }) => outcome?.state === 'completed' && atMs + outcome.totalMs <= (frames.at(-1)?.simulatedMs ?? 0));
