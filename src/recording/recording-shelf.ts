@@ -42,7 +42,7 @@ export async function listRecordings({ dir, running }: ShelfOptions): Promise<Sh
   const names = entries.filter((entry) => entry.isDirectory() && startOfRecording(entry.name) !== undefined).map(({ name }) => name).sort().reverse();
   const recordings: ShelvedRecording[] = [];
   for (const name of names.slice(0, MAX_LISTED)) {
-    const bytes = await bytesOf(join(dir, name)).catch(() => undefined); // it was removed, or what is in it is no recording
+    const bytes = await bytesOf(dir, name).catch(() => undefined); // it was removed, or what is in it is no recording
     if (bytes !== undefined) recordings.push({ name, startedAtMs: startOfRecording(name) as number, bytes, isRunning: name === running }); // names were chosen by it
   }
   return { recordings, leftOut: Math.max(0, names.length - MAX_LISTED) };
@@ -51,28 +51,31 @@ export async function listRecordings({ dir, running }: ShelfOptions): Promise<Sh
 /** The folder of the recording of this name. Throws INVALID_REQUEST. */
 export async function takeRecording({ dir, running }: ShelfOptions, name: string): Promise<ShelvedRecording & { readonly folder: string }> {
   const startedAtMs = startOfRecording(name);
-  const refuse = (why: string): MetronomeError => new MetronomeError('INVALID_REQUEST', `There is no recording ${JSON.stringify(name)}: ${why}.`, { violations: [{ field: 'recording', description: why }] });
-  if (startedAtMs === undefined) throw refuse('it must be the name of one, as GET /inspect/api/recordings lists them');
-  if (dir === '') throw refuse('the daemon has no folder of recordings (recording.dir)');
+  if (startedAtMs === undefined) throw refused(name, 'it must be the name of one, as GET /inspect/api/recordings lists them');
+  if (dir === '') throw refused(name, 'the daemon has no folder of recordings (recording.dir)');
   const folder = join(dir, name);
   try {
-    if (!(await lstat(folder)).isDirectory()) throw refuse('it is no folder');
-    return { name, startedAtMs, bytes: await bytesOf(folder), isRunning: name === running, folder };
+    if (!(await lstat(folder)).isDirectory()) throw refused(name, 'it is no folder');
+    return { name, startedAtMs, bytes: await bytesOf(dir, name), isRunning: name === running, folder };
   } catch (error) {
-    throw error instanceof MetronomeError ? error : refuse('it is not there any more');
+    throw error instanceof MetronomeError ? error : refused(name, 'it is not there any more');
   }
 }
 
 /** Bytes of its segments. Throws when there are none, or one is not a file of its own. */
-async function bytesOf(folder: string): Promise<number> {
+async function bytesOf(dir: string, recording: string): Promise<number> {
   let bytes = 0, segments = 0;
-  for (const name of await readdir(folder)) {
+  for (const name of await readdir(join(dir, recording))) {
     if (!SEGMENT_NAME.test(name)) continue;
-    const found = await lstat(join(folder, name));
-    if (!found.isFile()) throw new MetronomeError('INVALID_REQUEST', `${name} in ${folder} is not a file: links are not followed.`);
+    const found = await lstat(join(dir, recording, name));
+    if (!found.isFile()) throw refused(recording, `${name} in it is not a file; links are not followed`);
     bytes += found.size;
     segments++;
   }
-  if (segments === 0) throw new MetronomeError('INVALID_REQUEST', `${folder} holds no segment of a recording.`);
+  if (segments === 0) throw refused(recording, 'it holds no segment (000001.mrec)');
   return bytes;
+}
+
+function refused(name: string, why: string): MetronomeError {
+  return new MetronomeError('INVALID_REQUEST', `The recording ${JSON.stringify(name)} cannot be played: ${why}.`, { violations: [{ field: 'recording', description: why }] });
 }
