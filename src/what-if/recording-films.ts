@@ -24,7 +24,7 @@ export interface RecordingFilmsOptions extends FilmBounds {
   readonly mostInvocations: number;
 }
 
-/** The recorded film first, then one per policy. Throws INVALID_REQUEST or STATE_CORRUPT. */
+/** The recorded film first, then one per policy; those end when nothing is left to be done. Throws INVALID_REQUEST or STATE_CORRUPT. */
 export function recordingFilms(options: RecordingFilmsOptions): SimulationRun[] {
   const { folder, policies, seed, mostInvocations } = options;
   const reader = openRecording(folder);

@@ -47,7 +47,9 @@ describe('a recording of a daemon', () => {
       const played = await fetch(`${api}/simulations`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ recording: recordings[0]?.name, policies: ['round-robin'], seed: 1 }) });
       expect(played.status).toBe(200);
       const [was, whatIf] = (await played.json()) as SimulationRun[];
-      expect([was?.kind, whatIf?.kind, was?.frames.length, whatIf?.frames.length]).toEqual(['recorded', 'whatIf', 400, 400]);
+      expect([was?.kind, whatIf?.kind, was?.frames.length]).toEqual(['recorded', 'whatIf', 400]);
+      // It ends when nothing is left to be done.
+      expect(whatIf?.frames.length).toBeGreaterThan(100);
       expect(was?.frames.some(({ nodes }) => nodes.some(({ name, used }) => name === 'node-3' && used > 0))).toBe(true);
     } finally {
       await cluster.close();
