@@ -170,8 +170,12 @@ describe('the model of a scheduler', () => {
       expect(metrics).toMatch(/metronome_model_excluded_total\{reason="failed"\} 1/);
     }, PATIENCE);
     expect(await readdir(recordings)).toEqual(['observations.jsonl']);
-    const recorded = (await readFile(join(recordings, 'observations.jsonl'), 'utf8')).trim().split('\n');
+    const lines = async (): Promise<string[]> => (await readFile(join(recordings, 'observations.jsonl'), 'utf8')).trim().split('\n');
+    await vi.waitFor(async () => expect(await lines()).toContain('{"f":"broken","n":"","s":{},"x":"failed"}'), PATIENT);
+    const recorded = await lines();
     expect(recorded.length).toBeGreaterThan(60);
+    // What the decision about it rested on.
+    expect(recorded.filter((line) => line.includes('"f":"echo"')).map((line) => (JSON.parse(line) as { q?: number[] }).q?.length)).toContain(3);
     await rm(recordings, { recursive: true });
     expect(JSON.parse(recorded[5]!)).toMatchObject({ f: 'echo', n: expect.stringMatching(/^node-[12]$/), s: { startState: expect.any(Number), payloadBytes: expect.any(Number) }, p: [expect.any(Number), expect.any(Number), expect.any(Number)] });
   });
