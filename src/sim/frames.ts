@@ -20,6 +20,10 @@ export function watcherFor(film: Film): SimulationWatcher {
       const { scheduler } = sim as Simulation; // begin came first
       film.transitioned(scheduler, invocation, from, to, event, scheduler.nowMs - EPOCH_MS);
     },
+    end({ scheduler, elapsedMs }) {
+      // Between two frames: without this one the last picture would be of something that was still running.
+      if (film.dueMs < Infinity) film.look(scheduler, elapsedMs);
+    },
   };
 }
 

@@ -91,6 +91,8 @@ export interface SimulationWatcher {
   /** Everything is set up, nothing has arrived yet. */
   begin(sim: Simulation): void;
   transitioned(invocation: Invocation, from: number, to: number, event: InvocationEvent): void;
+  /** Nothing is left to be done; time stands still from now on. */
+  end?(sim: Simulation): void;
 }
 
 /** Numbers of a run, up to some ten millions of them: a day of calls. */
@@ -170,6 +172,7 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
   sim.advance(scenario.durationMs);
   faults.stop();
   sim.settle(SETTLE_MS);
+  watcher?.end?.(sim);
   for (const scheduler of sim.schedulers) for (const left of leftoversOf(scheduler)) note(left);
   if (check && ends.size !== submitted - refused) note(`${submitted - refused} were accepted, ${ends.size} ended`);
   sim.stop();

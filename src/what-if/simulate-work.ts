@@ -124,6 +124,7 @@ export function simulateWork(work: WhatIfWork, alternative: Alternative, seed: n
     if (next === undefined) break;
     sim.clock.advanceTo(next);
   }
+  watcher?.end?.(sim);
   sim.stop();
   arrivals.forEach(({ request }, index) => {
     if (Number.isNaN(invocationMs[index])) latencies[request] = Number.NaN;

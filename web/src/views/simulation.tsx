@@ -108,7 +108,7 @@ export function Simulation() {
             {recording !== '' && shelf !== undefined && recorded === undefined && <option value={`r ${recording}`}>{recording} (not there)</option>}
           </select></label>
           <label>Seed <input type="number" min={0} max={2 ** 31 - 1} class="is-short" value={seed} onChange={(event) => go(linkWith({ seed: event.currentTarget.value }), true)} /></label>
-          <label>Nodes <input type="number" min={1} max={256} class="is-short" disabled={recording !== ''} value={query['nodes'] ?? ''} placeholder={String(about?.nodes ?? '')} onChange={(event) => go(linkWith({ nodes: event.currentTarget.value }), true)} /></label>
+          <label>Nodes <input type="number" min={1} max={256} class="is-short" disabled={recording !== ''} value={query['nodes'] ?? ''} placeholder={recording === '' ? String(about?.nodes ?? '') : ''} onChange={(event) => go(linkWith({ nodes: event.currentTarget.value }), true)} /></label>
           <label>Rate × <input type="number" min={0.01} max={100} step="any" class="is-short" disabled={recording !== ''} value={query['rate'] ?? ''} placeholder="1" onChange={(event) => go(linkWith({ rate: event.currentTarget.value }), true)} /></label>
           <label>Scenario (YAML) or recorded run (JSON) <input type="file" accept=".yaml,.yml,.json,application/json" onChange={(event) => void load(event.currentTarget.files?.[0])} /></label>
           <fieldset><legend>{recording === '' ? 'Policies' : 'What if: policies'}, at most {MAX_POLICIES}</legend>{names.map((name) => <label key={name} class="check"><input type="checkbox" checked={wanted.includes(name)} onChange={(event) => choose(name, event.currentTarget.checked)} />{name}</label>)}</fieldset>
