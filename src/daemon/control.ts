@@ -206,9 +206,9 @@ export function createControl(o: ControlOptions): Handlers {
   };
 }
 
-/** How often watchers get what happened, ms. */
 /** Kinds of isolation that a node may name. */
 const MAX_ISOLATIONS = 8;
+/** How often watchers get what happened, ms. */
 const WATCH_EVERY_MS = 20;
 /** Transitions per message to a watcher. */
 const WATCH_BATCH = 2_048;
