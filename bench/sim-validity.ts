@@ -1,7 +1,8 @@
 /**
  * Bench `sim-validity`: does the simulator tell the truth? The same executions of the applications, on the same inputs, from the same clients in closed loops, on
  * an emulated cluster and in simulation, policy by policy. Profiles are fitted to the real cluster's runs of one seed; what is compared are runs of another:
- * other owners, other order, the same inputs, since what a document costs cannot be told from its size.
+ * other owners, other order, the same inputs, since what a document costs cannot be told from its size. With `--recording`, the folder of an evaluation on real nodes
+ * is simulated again instead (validity-records.ts).
  * Figures are relative errors of the simulated mean and P95 against the measured ones, and how many pairs of policies both put in the same order.
  */
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -27,7 +28,9 @@ import { medianOf, quantileOf } from '../src/sim/robust-fit.ts';
 import { loadApplication, type ApplicationInput, type ApplicationName } from '../src/workload/applications.ts';
 import { createInputSizes } from '../src/workload/input-sizes.ts';
 import { openBenchCluster } from './cluster.ts';
-import type { Bench, Figure } from './harness.ts';
+import type { Bench } from './harness.ts';
+import { compareRecords } from './validity-records.ts';
+import { factorsOf, figure, figuresOf, meanOf, partsText, rankingAgreement, rounded, rowText, type Parts, type Row } from './validity-rows.ts';
 
 interface Plan {
   readonly applications: readonly ApplicationName[];
@@ -65,6 +68,8 @@ interface Cell {
 
 interface Execution {
   readonly latencyMs: number;
+  /** Place in the inputs of its cell. */
+  readonly input: number;
   readonly response: InvokeResponse;
 }
 
@@ -77,7 +82,8 @@ interface RealCell extends Cell {
 /** The validity bench. */
 export const simValidityBench: Bench = {
   description: 'the same executions on an emulated cluster and in simulation with profiles fitted to it: errors of mean and P95, order of the policies',
-  async run({ seed, quick, out, progress }) {
+  async run({ seed, quick, out, recording, progress }) {
+    if (recording !== undefined) return compareRecords(recording, quick, progress);
     const plan = quick ? QUICK : FULL;
     const preset: ClusterPreset = { ...EMULATED_CLUSTER, copies: plan.copies };
     const dir = await mkdtemp(join(tmpdir(), 'metronome-bench-validity-'));
@@ -90,18 +96,12 @@ export const simValidityBench: Bench = {
       if (out !== undefined) await keep(out, 'sim-validity-calls.jsonl', fitted.samples);
       const rows = await compare(real.validation, fitted, preset, plan, seed, progress);
       if (out !== undefined) await keep(out, 'sim-validity-cells.jsonl', rows);
-      const errors = rows.map(({ realMean, simMean }) => relative(simMean, realMean)), p95 = rows.map(({ realP95, simP95 }) => relative(simP95, realP95));
-      const agreement = rankingAgreement(rows);
       const failed = [...real.calibration, ...real.validation].reduce((sum, cell) => sum + cell.failed, 0);
       return {
         mode: 'real',
-        figures: [
-          figure('mean_error_median', '%', medianOf(errors), errors), figure('mean_error_max', '%', Math.max(...errors), errors), figure('p95_error_median', '%', medianOf(p95), p95), figure('p95_error_max', '%', Math.max(...p95), p95),
-          figure('ranking_agreement', '%', agreement.share, [agreement.share]), figure('failed', '', failed, [failed]),
-          ...rows.flatMap(({ name, realMean, simMean, realP95, simP95, count }) => [['mean_real', realMean], ['mean_simulated', simMean], ['p95_real', realP95], ['p95_simulated', simP95]].map(([what, value]): Figure => ({ name: `${name}_${String(what)}`, unit: 'ms', value: rounded(Number(value)), n: count, low: rounded(Number(value)), high: rounded(Number(value)) }))),
-        ],
+        figures: [...figuresOf(rows), figure('failed', '', failed, [failed])],
         params: {
-          ...plan, nodes: preset.nodes, slots: preset.slots, cpus: preset.cpus, hostCpus: preset.hostCpus, linkBitsPerS: preset.linkBitsPerS, emulation: real.emulation, replicas: REPLICAS, calibrationSeed: seed + CALIBRATION_SEED, ranking: agreement.pairs,
+          ...plan, nodes: preset.nodes, slots: preset.slots, cpus: preset.cpus, hostCpus: preset.hostCpus, linkBitsPerS: preset.linkBitsPerS, emulation: real.emulation, replicas: REPLICAS, calibrationSeed: seed + CALIBRATION_SEED, ranking: rankingAgreement(rows).pairs,
           contention: fitted.calibration.contention, messageMs: rounded(fitted.messageMs), requestMs: rounded(fitted.requestMs), loadAverage: [loadBefore, loadavg()[0]],
         },
       };
@@ -183,7 +183,7 @@ async function runCell(client: SchedulerClient, cell: Cell, objects: readonly Ob
       const beganAt = performance.now();
       try {
         const response = await client.invoke({ function: workflowOf(copy), payload: Buffer.from(JSON.stringify(cell.inputs[input]?.file.payload ?? null)), inputs: [objects[input] as ObjectRef] });
-        executions.push({ at, execution: { latencyMs: performance.now() - beganAt, response } });
+        executions.push({ at, execution: { latencyMs: performance.now() - beganAt, input, response } });
       } catch {
         failed++; // counted, and a figure of the report
       }
@@ -220,7 +220,7 @@ function fit(cells: readonly RealCell[], observations: Awaited<ReturnType<typeof
   for (const { executions } of cells) {
     // Sandboxes end between cells.
     const runs = new Map<string, number>();
-    for (const { latencyMs, response } of executions) {
+    for (const { latencyMs, input, response } of executions) {
       requests.push(latencyMs - (Math.max(...response.steps.map(({ endedAtUnixMs }) => endedAtUnixMs)) - Math.min(...response.steps.map(({ arrivedAtUnixMs }) => arrivedAtUnixMs))));
       for (const { function: name, node, phases, endedAtUnixMs } of response.steps) {
         if (phases === undefined) continue;
@@ -232,7 +232,7 @@ function fit(cells: readonly RealCell[], observations: Awaited<ReturnType<typeof
         runs.set(sandbox, earlierRuns + 1);
         const known = observations.get(`${name} ${fetchedMs} ${initialisedMs} ${ranMs}`);
         if (known === undefined) continue;
-        samples.push({ ...known, function: originalName(name), node, startState, earlierRuns, fetchedMs, initialisedMs, ranMs, ...(startState === StartState.WARM ? {} : { startedMs, loadedMs }), beganAtMs: endedAtUnixMs - phases.dispatchedMs / 2 - fetchedMs - initialisedMs - ranMs });
+        samples.push({ ...known, content: String(input), function: originalName(name), node, startState, earlierRuns, fetchedMs, initialisedMs, ranMs, ...(startState === StartState.WARM ? {} : { startedMs, loadedMs }), beganAtMs: endedAtUnixMs - phases.dispatchedMs / 2 - fetchedMs - initialisedMs - ranMs });
       }
     }
   }
@@ -243,26 +243,15 @@ function fit(cells: readonly RealCell[], observations: Awaited<ReturnType<typeof
 
 // ── the comparison ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-interface Row {
-  readonly name: string;
-  readonly application: string;
-  readonly policy: string;
-  readonly realMean: number;
-  readonly simMean: number;
-  readonly realP95: number;
-  readonly simP95: number;
-  readonly count: number;
-}
-
 async function compare(cells: readonly RealCell[], fitted: Fitted, preset: ClusterPreset, plan: Plan, seed: number, progress: (text: string) => void): Promise<Row[]> {
-  const profiles = { note: 'fitted to the real cluster', functions: Object.fromEntries(fitted.calibration.functions.map(({ function: name, profile }) => [name, profile])) };
+  const profiles = { note: 'fitted to the real cluster', functions: Object.fromEntries(fitted.calibration.functions.map(({ function: name, profile, byContent }) => [name, byContent?.profile ?? profile])) };
   const rows: Row[] = [];
   for (const application of plan.applications) {
     const model: ApplicationModel = await loadApplicationModel(application, join(PROJECT_ROOT, 'apps'), profiles);
     const known = cells.filter((each) => each.application === application);
     const simulate = (cell: RealCell, simulatedSeed: number, learned: OnlineModel) => simulateApplications({
       preset, application: model, variant: { name: cell.policy, policy: cell.policy, overrides: {} }, seed: simulatedSeed, concurrency: preset.concurrency[application], executions: cell.calls.length - plan.warmUp, warmUp: plan.warmUp,
-      inputs: cell.inputs.map(({ file, node }): SimulatedInput => ({ bytes: file.sizeBytes, node })), calls: cell.calls,
+      inputs: cell.inputs.map(({ file, node }, i): SimulatedInput => ({ bytes: file.sizeBytes, node, factors: factorsOf(fitted.calibration, model, i) })), calls: cell.calls,
       cluster: { messageMs: fitted.messageMs, requestMs: fitted.requestMs, contention: fitted.calibration.contention, installed: true, zygotes: preset.zygotes === 'auto', ...(fitted.calibration.link === undefined ? {} : { latencyMs: fitted.calibration.link.latencyMs }) },
     }, learned).records.filter(({ index }) => index < plan.executions);
     // The real model has seen the application under all policies before: so has this one.
@@ -289,7 +278,7 @@ async function compare(cells: readonly RealCell[], fitted: Fitted, preset: Clust
       }
       const measured = counted(cell, plan).map(({ latencyMs }) => latencyMs);
       const row: Row = { name: `${application}_${policy.replaceAll('-', '_')}`, application, policy, realMean: meanOf(measured), simMean: meanOf(times), realP95: quantileOf(measured, 0.95), simP95: quantileOf(times, 0.95), count: measured.length };
-      progress(`sim-validity: ${application}, ${policy}: mean ${row.realMean.toFixed(0)} ms, simulated ${row.simMean.toFixed(0)} ms (${relative(row.simMean, row.realMean).toFixed(1)} %); P95 ${row.realP95.toFixed(0)} ms, simulated ${row.simP95.toFixed(0)} ms`);
+      progress(`sim-validity: ${rowText(row)}`);
       progress(`  all steps of an execution: measured ${partsText(measuredParts(counted(cell, plan)), row.count)}; simulated ${partsText(parts, times.length)}`);
       rows.push(row);
     }
@@ -301,8 +290,6 @@ async function compare(cells: readonly RealCell[], fitted: Fitted, preset: Clust
 function counted({ executions }: Pick<RealCell, 'executions'>, { warmUp, executions: count }: Plan): readonly Execution[] {
   return executions.slice(warmUp, warmUp + count);
 }
-
-type Parts = Record<'queued' | 'delayed' | 'fetch' | 'init' | 'run' | 'cold', number>;
 
 function measuredParts(executions: readonly Execution[]): Parts {
   const parts: Parts = { queued: 0, delayed: 0, fetch: 0, init: 0, run: 0, cold: 0 };
@@ -320,28 +307,7 @@ function measuredParts(executions: readonly Execution[]): Parts {
   return parts;
 }
 
-/** Per execution; "cold" counts starts that were not warm. */
-const partsText = (parts: Parts, executions: number): string => Object.entries(parts).map(([name, sum]) => `${name} ${(sum / Math.max(1, executions)).toFixed(name === 'cold' ? 2 : 0)}`).join(', ');
-
-/** Pairs of policies of an application of which both say the same: which is faster. Means that differ by less than 5 % in reality say nothing. */
-function rankingAgreement(rows: readonly Row[]): { share: number; pairs: number } {
-  let pairs = 0, agreed = 0;
-  for (const a of rows) {
-    for (const b of rows) {
-      if (a.application !== b.application || a.policy >= b.policy || Math.abs(Math.log(a.realMean / b.realMean)) < 0.05) continue;
-      pairs++;
-      if (a.realMean < b.realMean === a.simMean < b.simMean) agreed++;
-    }
-  }
-  return { share: pairs === 0 ? 100 : (100 * agreed) / pairs, pairs };
-}
-
 function shuffled<T>(items: readonly T[], seed: number): T[] {
   const random = createRandom(seed, 62);
   return items.map((item) => ({ item, order: random.uniform() })).sort((a, b) => a.order - b.order).map(({ item }) => item);
 }
-
-const relative = (value: number, truth: number): number => (100 * Math.abs(value - truth)) / truth;
-const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
-const rounded = (value: number): number => Number(value.toPrecision(4));
-const figure = (name: string, unit: string, value: number, all: readonly number[]): Figure => ({ name, unit, value: rounded(value), n: all.length, low: rounded(Math.min(...all)), high: rounded(Math.max(...all)) });

@@ -7,7 +7,7 @@ import { COMPLETED, type InputObject, type Invocation } from '../core/invocation
 import type { WorkflowSpec } from '../rpc/gen/metronome/v1/workflow.ts';
 import { placesOf } from '../workflow/graph.ts';
 import { createWorkflowRun, type StepCall, type WorkflowRun } from '../workflow/run.ts';
-import type { FunctionProfile } from './profiles.ts';
+import { drawCosts, type FunctionProfile } from './profiles.ts';
 import { Simulation, type SchedulerParameters, type SimulationOptions } from './simulation.ts';
 import type { VirtualNodeOptions } from './virtual-node.ts';
 
@@ -54,6 +54,8 @@ export interface SimulatedInput {
   readonly bytes: number;
   /** Index of the node that has it at first. */
   readonly node: number;
+  /** By function: calls of executions on it take so many times as long as their profiles say of its size. @default 1 */
+  readonly factors?: Readonly<Record<string, number>>;
 }
 
 /** One execution: which owner's copy of which application, on which input. */
@@ -157,6 +159,13 @@ export function runApplications(options: ApplicationsOptions): ApplicationsResul
   const ended: SimulatedExecution[] = [];
   let next = 0, living = 0, measuredFromMs = 0, measuredToMs = 0, busyMs = 0;
 
+  /** What a call takes when more is known of its execution's input than the size. */
+  const runOf = ({ copy, input }: SimulatedRequest, { function: name, inputs }: StepCall, key: number): { readonly runMs?: number } => {
+    const factor = options.inputs[input]?.factors?.[name];
+    const profile = factor === undefined ? undefined : sim.profileOf(copyName(name, copy));
+    return factor === undefined || profile === undefined ? {} : { runMs: factor * drawCosts(profile, options.seed, key, 1, inputs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0), true).runMs };
+  };
+
   const start = (at: number): void => {
     const request = requests[at];
     if (request === undefined) return;
@@ -177,9 +186,11 @@ export function runApplications(options: ApplicationsOptions): ApplicationsResul
     const arrivedAtMs = sim.clock.nowMs();
     const stepIndex = (name: string): number => workflow.steps.findIndex((step) => step.name === name);
     const submit = (call: StepCall): void => {
+      const key = keyOf(at, stepIndex(call.step), call.index);
       const { id } = sim.submit(copyName(call.function, request.copy), {
+        ...runOf(request, call, key),
         slaMs: call.slaMs, expiresAtMs: call.deadlineAtMs, inputs: call.inputs, payloadBytes: call.payload.length, place: { stage: 0, predecessors: 0, ...places.get(call.step), fanOut: call.count }, patient: true,
-        key: keyOf(at, stepIndex(call.step), call.index),
+        key,
         onSettled(invocation) {
           calls.delete(call.call);
           steps.push({ function: call.function, invocation, nodeName: invocation.node < 0 ? '' : sim.scheduler.cluster.name(invocation.node) });

@@ -24,6 +24,16 @@ export interface FunctionFit {
   readonly explained: number;
   /** What could not be learned and was assumed. */
   readonly assumed: readonly string[];
+  /** For simulations of the recorded inputs themselves; undefined: which they were was not recorded. */
+  readonly byContent?: ContentFit;
+}
+
+/** A function's costs where the content of the inputs is known, and not only their size. */
+export interface ContentFit {
+  /** The profile with the noise that is left among runs on the same content. */
+  readonly profile: FunctionProfile;
+  /** By content: runs take so many times as long as the profile says of their size. */
+  readonly factors: Readonly<Record<string, number>>;
 }
 
 /** What was learned. */
@@ -59,6 +69,10 @@ const MOST_NOISE = 1.2;
 const MOST_FRESH = 8;
 const LEAST_FRESH = 3;
 const FRESH_ROUNDS = 4;
+/** A content's factor begins at 1, as if so many runs on it had taken what its size says. */
+const CONTENT_PRIOR = 1;
+/** Calls of two stages belong to the same runs when their numbers of runs differ by less. */
+const SAME_RUNS = 0.1;
 const LEAST_TRANSFER_BYTES = 65_536;
 const LEAST_TRANSFERS = 5;
 const WINSOR = 0.02;
@@ -101,15 +115,16 @@ export function calibrate(recorded: readonly CalibrationSample[], options: Calib
     const start = fitStarts(all, assumed);
     const output = fitOutputs(all) ?? outputs.get(first.function);
     if (!isOwn) assumed.push('first runs in new sandboxes as those of the other functions');
+    const profile: FunctionProfile = {
+      ...start, runMs: rounded(run.level * run.line.base), runMsPerMib: rounded(run.level * run.line.slope), noise: rounded(run.noise), cores: 1,
+      freshFactor: rounded(freshFactor),
+      output: output ?? { count: 0, share: 0, bytes: 0 },
+    };
+    const byContent = fitContents(all, profile);
     return {
       function: first.function, application: first.application, samples: all.length,
       byStartState: [1, PACKAGES, ZYGOTE, WARM].map((state) => all.filter(({ startState }) => startState === state).length) as unknown as FunctionFit['byStartState'], // four states, four counts
-      medianError: run.medianError, p90Error: run.p90Error, explained: run.explained, assumed,
-      profile: {
-        ...start, runMs: rounded(run.level * run.line.base), runMsPerMib: rounded(run.level * run.line.slope), noise: rounded(run.noise), cores: 1,
-        freshFactor: rounded(freshFactor),
-        output: output ?? { count: 0, share: 0, bytes: 0 },
-      },
+      medianError: run.medianError, p90Error: run.p90Error, explained: run.explained, assumed, profile, ...(byContent === undefined ? {} : { byContent }),
     };
   });
   return { functions, busySlowdown: busy.slowdown, busySamples: busy.samples, contention, link: fitLink(samples, options.linkBytesPerMs) };
@@ -241,6 +256,29 @@ function fitFresh(all: readonly Idle[], { line, level }: RunFit): number | undef
   return base > 0 ? 1 + slope / base : MOST_FRESH;
 }
 
+/** What is in inputs beside their size: the mean of the runs on each one against what the profile says, a few that were far off cut off; rarely used inputs count as ordinary ones. */
+function fitContents(all: readonly Idle[], profile: FunctionProfile): ContentFit | undefined {
+  const runs = all.flatMap((sample) => {
+    const { content, ranMs, slowdown, inputBytes, earlierRuns } = sample;
+    if (content === undefined) return [];
+    const expectedMs = Math.max(1e-3, (profile.runMs + (profile.runMsPerMib * inputBytes) / MIB) * Math.exp(profile.noise ** 2 / 2) * slownessOf(profile, earlierRuns));
+    return [{ content, expectedMs, ratio: Math.max(1e-3, ranMs / slowdown / expectedMs) }];
+  });
+  if (runs.length < LEAST_SAMPLES) return undefined;
+  const ratios = runs.map(({ ratio }) => ratio);
+  const low = quantileOf(ratios, WINSOR), high = quantileOf(ratios, 1 - WINSOR);
+  const factors: Record<string, number> = {};
+  for (const [content, same] of groupBy(runs, (run) => run.content)) {
+    const expectedMs = same.reduce((sum, run) => sum + run.expectedMs, 0), ranMs = same.reduce((sum, run) => sum + run.expectedMs * clamp(run.ratio, low, high), 0);
+    const priorMs = (CONTENT_PRIOR * expectedMs) / same.length;
+    factors[content] = rounded((ranMs + priorMs) / (expectedMs + priorMs));
+  }
+  const noise = Math.min(profile.noise, winsorised(runs.map(({ content, ratio }) => Math.log(ratio / (factors[content] ?? 1))), WINSOR).deviation);
+  // Less noise makes means less greater than medians; the mean stays.
+  const level = Math.exp((profile.noise ** 2 - noise ** 2) / 2);
+  return { profile: { ...profile, runMs: rounded(profile.runMs * level), runMsPerMib: rounded(profile.runMsPerMib * level), noise: rounded(noise) }, factors };
+}
+
 /** Counts the runs of each sandbox where that was not recorded: with one sandbox of a function on a node, those since the last start. */
 function withAges(samples: readonly CalibrationSample[]): Aged[] {
   const runs = new Map<string, number>();
@@ -276,7 +314,7 @@ function fitStarts(all: readonly Idle[], assumed: string[]): Pick<FunctionProfil
   const here = of(WARM).filter(({ movedBytes }) => movedBytes === 0);
   return {
     installMs: rounded(Math.max(0, orElse(cold, startMs) - startMs)), processMs: rounded(processMs), importMs: rounded(startMs - processMs), zygoteMs: rounded(Math.min(orElse(zygote, processMs / 4), startMs)),
-    warmMs: rounded(orElse(medianOf(here.map(({ fetchedMs, initialisedMs }) => fetchedMs + initialisedMs)), 0.5)),
+    warmMs: rounded(orElse(median(here, ({ fetchedMs, initialisedMs }) => fetchedMs + initialisedMs), 0.5)),
     startNoise: rounded(starts.length < LEAST_SAMPLES ? 0.2 : Math.min(MOST_NOISE, winsorised(starts, WINSOR).deviation)),
   };
 }
@@ -313,7 +351,9 @@ function outputsByStage(samples: readonly CalibrationSample[]): Map<string, Outp
       const next = stages.get(place + 1);
       if (next === undefined || functions.size > 1) continue;
       const [name = ''] = functions;
-      const made = bytesPerRun(next.calls), read = place === 0 ? meanOf([...new Set(calls.map(({ inputBytes }) => inputBytes))]) : bytesPerRun(calls);
+      // First stages were perhaps called alone too, some inputs more often than others: then each input counts once, as in a workflow that was run once with each.
+      const isSameRuns = Math.abs(runsOf(calls) / runsOf(next.calls) - 1) < SAME_RUNS;
+      const made = bytesPerRun(next.calls), read = place > 0 || isSameRuns ? bytesPerRun(calls) : meanOf([...new Set(calls.map(({ inputBytes }) => inputBytes))]);
       if (!(read > 0) || !(made > 0)) continue;
       found.set(name, { count: Math.max(1, Math.round(medianOf(next.calls.map(({ fanOut = 1 }) => fanOut)))), share: rounded(made / read), bytes: 0 });
     }
@@ -323,8 +363,13 @@ function outputsByStage(samples: readonly CalibrationSample[]): Map<string, Outp
 
 /** Input bytes of all calls of a stage in one run. */
 function bytesPerRun(calls: readonly CalibrationSample[]): number {
-  const runs = calls.reduce((sum, { fanOut = 1 }) => sum + 1 / fanOut, 0);
+  const runs = runsOf(calls);
   return runs === 0 ? 0 : calls.reduce((sum, { inputBytes }) => sum + inputBytes, 0) / runs;
+}
+
+/** Runs that the calls of a stage belong to. */
+function runsOf(calls: readonly CalibrationSample[]): number {
+  return calls.reduce((sum, { fanOut = 1 }) => sum + 1 / fanOut, 0);
 }
 
 function fitLink(samples: readonly CalibrationSample[], known: number | undefined): Calibration['link'] {

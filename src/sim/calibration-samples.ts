@@ -33,6 +33,8 @@ export interface CalibrationSample {
   readonly beganAtMs?: number;
   /** Share of the CPU in use when it was sent there, 0 to 1; undefined: not known. */
   readonly cpuUtilisation?: number;
+  /** A name of what its workflow run was given: inputs of one size may differ in what they cost. @default not known */
+  readonly content?: string;
 }
 
 /** A recording as samples. */

@@ -48,6 +48,13 @@ describe('an application in the simulator', () => {
     for (const each of work) expect(each).toEqual(work[0]);
   }, 60_000);
 
+  it('takes longer on an input of which that is known, in the functions of which it is', () => {
+    const calm = { warmUp: 0, concurrency: 1, requests: [0, 1].map((input) => ({ application: 'cutting', copy: 0, input })) };
+    const ranMs = (factors?: Record<string, number>): Map<string, number> => new Map(runApplications(options({ ...calm, inputs: [{ bytes: 16 * MIB, node: 0, ...(factors === undefined ? {} : { factors }) }, { bytes: 2 * MIB, node: 1 }] })).executions.flatMap(({ request, steps }) => steps.map(({ function: name, invocation }) => [`${name} ${request}`, invocation.result?.ranMs ?? Number.NaN] as const)));
+    const plain = ranMs(), known = ranMs({ split: 3 });
+    for (const [call, ms] of plain) expect(known.get(call), call).toBeCloseTo(call === 'split 0' ? 3 * ms : ms, 6);
+  });
+
   it('waits for its latency target of the whole run in every step', () => {
     const { executions } = runApplications(options({ warmUp: 0 }));
     for (const { steps, slaMs } of executions) {

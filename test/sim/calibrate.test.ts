@@ -85,6 +85,33 @@ describe('calibration', () => {
     });
   });
 
+  it('takes shares from all calls where every one was part of a workflow, however often each input was used', () => {
+    // The input of 9 MiB three times as often as that of 1 MiB: a mean over different inputs would say 7 ÷ 5.
+    const { functions } = calibrate([1, 9, 9, 9, 1, 9, 9, 9].flatMap((mib) => [sample({ function: 'check', application: 'a', stage: 0, fanOut: 1, inputBytes: mib * MIB }), sample({ function: 'work', application: 'a', stage: 1, fanOut: 1, inputBytes: mib * MIB })]));
+    expect(functions.find(({ function: name }) => name === 'check')?.profile.output).toEqual({ count: 1, share: 1, bytes: 0 });
+  });
+
+  it('tells what is in inputs of one size from noise', () => {
+    const samples = Array.from({ length: 40 }, (_, i) => sample({ content: i % 2 === 0 ? 'short' : 'long', ranMs: i % 2 === 0 ? 100 : 300 }));
+    const [fit] = calibrate(samples).functions;
+    expect(fit?.profile.noise).toBeGreaterThan(0.5);
+    const { profile, factors } = fit!.byContent!;
+    const meanMs = (content: string): number => (factors[content] ?? Number.NaN) * profile.runMsPerMib * Math.exp(profile.noise ** 2 / 2);
+    expect(profile.noise).toBeLessThan(0.05);
+    // Each as if it had once been an ordinary one of 200 ms, of 21.
+    expect(meanMs('short')).toBeCloseTo((20 * 100 + 200) / 21, -1);
+    expect(meanMs('long')).toBeCloseTo((20 * 300 + 200) / 21, -1);
+    expect(calibrate(samples.map(({ content: _content, ...rest }) => rest)).functions[0]?.byContent).toBeUndefined();
+  });
+
+  it('gives what a warm start takes on an idle core, as the simulator wants it', () => {
+    // A node with a quarter of a core: 8 ms and 400 ms on the clock are 2 ms and 100 ms of a core.
+    const samples = Array.from({ length: 10 }, (_, i) => sample({ node: 'n', beganAtMs: 10_000 * i, fetchedMs: 0, initialisedMs: 8, ranMs: 400 }));
+    const { profile } = calibrate(samples, { hostCores: 2, nodeCores: 0.25 }).functions[0]!;
+    expect(profile.warmMs).toBeCloseTo(2, 6);
+    expect(profile.runMsPerMib).toBeCloseTo(100, 6);
+  });
+
   it('measures what transfers get', () => {
     const samples = Array.from({ length: 20 }, (_, i) => sample({ movedBytes: (1 + i) * MIB, fetchedMs: 5 + ((1 + i) * MIB) / 25_000 }));
     expect(calibrate(samples).link).toEqual({ bytesPerMs: 25_000, latencyMs: expect.closeTo(5, 3), transfers: 20 });

@@ -1,0 +1,140 @@
+/**
+ * An evaluation that ran on real nodes (`metronome bench paper --where emulated`), simulated again: the same cells in the same order with the same executions on the same
+ * inputs, by a model that learns as the real one did. Costs are fitted to the cells of the latency targets and of the training only; what is compared are all others.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { PROJECT_ROOT } from '../src/cli/project.ts';
+import { loadApplicationModel, PROFILES_FILE } from '../src/evaluation/application-models.ts';
+import { CLUSTER_PRESETS, type ClusterPreset } from '../src/evaluation/cluster-preset.ts';
+import { parseRecord, type ExecutionRecord } from '../src/evaluation/execution-record.ts';
+import { planExecutions, type PlannedExecution } from '../src/evaluation/plan.ts';
+import { bytesRead, samplesOfCell } from '../src/evaluation/record-samples.ts';
+import { simulateApplications } from '../src/evaluation/simulate-applications.ts';
+import { variantNamed } from '../src/evaluation/variant.ts';
+import { createOnlineModel } from '../src/predictor/model/online-model.ts';
+import type { ApplicationModel, SimulatedInput } from '../src/sim/applications.ts';
+import { calibrate, type Calibration } from '../src/sim/calibrate.ts';
+import { readProfiles } from '../src/sim/profile-file.ts';
+import { quantileOf, winsorised } from '../src/sim/robust-fit.ts';
+import type { ApplicationName } from '../src/workload/applications.ts';
+import { placesOf } from '../src/workflow/graph.ts';
+import type { BenchResult } from './harness.ts';
+import { factorsOf, figuresOf, meanOf, partsText, rankingAgreement, rounded, rowText, type Parts, type Row } from './validity-rows.ts';
+
+/** How often everything is simulated with other noise. */
+const REPLICAS = 6;
+/** Share of the rests of executions at either end that are cut off. */
+const CUT = 0.05;
+
+const runSchema = z.object({ where: z.literal('emulated', { error: 'must be "emulated": only real nodes say what is true' }), preset: z.object({ name: z.enum(['emulated', 'paper']) }).loose(), firstSeed: z.int(), warmUp: z.int(), inputs: z.int() });
+const placeSchema = z.object({ parameters: z.object({ inputBytes: z.record(z.string(), z.array(z.number().positive())) }) });
+const cellSchema = z.object({ id: z.string(), fromByte: z.int(), toByte: z.int() });
+
+interface RealCell {
+  readonly id: string;
+  /** Fitted to, or compared. */
+  readonly isFitted: boolean;
+  readonly application: ApplicationName;
+  readonly variant: string;
+  readonly concurrency: number;
+  readonly seed: number;
+  readonly calls: readonly PlannedExecution[];
+  readonly records: readonly ExecutionRecord[];
+}
+
+/** Compares. Throws for a folder that holds no evaluation on real nodes. */
+export async function compareRecords(folder: string, quick: boolean, progress: (text: string) => void): Promise<BenchResult> {
+  const read = async (name: string): Promise<string> => readFile(join(folder, name), 'utf8');
+  const run = runSchema.parse(JSON.parse(await read('run.json'))), { inputBytes } = placeSchema.parse(JSON.parse(await read('place.json'))).parameters; // the latter is there when an evaluation ended
+  const preset: ClusterPreset = { ...CLUSTER_PRESETS[run.preset.name], ...run.preset };
+  const cells = await readCells(folder, preset, run);
+  const known = await readProfiles(join(PROJECT_ROOT, 'apps', PROFILES_FILE));
+  const rows: Row[] = [];
+  const fits: Record<string, unknown> = {};
+  for (const application of [...new Set(cells.map((cell) => cell.application))]) {
+    const own = cells.filter((cell) => cell.application === application);
+    const model = await loadApplicationModel(application, join(PROJECT_ROOT, 'apps'), known);
+    const inputs = (inputBytes[application] ?? []).map((bytes, i): SimulatedInput => ({ bytes, node: i % preset.nodes }));
+    const fitted = fit(own, model, inputs, preset, run.warmUp);
+    for (const { function: name, profile, byContent } of fitted.calibration.functions) progress(`  ${name}: start ${profile.processMs} + ${profile.importMs}, run ${profile.runMs} + ${profile.runMsPerMib}/MiB, first × ${profile.freshFactor ?? 1}, noise ${profile.noise}, on one input ${byContent?.profile.noise ?? Number.NaN}`);
+    progress(`${application}: message ${fitted.messageMs.toFixed(1)} ms, link ${fitted.bytesPerMs} bytes/ms after ${fitted.latencyMs.toFixed(1)} ms, contention ${fitted.calibration.contention.toFixed(2)}`);
+    fits[application] = { messageMs: rounded(fitted.messageMs), bytesPerMs: fitted.bytesPerMs, latencyMs: rounded(fitted.latencyMs), contention: fitted.calibration.contention };
+    const simulated = new Map<string, ExecutionRecord[]>();
+    for (let replica = 0; replica < (quick ? 2 : REPLICAS); replica++) {
+      const learned = createOnlineModel({ seed: run.firstSeed + replica });
+      for (const cell of own) {
+        const { records } = simulateApplications({
+          preset, application: fitted.model, variant: withWindow(cell.variant, preset), seed: cell.seed + 31 * replica, concurrency: cell.concurrency, executions: cell.calls.length - run.warmUp, warmUp: run.warmUp, calls: cell.calls,
+          inputs: inputs.map((input, i) => ({ ...input, factors: factorsOf(fitted.calibration, model, i) })), slaMs: Math.max(1, cell.records[0]?.slaMs ?? 0),
+          cluster: { messageMs: fitted.messageMs, latencyMs: fitted.latencyMs, bytesPerMs: fitted.bytesPerMs, contention: fitted.calibration.contention, installed: true, zygotes: preset.zygotes === 'auto' },
+        }, learned);
+        const counted = new Set(cell.records.map(({ index }) => index));
+        simulated.set(cell.id, [...(simulated.get(cell.id) ?? []), ...records.filter(({ index }) => counted.has(index))]);
+      }
+    }
+    for (const cell of own.filter(({ isFitted }) => !isFitted)) {
+      const real = cell.records.filter(({ ok }) => ok), virtual = (simulated.get(cell.id) ?? []).filter(({ ok }) => ok);
+      const [a, b] = [real, virtual].map((records) => records.map(({ latencyMs }) => latencyMs)) as [number[], number[]]; // two of two
+      const row: Row = { name: `${application}_c${cell.concurrency}_${cell.variant.replaceAll('-', '_')}`, application: `${application} (${cell.concurrency})`, policy: cell.variant, realMean: meanOf(a), simMean: meanOf(b), realP95: quantileOf(a, 0.95), simP95: quantileOf(b, 0.95), count: a.length };
+      progress(rowText(row));
+      progress(`  all steps of an execution: measured ${partsText(partsOf(real), real.length)}; simulated ${partsText(partsOf(virtual), virtual.length)}`);
+      rows.push(row);
+    }
+  }
+  return { mode: 'sim', figures: figuresOf(rows), params: { preset, fits, replicas: quick ? 2 : REPLICAS, ranking: rankingAgreement(rows).pairs } };
+}
+
+async function readCells(folder: string, preset: ClusterPreset, { warmUp, inputs }: z.output<typeof runSchema>): Promise<RealCell[]> {
+  const bytes = await readFile(join(folder, 'records.jsonl'));
+  const lines = (await readFile(join(folder, 'cells.jsonl'), 'utf8')).split('\n').slice(0, -1);
+  // Open loops have no clients.
+  return lines.filter((line) => !line.includes('/c0/')).map((line): RealCell => {
+    const { id, fromByte, toByte } = cellSchema.parse(JSON.parse(line));
+    const [purpose = '', name = '', variant = '', clients = '', seedText = ''] = id.split('/');
+    const application = name as ApplicationName; // an evaluation wrote it
+    const concurrency = Number(clients.slice(1)), seed = Number(seedText.slice(1));
+    const records = bytes.subarray(fromByte, toByte).toString('utf8').split('\n').flatMap((text) => parseRecord(text) ?? []);
+    const executions = Math.max(0, ...records.map(({ index }) => index + 1));
+    return { id, isFitted: purpose === 'sla' || purpose === 'train', application, variant, concurrency, seed, records, calls: planExecutions({ seed, application, concurrency, warmUp, executions }, preset.copies, inputs) };
+  });
+}
+
+function fit(cells: readonly RealCell[], model: ApplicationModel, inputs: readonly SimulatedInput[], preset: ClusterPreset, warmUp: number): { readonly calibration: Calibration; readonly model: ApplicationModel; readonly messageMs: number; readonly bytesPerMs: number; readonly latencyMs: number } {
+  const linkBytesPerMs = preset.linkBitsPerS / 8_000;
+  const sizes = bytesRead(model, inputs);
+  const samples = cells.flatMap(({ isFitted, calls, records }, i) => (isFitted ? samplesOfCell({ application: model, calls, warmUp, records }, inputs, sizes, i, linkBytesPerMs) : []));
+  const calibration = calibrate(samples, { ...(preset.hostCpus === undefined ? {} : { hostCores: preset.hostCpus }), nodeCores: preset.cpus, linkBytesPerMs });
+  const fitted = new Map(calibration.functions.map(({ function: name, profile, byContent }) => [name, byContent?.profile ?? profile]));
+  return {
+    calibration, messageMs: messageMs(cells.filter(({ isFitted }) => isFitted).flatMap(({ records }) => records), model), bytesPerMs: linkBytesPerMs, latencyMs: calibration.link?.latencyMs ?? 0,
+    // What functions make was not recorded.
+    model: { ...model, functions: model.functions.map((each) => ({ ...each, profile: { ...(fitted.get(each.name) ?? each.profile), output: each.profile.output } })) },
+  };
+}
+
+/** What is left of executions after the longest step of each stage, for each of the messages that these take. */
+function messageMs(records: readonly ExecutionRecord[], { workflow }: ApplicationModel): number {
+  const places = placesOf(workflow.steps);
+  const rests = records.filter(({ ok }) => ok).map(({ latencyMs, steps }) => {
+    const stages: number[] = [];
+    for (const { name, function: called } of workflow.steps) {
+      const stage = places.get(name)?.stage ?? 0;
+      stages[stage] = Math.max(stages[stage] ?? 0, ...steps.filter((step) => step.function === called).map(({ queuedMs, delayedMs, fetchMs, initMs, runMs }) => queuedMs + delayedMs + fetchMs + initMs + runMs));
+    }
+    return (latencyMs - stages.reduce((sum, ms) => sum + ms, 0)) / (2 * stages.length);
+  });
+  return Math.max(0, winsorised(rests, CUT).mean);
+}
+
+function partsOf(records: readonly ExecutionRecord[]): Parts {
+  const steps = records.flatMap((record) => record.steps);
+  const sum = (of: (step: (typeof steps)[number]) => number): number => steps.reduce((total, step) => total + of(step), 0);
+  return { queued: sum((step) => step.queuedMs), delayed: sum((step) => step.delayedMs), fetch: sum((step) => step.fetchMs), init: sum((step) => step.initMs), run: sum((step) => step.runMs), cold: sum(({ startState }) => (startState === 'warm' ? 0 : 1)) };
+}
+
+function withWindow(name: string, { poolWindowMs }: ClusterPreset): Parameters<typeof simulateApplications>[0]['variant'] {
+  const variant = variantNamed(name);
+  return { ...variant, overrides: { 'policies.poolWindow': `${poolWindowMs}ms`, ...variant.overrides } };
+}
