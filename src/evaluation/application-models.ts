@@ -11,9 +11,9 @@ import type { ApplicationName } from '../workload/applications.ts';
 export const PROFILES_FILE = 'profiles.json';
 
 /** Into how many parts an input is cut is asked for by the request, which the makers of inputs write (apps/<name>/make-input.mjs): one for so many bytes. */
-export const SPLITS: Readonly<Record<string, Pick<OutputProfile, 'count'> & Required<Pick<OutputProfile, 'bytesPerObject' | 'most' | 'side'>>>> = {
+export const SPLITS: Readonly<Record<string, Pick<OutputProfile, 'count' | 'roundsUp'> & Required<Pick<OutputProfile, 'bytesPerObject' | 'most' | 'side'>>>> = {
   'video-split': { count: 2, bytesPerObject: 1_500_000, most: 6, side: 0.014 },
-  'log-split': { count: 2, bytesPerObject: 4_000_000, most: 8, side: 0 },
+  'log-split': { count: 2, bytesPerObject: 4_000_000, roundsUp: true, most: 8, side: 0 },
 };
 
 /** An application with its costs. INVALID_REQUEST when a function has none. */

@@ -11,7 +11,7 @@ const deviation = z.number().nonnegative().max(5);
 
 /** What a run makes, as people may write it. */
 export const outputSchema = z.strictObject({
-  count: z.int().nonnegative().max(1_024), share: cost, bytes: cost, bytesPerObject: cost.optional(), most: z.int().positive().max(1_024).optional(), side: cost.optional(),
+  count: z.int().nonnegative().max(1_024), share: cost, bytes: cost, bytesPerObject: cost.optional(), roundsUp: z.boolean().optional(), most: z.int().positive().max(1_024).optional(), side: cost.optional(),
 });
 
 /** The costs of a function, as people may write them. */
