@@ -83,7 +83,7 @@ interface RealCell extends Cell {
 export const simValidityBench: Bench = {
   description: 'the same executions on an emulated cluster and in simulation with profiles fitted to it: errors of mean and P95, order of the policies',
   async run({ seed, quick, out, recording, progress }) {
-    if (recording !== undefined) return compareRecords(recording, quick, progress);
+    if (recording !== undefined) return compareRecords(recording, quick, out, progress);
     const plan = quick ? QUICK : FULL;
     const preset: ClusterPreset = { ...EMULATED_CLUSTER, copies: plan.copies };
     const dir = await mkdtemp(join(tmpdir(), 'metronome-bench-validity-'));

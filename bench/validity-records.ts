@@ -2,7 +2,7 @@
  * An evaluation that ran on real nodes (`metronome bench paper --where emulated`), simulated again: the same cells in the same order with the same executions on the same
  * inputs, by a model that learns as the real one did. Costs are fitted to the cells of the latency targets and of the training only; what is compared are all others.
  */
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { PROJECT_ROOT } from '../src/cli/project.ts';
@@ -17,11 +17,11 @@ import { createOnlineModel } from '../src/predictor/model/online-model.ts';
 import type { ApplicationModel, SimulatedInput } from '../src/sim/applications.ts';
 import { calibrate, type Calibration } from '../src/sim/calibrate.ts';
 import { readProfiles } from '../src/sim/profile-file.ts';
-import { quantileOf, winsorised } from '../src/sim/robust-fit.ts';
+import { medianOf, quantileOf, winsorised } from '../src/sim/robust-fit.ts';
 import type { ApplicationName } from '../src/workload/applications.ts';
 import { placesOf } from '../src/workflow/graph.ts';
 import type { BenchResult } from './harness.ts';
-import { factorsOf, figuresOf, meanOf, partsText, rankingAgreement, rounded, rowText, type Parts, type Row } from './validity-rows.ts';
+import { factorsOf, figure, figuresOf, meanOf, partsText, rankingAgreement, relative, rounded, rowText, type Parts, type Row } from './validity-rows.ts';
 
 /** How often everything is simulated with other noise. */
 const REPLICAS = 6;
@@ -44,46 +44,69 @@ interface RealCell {
   readonly records: readonly ExecutionRecord[];
 }
 
+interface Fitted {
+  readonly calibration: Calibration;
+  /** With the fitted costs. */
+  readonly model: ApplicationModel;
+  readonly messageMs: number;
+  readonly latencyMs: number;
+}
+
 /** Compares. Throws for a folder that holds no evaluation on real nodes. */
-export async function compareRecords(folder: string, quick: boolean, progress: (text: string) => void): Promise<BenchResult> {
+export async function compareRecords(folder: string, quick: boolean, out: string | undefined, progress: (text: string) => void): Promise<BenchResult> {
   const read = async (name: string): Promise<string> => readFile(join(folder, name), 'utf8');
   const run = runSchema.parse(JSON.parse(await read('run.json'))), { inputBytes } = placeSchema.parse(JSON.parse(await read('place.json'))).parameters; // the latter is there when an evaluation ended
   const preset: ClusterPreset = { ...CLUSTER_PRESETS[run.preset.name], ...run.preset };
   const cells = await readCells(folder, preset, run);
   const known = await readProfiles(join(PROJECT_ROOT, 'apps', PROFILES_FILE));
-  const rows: Row[] = [];
-  const fits: Record<string, unknown> = {};
-  for (const application of [...new Set(cells.map((cell) => cell.application))]) {
-    const own = cells.filter((cell) => cell.application === application);
-    const model = await loadApplicationModel(application, join(PROJECT_ROOT, 'apps'), known);
-    const inputs = (inputBytes[application] ?? []).map((bytes, i): SimulatedInput => ({ bytes, node: i % preset.nodes }));
-    const fitted = fit(own, model, inputs, preset, run.warmUp);
-    for (const { function: name, profile, byContent } of fitted.calibration.functions) progress(`  ${name}: start ${profile.processMs} + ${profile.importMs}, run ${profile.runMs} + ${profile.runMsPerMib}/MiB, first × ${profile.freshFactor ?? 1}, noise ${profile.noise}, on one input ${byContent?.profile.noise ?? Number.NaN}`);
-    progress(`${application}: message ${fitted.messageMs.toFixed(1)} ms, link ${fitted.bytesPerMs} bytes/ms after ${fitted.latencyMs.toFixed(1)} ms, contention ${fitted.calibration.contention.toFixed(2)}`);
-    fits[application] = { messageMs: rounded(fitted.messageMs), bytesPerMs: fitted.bytesPerMs, latencyMs: rounded(fitted.latencyMs), contention: fitted.calibration.contention };
-    const simulated = new Map<string, ExecutionRecord[]>();
-    for (let replica = 0; replica < (quick ? 2 : REPLICAS); replica++) {
-      const learned = createOnlineModel({ seed: run.firstSeed + replica });
-      for (const cell of own) {
-        const { records } = simulateApplications({
-          preset, application: fitted.model, variant: withWindow(cell.variant, preset), seed: cell.seed + 31 * replica, concurrency: cell.concurrency, executions: cell.calls.length - run.warmUp, warmUp: run.warmUp, calls: cell.calls,
-          inputs: inputs.map((input, i) => ({ ...input, factors: factorsOf(fitted.calibration, model, i) })), slaMs: Math.max(1, cell.records[0]?.slaMs ?? 0),
-          cluster: { messageMs: fitted.messageMs, latencyMs: fitted.latencyMs, bytesPerMs: fitted.bytesPerMs, contention: fitted.calibration.contention, installed: true, zygotes: preset.zygotes === 'auto' },
-        }, learned);
-        const counted = new Set(cell.records.map(({ index }) => index));
-        simulated.set(cell.id, [...(simulated.get(cell.id) ?? []), ...records.filter(({ index }) => counted.has(index))]);
-      }
-    }
-    for (const cell of own.filter(({ isFitted }) => !isFitted)) {
-      const real = cell.records.filter(({ ok }) => ok), virtual = (simulated.get(cell.id) ?? []).filter(({ ok }) => ok);
-      const [a, b] = [real, virtual].map((records) => records.map(({ latencyMs }) => latencyMs)) as [number[], number[]]; // two of two
-      const row: Row = { name: `${application}_c${cell.concurrency}_${cell.variant.replaceAll('-', '_')}`, application: `${application} (${cell.concurrency})`, policy: cell.variant, realMean: meanOf(a), simMean: meanOf(b), realP95: quantileOf(a, 0.95), simP95: quantileOf(b, 0.95), count: a.length };
-      progress(rowText(row));
-      progress(`  all steps of an execution: measured ${partsText(partsOf(real), real.length)}; simulated ${partsText(partsOf(virtual), virtual.length)}`);
-      rows.push(row);
+  const applications = new Map<ApplicationName, { readonly model: ApplicationModel; readonly inputs: readonly SimulatedInput[]; readonly fitted: Fitted }>();
+  for (const name of new Set(cells.map(({ application }) => application))) {
+    const model = await loadApplicationModel(name, join(PROJECT_ROOT, 'apps'), known);
+    const inputs = (inputBytes[name] ?? []).map((bytes, i): SimulatedInput => ({ bytes, node: i % preset.nodes }));
+    const fitted = fit(cells.filter(({ application }) => application === name), model, inputs, preset, run.warmUp);
+    for (const { function: each, profile, byContent } of fitted.calibration.functions) progress(`  ${each}: start ${profile.processMs} + ${profile.importMs}, run ${profile.runMs} + ${profile.runMsPerMib}/MiB, first × ${profile.freshFactor ?? 1}, noise ${profile.noise}, on one input ${byContent?.profile.noise ?? Number.NaN}`);
+    progress(`${name}: message ${fitted.messageMs.toFixed(1)} ms, transfers begin after ${fitted.latencyMs.toFixed(1)} ms, contention ${fitted.calibration.contention.toFixed(2)}`);
+    applications.set(name, { model: fitted.model, inputs: inputs.map((input, i) => ({ ...input, factors: factorsOf(fitted.calibration, model, i) })), fitted });
+  }
+  const simulated = new Map<string, ExecutionRecord[]>();
+  const replicas = quick ? 2 : REPLICAS;
+  for (let replica = 0; replica < replicas; replica++) {
+    // One model for all applications, and in the real order: with few observations there is no forest yet.
+    const learned = createOnlineModel({ seed: run.firstSeed + replica });
+    for (const cell of cells) {
+      const { model, inputs, fitted: { messageMs, latencyMs, calibration } } = applications.get(cell.application)!; // every cell's is there
+      const { records } = simulateApplications({
+        preset, application: model, variant: withWindow(cell.variant, preset), seed: cell.seed + 31 * replica, concurrency: cell.concurrency, executions: cell.calls.length - run.warmUp, warmUp: run.warmUp, calls: cell.calls, inputs,
+        ...(cell.records[0] === undefined || cell.records[0].slaMs === 0 ? {} : { slaMs: cell.records[0].slaMs }),
+        cluster: { messageMs, latencyMs, contention: calibration.contention, installed: true, zygotes: preset.zygotes === 'auto' },
+      }, learned);
+      const counted = new Set(cell.records.map(({ index }) => index));
+      simulated.set(cell.id, [...(simulated.get(cell.id) ?? []), ...records.filter(({ index }) => counted.has(index))]);
     }
   }
-  return { mode: 'sim', figures: figuresOf(rows), params: { preset, fits, replicas: quick ? 2 : REPLICAS, ranking: rankingAgreement(rows).pairs } };
+  if (out !== undefined) {
+    await mkdir(out, { recursive: true });
+    await writeFile(join(out, 'sim-validity-records.jsonl'), [...simulated.values()].flat().map((record) => `${JSON.stringify(record)}\n`).join(''));
+  }
+  const rows = cells.filter(({ isFitted }) => !isFitted).map((cell) => {
+    const real = cell.records.filter(({ ok }) => ok), virtual = (simulated.get(cell.id) ?? []).filter(({ ok }) => ok);
+    const measured = real.map(({ latencyMs }) => latencyMs), times = virtual.map(({ latencyMs }) => latencyMs);
+    const row: Row = { name: `${cell.application}_c${cell.concurrency}_${cell.variant.replaceAll('-', '_')}`, application: `${cell.application} (${cell.concurrency})`, policy: cell.variant, realMean: meanOf(measured), simMean: meanOf(times), realP95: quantileOf(measured, 0.95), simP95: quantileOf(times, 0.95), count: measured.length };
+    progress(rowText(row));
+    progress(`  all steps of an execution: measured ${partsText(partsOf(real), real.length)}; simulated ${partsText(partsOf(virtual), virtual.length)}`);
+    return row;
+  });
+  // The same cell of the same policy, once for the model and once to be compared: how well reality repeats itself.
+  const repeated = rows.flatMap(({ realMean }, i) => {
+    const cell = cells.filter(({ isFitted }) => !isFitted)[i];
+    const before = cells.find(({ id }) => id === cell?.id.replace('compare/', 'train/') && id !== cell.id);
+    return before === undefined ? [] : [relative(meanOf(before.records.filter(({ ok }) => ok).map(({ latencyMs }) => latencyMs)), realMean)];
+  });
+  return {
+    mode: 'sim',
+    figures: [...figuresOf(rows), ...(repeated.length === 0 ? [] : [figure('real_repetition_median', '%', medianOf(repeated), repeated)])],
+    params: { preset, replicas, ranking: rankingAgreement(rows).pairs, fits: Object.fromEntries([...applications].map(([name, { fitted: { messageMs, latencyMs, calibration } }]) => [name, { messageMs: rounded(messageMs), latencyMs: rounded(latencyMs), contention: calibration.contention }])) },
+  };
 }
 
 async function readCells(folder: string, preset: ClusterPreset, { warmUp, inputs }: z.output<typeof runSchema>): Promise<RealCell[]> {
@@ -101,14 +124,14 @@ async function readCells(folder: string, preset: ClusterPreset, { warmUp, inputs
   });
 }
 
-function fit(cells: readonly RealCell[], model: ApplicationModel, inputs: readonly SimulatedInput[], preset: ClusterPreset, warmUp: number): { readonly calibration: Calibration; readonly model: ApplicationModel; readonly messageMs: number; readonly bytesPerMs: number; readonly latencyMs: number } {
+function fit(cells: readonly RealCell[], model: ApplicationModel, inputs: readonly SimulatedInput[], preset: ClusterPreset, warmUp: number): Fitted {
   const linkBytesPerMs = preset.linkBitsPerS / 8_000;
   const sizes = bytesRead(model, inputs);
   const samples = cells.flatMap(({ isFitted, calls, records }, i) => (isFitted ? samplesOfCell({ application: model, calls, warmUp, records }, inputs, sizes, i, linkBytesPerMs) : []));
   const calibration = calibrate(samples, { ...(preset.hostCpus === undefined ? {} : { hostCores: preset.hostCpus }), nodeCores: preset.cpus, linkBytesPerMs });
   const fitted = new Map(calibration.functions.map(({ function: name, profile, byContent }) => [name, byContent?.profile ?? profile]));
   return {
-    calibration, messageMs: messageMs(cells.filter(({ isFitted }) => isFitted).flatMap(({ records }) => records), model), bytesPerMs: linkBytesPerMs, latencyMs: calibration.link?.latencyMs ?? 0,
+    calibration, messageMs: messageMs(cells.filter(({ isFitted }) => isFitted).flatMap(({ records }) => records), model), latencyMs: calibration.link?.latencyMs ?? 0,
     // What functions make was not recorded.
     model: { ...model, functions: model.functions.map((each) => ({ ...each, profile: { ...(fitted.get(each.name) ?? each.profile), output: each.profile.output } })) },
   };
