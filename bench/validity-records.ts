@@ -68,6 +68,7 @@ export async function compareRecords(folder: string, quick: boolean, out: string
     progress(`${name}: message ${fitted.messageMs.toFixed(1)} ms, transfers begin after ${fitted.latencyMs.toFixed(1)} ms, contention ${fitted.calibration.contention.toFixed(2)}`);
     applications.set(name, { model: fitted.model, inputs: inputs.map((input, i) => ({ ...input, factors: factorsOf(fitted.calibration, model, i) })), fitted });
   }
+  const deployed = [...applications.values()].map(({ model }) => model);
   const simulated = new Map<string, ExecutionRecord[]>();
   const replicas = quick ? 2 : REPLICAS;
   for (let replica = 0; replica < replicas; replica++) {
@@ -76,7 +77,7 @@ export async function compareRecords(folder: string, quick: boolean, out: string
     for (const cell of cells) {
       const { model, inputs, fitted: { messageMs, latencyMs, calibration } } = applications.get(cell.application)!; // every cell's is there
       const { records } = simulateApplications({
-        preset, application: model, variant: withWindow(cell.variant, preset), seed: cell.seed + 31 * replica, concurrency: cell.concurrency, executions: cell.calls.length - run.warmUp, warmUp: run.warmUp, calls: cell.calls, inputs,
+        preset, application: model, variant: withWindow(cell.variant, preset), seed: cell.seed + 31 * replica, concurrency: cell.concurrency, executions: cell.calls.length - run.warmUp, warmUp: run.warmUp, calls: cell.calls, inputs, deployed,
         ...(cell.records[0] === undefined || cell.records[0].slaMs === 0 ? {} : { slaMs: cell.records[0].slaMs }),
         cluster: { messageMs, latencyMs, contention: calibration.contention, installed: true, zygotes: preset.zygotes === 'auto' },
       }, learned);

@@ -39,6 +39,8 @@ export interface SimulatedCell {
   readonly inputs?: readonly SimulatedInput[];
   /** Warm-up first. @default owners by a power law with the exponent 1, inputs at random */
   readonly calls?: readonly SimulatedCall[];
+  /** All applications on the cluster in the order of their deployment, this one among them: a model that goes on from one cell to the next knows functions by their places. @default this one alone */
+  readonly deployed?: readonly ApplicationModel[];
   /** `oracle` knows what really comes (src/sim/oracle.ts). @default forest, as in the daemon */
   readonly predictor?: 'forest' | 'moving-average' | 'oracle';
   /** What was measured on the cluster that is to be simulated. */
@@ -74,7 +76,7 @@ export function simulateApplications(cell: SimulatedCell, model?: OnlineModel): 
       node: { slots: preset.slots, cores: preset.cpus, memoryMb, keepAliveMs: preset.keepAliveMs, zygoteMb: zygotes ? memoryMb * ZYGOTE_SHARE : 0, objectQuotaBytes: OBJECT_QUOTA_BYTES },
       ...(preset.hostCpus === undefined ? {} : { host: { cores: preset.hostCpus, ...(contention === undefined ? {} : { contention }) } }),
     },
-    applications: [cell.slaMs === undefined ? application : { ...application, workflow: { ...application.workflow, slaMs: cell.slaMs } }],
+    applications: (cell.deployed ?? [application]).map((each) => (each.name !== application.name || cell.slaMs === undefined ? each : { ...each, workflow: { ...each.workflow, slaMs: cell.slaMs } })),
     requests: calls.slice(0, warmUp + executions).map(({ copy, input, atMs: plannedAtMs }) => ({ application: application.name, copy, input, ...(concurrency > 0 ? {} : { atMs: plannedAtMs ?? (atMs += exponential(gap, 1_000 / (cell.ratePerS ?? 1))) }) })),
   });
   const firstAtMs = Math.min(...ended.map(({ startedAtMs }) => startedAtMs));
