@@ -8,6 +8,7 @@ import { EMULATED_CLUSTER, PAPER_CLUSTER } from '../../src/evaluation/cluster-pr
 import { parseRecord } from '../../src/evaluation/execution-record.ts';
 import { simulateApplications } from '../../src/evaluation/simulate-applications.ts';
 import { FIGURE_VARIANTS, SWEEP_VARIANTS } from '../../src/evaluation/variant.ts';
+import { createOnlineModel } from '../../src/predictor/model/online-model.ts';
 import type { ApplicationModel } from '../../src/sim/applications.ts';
 import { readProfiles } from '../../src/sim/profile-file.ts';
 import { outputSizes } from '../../src/sim/profiles.ts';
@@ -58,6 +59,14 @@ describe('the applications in simulation', () => {
       expect(outputSizes({ share: 1, bytes: 0, ...SPLITS['log-split']! }, made)).toHaveLength((payload as { parts: number }).parts);
     }
   }, 60_000);
+
+  it('teach one model, which knows the functions of all of them where all are deployed in one order', () => {
+    const deployed = [models.get('log')!, models.get('document')!];
+    const model = createOnlineModel({ seed: 1 });
+    const observed = (): number[] => model.status().functions.filter(({ name }) => /^(log-merge|any2md-process)-0$/.test(name)).map(({ observations }) => observations);
+    for (const application of deployed) simulateApplications({ preset: { ...EMULATED_CLUSTER, copies: 1 }, application, deployed, variant: FIGURE_VARIANTS[0]!, seed: 3, concurrency: 2, executions: 6, warmUp: 0 }, model);
+    expect(observed()).toEqual([6, 6]);
+  });
 
   it('say which function has no profile', async () => {
     await expect(loadApplicationModel('log', APPS, { note: 'mine', functions: {} })).rejects.toThrow('The profiles (mine) say nothing about "log-split"');
