@@ -153,10 +153,12 @@ describe('the forest', () => {
   });
 
   it('learns and answers for itself while ml-random-forest grows its first forest tree by tree, and an import ends that', async () => {
-    const { forest, events, feed } = start({ model: { seed: 1, trees: 40, bootstrapAfter: 100, trainer: 'ml-random-forest' } }), other = start();
-    await Promise.all([feed(150), other.feed(150)]);
+    const { forest, events, feed } = start({ model: { seed: 1, trees: 100, bootstrapAfter: 100, trainer: 'ml-random-forest' } }), other = start();
+    // First, so that the hundred trees have only just begun when they are looked at.
+    await other.feed(150);
     await until(() => other.forest.state === 'serving', 'the other one serves');
     const { bytes } = await other.forest.exportSnapshot();
+    await feed(150);
     expect(await forest.status()).toMatchObject({ state: 'bootstrapping', version: 0, model: { trees: 0, observations: 150 } });
     await feed(20);
     expect(forest.training.counters).toMatchObject({ learned: 170, updates: 0 });
