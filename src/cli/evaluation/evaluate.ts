@@ -5,7 +5,7 @@ import { MetronomeError } from '../../core/errors.ts';
 import type { Backend } from '../../evaluation/backend.ts';
 import type { ClusterPreset } from '../../evaluation/cluster-preset.ts';
 import type { NamedFigure } from '../../evaluation/deviation.ts';
-import { planCells, type Cell, type PlanOptions } from '../../evaluation/plan.ts';
+import { planCells, type PlanOptions } from '../../evaluation/plan.ts';
 import { writeReport, type ReportResult } from '../../evaluation/report.ts';
 import { openResultFolder } from '../../evaluation/result-folder.ts';
 import { runCells } from '../../evaluation/run-cells.ts';
@@ -99,11 +99,6 @@ export async function evaluate(options: EvaluationOptions): Promise<ReportResult
   } finally {
     await backend?.close();
   }
-}
-
-/** The cells of the options. */
-export function cellsOf(options: EvaluationOptions): Cell[] {
-  return planCells(planOf(options));
 }
 
 function planOf(options: EvaluationOptions): PlanOptions {
