@@ -8,7 +8,7 @@ export type ConfiguredParameters = Required<Pick<SchedulerOptions, 'engine' | 'p
 /** The parameters of a configuration. */
 export function schedulerParameters({ scheduler, delay, policies, nodes, limits }: Config): ConfiguredParameters {
   return {
-    engine: scheduler.engine, policy: scheduler.policy, localityGain: delay.localityGain, safetyMargin: delay.safetyMargin, strict: delay.strict, lookahead: { hysteresis: policies.lookaheadHysteresis, price: policies.lookaheadPrice, wait: policies.lookaheadWait, risk: policies.lookaheadRisk },
+    engine: scheduler.engine, policy: scheduler.policy, localityGain: delay.localityGain, safetyMargin: delay.safetyMargin, strict: delay.strict, lookahead: { hysteresis: policies.lookaheadHysteresis, price: policies.lookaheadPrice, rent: policies.lookaheadRent, wait: policies.lookaheadWait, risk: policies.lookaheadRisk },
     ruleDelay: { waitMs: policies.ruleDelayWaitMs, locality: policies.ruleDelayLocality }, xfaas: { prefetch: policies.xfaasPrefetch }, pools: { windowMs: policies.poolWindowMs, margin: policies.aquatopeMargin },
     localityThreshold: delay.localityThreshold, decideOn: delay.decideOn, blindTo: delay.blindTo, monitorIntervalMs: delay.monitorIntervalMs, staleAfterMs: nodes.staleAfterMs, lostAfterMs: nodes.lostAfterMs, maxLive: limits.maxLive, maxWaitMs: limits.maxWaitMs,
     candidates: scheduler.candidates, candidateLimit: scheduler.candidateLimit,

@@ -53,6 +53,7 @@ export const sections = {
   policies: {
     lookaheadHysteresis: number({ doc: 'Gamma of lookahead: a wait must end before this share of what can be had at once, and a revision must win by as much.', default: 0.95, min: 0, max: 1, exclusive: 'min' }),
     lookaheadPrice: number({ doc: 'Kappa of lookahead: what a millisecond beyond the least execution time of any node costs others, times waiters per slot plus load; 0: each invocation looks at itself alone.', default: 1, min: 0, max: 100 }),
+    lookaheadRent: number({ doc: 'Rho of lookahead: share of what invocations of a function have waited since it last made a sandbox that is credited to making another one, where memory allows; 0: a start is worth what it is worth to itself.', default: 1, min: 0, max: 100 }),
     lookaheadWait: choice(LOOKAHEAD_WAITS, { doc: 'Experiment: the wait that lookahead counts with: "predicted", always "none", or one "constant" (the mean service time).', default: 'predicted' }),
     lookaheadRisk: choice(LOOKAHEAD_RISKS, { doc: 'Experiment: what lookahead bounds the risk of waiting by: the upper "quantile" of predictions, or their "mean" as if they were exact.', default: 'quantile' }),
     ruleDelayWait: duration({ doc: 'W of rule-delay: how long to wait for a node with the data; 0: computed from nodes, slots and the mean service time.', default: 0, min: 0, max: HOUR_MS }),

@@ -25,6 +25,7 @@ export const ABLATIONS: readonly Ablation[] = [
   ablation('lookahead', 'without the wait', { 'policies.lookaheadWait': 'none' }, 'no_wait_over_lookahead', 'Expects no wait anywhere.'),
   ablation('lookahead', 'with a constant wait', { 'policies.lookaheadWait': 'constant' }, 'constant_wait_over_lookahead', 'Expects the mean service time everywhere.'),
   ablation('lookahead', 'without the spread', { 'policies.lookaheadRisk': 'mean' }, 'no_spread_over_lookahead', 'Bounds risk by means instead of upper quantiles.'),
+  ablation('lookahead', 'renting', { 'policies.lookaheadRent': 0 }, 'renting_over_lookahead', 'Does not count that a start without a warm sandbox makes one for others.'),
   ablation('lookahead', 'selfish', { 'policies.lookaheadPrice': 0 }, 'selfish_over_lookahead', 'Does not count what an execution costs others.'),
   ablation('lookahead', 'by polls', { 'delay.decideOn': 'polls' }, 'polls_over_events_lookahead', 'Decides again every monitor interval only.'),
   ablation('lookahead', 'blind to data', { 'delay.blindTo': 'data' }, 'without_data_locality_over_lookahead', 'Does not see where inputs lie.'),

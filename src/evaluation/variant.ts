@@ -50,6 +50,7 @@ export const SWEEP_VARIANTS: readonly Variant[] = [
   ...sweep('metronome', 'delay.safetyMargin', [0.2, 0.3], 'β'),
   ...sweep('lookahead', 'policies.lookaheadHysteresis', [0.8, 0.9, 1], 'γ'),
   ...sweep('lookahead', 'policies.lookaheadPrice', [0, 2], 'κ'),
+  ...sweep('lookahead', 'policies.lookaheadRent', [0, 2], 'ρ'),
 ];
 
 /** Every variant that has a name. */

@@ -6,19 +6,23 @@
  * κ · (waiters ÷ slots + load): what others lose by it now, and by those that will come while slots are busy. Without it each invocation moves its data
  * when that is best for itself, all do, and the links are full.
  *
+ * Starting where no sandbox is warm makes one that later invocations need not wait for. Rent or buy: what invocations of the function have waited since it last made one, times ρ, is credited
+ * to starting now, up to what that takes longer, if the node has memory for it beside the sandboxes that it has. So nobody waits again and again for the same few sandboxes.
+ *
  * In the lines of nodes short executions come before long ones that arrived a little earlier: the sum of all waits is less that way, and nobody is overtaken for long.
  *
  * It waits for a busy node only if its cost is below γ · the least cost of a node with room, and if the risk is bounded: the upper quantile
  * of W + T fits into what is left of the SLA (or the alternative's does not either). It decides again while it waits; the node waited
  * for has an advantage of γ, so that choices do not flip. Near-ties go to the lower load. β is not needed.
  */
+import { WARM } from '../predictor/predictor.ts';
 import { delayFor, delayForRoom, dispatchTo, MAX_ALSO, type Decision, type DecisionView, type Policy, type PolicyOptions } from './policy.ts';
 
 /** In a node's line, those who arrive within so many of its execution times after it may come first if they take less. */
 const PATIENCE = 4;
 
 export function createLookaheadPolicy(options: PolicyOptions): Policy {
-  const { hysteresis = 0.95, price = 1, wait = 'predicted', risk = 'quantile' } = options.lookahead ?? {};
+  const { hysteresis = 0.95, price = 1, rent = 1, wait = 'predicted', risk = 'quantile' } = options.lookahead ?? {};
 
   /** Place in a node's line, ms: who takes long lets those come first that take less and arrive soon after it, but never past the point where it would miss its SLA. */
   const keyOf = (view: DecisionView, row: number): number => {
@@ -39,6 +43,9 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
     for (let row = 0; row < count; row++) loads += load[row] as number;
     return price * (cluster.waiting / Math.max(1, cluster.readySlots) + loads / count);
   };
+
+  /** What speaks for starting on this row because it makes a sandbox, ms. */
+  const creditOf = ({ candidates, rentMs, fits }: DecisionView, row: number): number => ((candidates.startState[row] as number) < WARM && rentMs > 0 && fits(candidates.node[row] as number) ? rent * rentMs : 0);
 
   /** The best row with room: least T; within the predictions' own error the less loaded one. -1: none has room. */
   const bestWithRoom = ({ candidates }: DecisionView): number => {
@@ -84,7 +91,8 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
       let fastestMs = Infinity;
       for (let row = 0; row < count; row++) if ((meanMs[row] as number) < fastestMs) fastestMs = meanMs[row] as number;
       const msPrice = priceOf(view);
-      const nowCostMs = now < 0 ? Infinity : nowMeanMs + msPrice * (nowMeanMs - fastestMs);
+      const creditMs = now < 0 ? 0 : Math.min(creditOf(view, now), nowMeanMs - fastestMs);
+      const nowCostMs = now < 0 ? Infinity : nowMeanMs - creditMs + msPrice * (nowMeanMs - creditMs - fastestMs);
       // Only a node whose execution alone beats the alternative can win with a wait before it.
       let target = -1, targetWaitMs = 0, leastMs = Infinity, second = -1, secondMs = Infinity;
       for (let row = 0; row < count; row++) {
@@ -127,6 +135,6 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
       listAlike(view, target, out);
     },
     fallback: bestWithRoom,
-    parameters: () => ({ hysteresis: String(hysteresis), price: String(price), wait, risk: risk === 'quantile' ? 'P95' : risk }),
+    parameters: () => ({ hysteresis: String(hysteresis), price: String(price), rent: String(rent), wait, risk: risk === 'quantile' ? 'P95' : risk }),
   };
 }

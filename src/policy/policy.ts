@@ -56,6 +56,10 @@ export interface DecisionView {
   readonly nowMs: number;
   /** False when the function runs as often as it may: no node has room for it. */
   readonly mayRun: boolean;
+  /** What invocations of the function have waited for warm nodes since one of them last made a sandbox, ms; waits of a minute ago count for 1/e. */
+  readonly rentMs: number;
+  /** Whether the node has memory for one more sandbox of the function beside all that it has. */
+  fits(node: number): boolean;
   /**
    * Predicted time until the node has room for this invocation, ms: until one of its slots is free, those who stand in its line and
    * come before it included; 0 when it has room now. `keyMs`: the place in the line that it would take (Decision.keyMs). O(slots + line, at most 64).
@@ -247,6 +251,8 @@ export interface LookaheadOptions {
   readonly hysteresis?: number;
   /** κ: what a millisecond beyond the least execution time costs others, times (waiters ÷ slots + load), ≥ 0. @default 1 */
   readonly price?: number;
+  /** ρ: share of the waits since its last new sandbox that is credited to making another one, ≥ 0. @default 1 */
+  readonly rent?: number;
   /** Experiment: W as predicted, always 0, or one constant for all nodes and functions (the mean service time). @default 'predicted' */
   readonly wait?: LookaheadWait;
   /** Experiment: the risk of waiting is bounded by upper quantiles, or by means as if predictions were exact. @default 'quantile' */

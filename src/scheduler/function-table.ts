@@ -44,6 +44,9 @@ export interface FunctionSettings {
   readonly profile?: FunctionProfile;
 }
 
+/** Waits this long ago count for 1/e, ms: about as long as an idle sandbox is kept. */
+const RENT_FADES_MS = 60_000;
+
 /** Keys remembered per function for locality hints. */
 const MAX_KEYS = 1_024;
 
@@ -62,6 +65,9 @@ export class FunctionEntry {
   running = 0;
   /** Most of them at once since a policy asked. */
   peak = 0;
+  /** Waits since it last started without a warm sandbox, ms, faded to `#rentAtMs`. */
+  #rentMs = 0;
+  #rentAtMs = 0;
   /** Grows when it became warm somewhere: waiters look again. */
   generation = 0;
   /** Undefined: no key was ever used. */
@@ -86,13 +92,32 @@ export class FunctionEntry {
   unable: Uint8Array = NO_BARE;
   /** Functions with a row, by node; the table's. */
   readonly #byNode: (Set<FunctionEntry> | undefined)[];
+  /** FunctionTable.sandboxMb. */
+  readonly #sandboxMb: Float64Array;
 
-  constructor(index: number, settings: FunctionSettings, maxNodes: number, byNode: (Set<FunctionEntry> | undefined)[], installed: NodeRows) {
+  constructor(index: number, settings: FunctionSettings, maxNodes: number, byNode: (Set<FunctionEntry> | undefined)[], sandboxMb: Float64Array, installed: NodeRows) {
     this.index = index;
     this.settings = settings;
     this.rows = new NodeRows(maxNodes, NOTHING_HERE);
     this.installed = installed;
     this.#byNode = byNode;
+    this.#sandboxMb = sandboxMb;
+  }
+
+  /** What its invocations have waited for warm nodes since one of them last made a sandbox, ms; old waits fade. */
+  rentMs(nowMs: number): number {
+    return this.#rentMs === 0 ? 0 : this.#rentMs * Math.exp((this.#rentAtMs - nowMs) / RENT_FADES_MS);
+  }
+
+  /** One of them is going to wait so long. */
+  payRent(waitMs: number, nowMs: number): void {
+    this.#rentMs = this.rentMs(nowMs) + waitMs;
+    this.#rentAtMs = nowMs;
+  }
+
+  /** One of them makes a sandbox. */
+  boughtSandbox(): void {
+    this.#rentMs = 0;
   }
 
   /** Idle sandboxes on a node. */
@@ -126,9 +151,17 @@ export class FunctionEntry {
 
   /** Writes a column of a node. O(1). */
   set(node: number, column: number, value: number): void {
+    if (column <= BUSY) this.#sandboxMb[node] = (this.#sandboxMb[node] as number) + (value - this.rows.get(node, column)) * this.settings.memoryMb;
     const change = this.rows.set(node, column, value);
     if (change > 0) (this.#byNode[node] ??= new Set()).add(this);
     else if (change < 0) this.#byNode[node]?.delete(this);
+  }
+
+  /** New settings. O(nodes with a row) if sandboxes get another size. */
+  replace(settings: FunctionSettings): void {
+    const moreMb = settings.memoryMb - this.settings.memoryMb;
+    if (moreMb !== 0) for (const node of this.rows.nodes()) this.#sandboxMb[node] = (this.#sandboxMb[node] as number) + (this.idle(node) + this.busy(node)) * moreMb;
+    this.settings = settings;
   }
 
   /** Sets a column back on all nodes. O(nodes with a row). */
@@ -152,6 +185,8 @@ const NO_IDS: readonly string[] = [];
 
 export class FunctionTable {
   readonly entries: FunctionEntry[] = [];
+  /** Memory limits of all sandboxes on a node together, MiB, by node. */
+  readonly sandboxMb: Float64Array;
   readonly #byName = new Map<string, FunctionEntry>();
   readonly #byPackageSet = new Map<string, Set<FunctionEntry>>();
   /** Places of names that are not deployed, but predicted. */
@@ -163,6 +198,7 @@ export class FunctionTable {
 
   constructor(maxNodes: number) {
     this.#maxNodes = maxNodes;
+    this.sandboxMb = new Float64Array(maxNodes);
     this.#nowhere = new NodeRows(maxNodes, NOT_INSTALLED);
   }
 
@@ -180,7 +216,7 @@ export class FunctionTable {
         this.#unlink(known);
         known.installed = this.#nowhere;
       }
-      known.settings = settings;
+      known.replace(settings);
       if (changed) {
         known.setEverywhere(IDLE, 0);
         known.setEverywhere(BUSY, 0);
@@ -191,7 +227,7 @@ export class FunctionTable {
     const kept = this.#reserved.get(settings.name);
     const entry = kept ?? this.#add(settings);
     this.#reserved.delete(settings.name);
-    entry.settings = settings;
+    entry.replace(settings);
     entry.deleted = false;
     this.#byName.set(settings.name, entry);
     this.#link(entry);
@@ -235,6 +271,7 @@ export class FunctionTable {
   /** Whatever there was of functions on a node is there no more. O(functions with something there), O(functions) in small clusters. */
   forgetNode(node: number): void {
     for (const entry of this.onNode(node)) entry.rows.clear(node);
+    this.sandboxMb[node] = 0;
     this.#byNode[node]?.clear();
   }
 
@@ -244,7 +281,7 @@ export class FunctionTable {
   }
 
   #add(settings: FunctionSettings): FunctionEntry {
-    const entry = new FunctionEntry(this.entries.length, settings, this.#maxNodes, this.#byNode, this.#nowhere);
+    const entry = new FunctionEntry(this.entries.length, settings, this.#maxNodes, this.#byNode, this.sandboxMb, this.#nowhere);
     this.entries.push(entry);
     return entry;
   }

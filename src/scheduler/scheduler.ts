@@ -15,7 +15,7 @@ import { createRandom } from '../core/random.ts';
 import type { Reason } from '../core/reasons.ts';
 import { createDecision, dispatchTo, type Candidates, type ClusterFacts, type Decision, type DecisionView, type FunctionFacts, type LookaheadOptions, type Policy, type PolicyControl, type PolicyOptions, type PoolOptions, type RuleDelayOptions, type XfaasOptions } from '../policy/policy.ts';
 import { createPolicies, isPolicyName, unknownPolicy } from '../policy/registry.ts';
-import { NO_SITUATION, NO_TICKET, type Exclusion, type Predictor } from '../predictor/predictor.ts';
+import { NO_SITUATION, NO_TICKET, WARM, type Exclusion, type Predictor } from '../predictor/predictor.ts';
 import { createBlindClassifier } from './blind-classifier.ts';
 import { createCandidates, createClassifier, type Classifier } from './classify.ts';
 import { ClusterView, DRAINING, LOST, METRIC_NAMES, NODE_ROW, READY, RECEIVED_AT, STALE, type NodeInfo } from './cluster-view.ts';
@@ -202,7 +202,7 @@ export class Scheduler implements InvocationHost {
   readonly #before = { count: 0, sumMs: 0 };
   readonly #remainingMs: ((dispatched: Invocation) => number | undefined) | undefined;
   readonly #facts: { readyNodes: number; readySlots: number; meanServiceMs: number; waiting: number } = { readyNodes: 0, readySlots: 0, meanServiceMs: 0, waiting: 0 };
-  readonly #view: { candidates: Candidates; readonly cluster: ClusterFacts; function: FunctionFacts; invocation: Invocation; nowMs: number; mayRun: boolean; expectedWaitMs(node: number, keyMs?: number): number };
+  readonly #view: { candidates: Candidates; readonly cluster: ClusterFacts; function: FunctionFacts; invocation: Invocation; nowMs: number; mayRun: boolean; rentMs: number; fits(node: number): boolean; expectedWaitMs(node: number, keyMs?: number): number };
   #policies: ReadonlyMap<string, Policy>;
   #policy: Policy;
   #timer: TimerHandle = undefined;
@@ -244,6 +244,8 @@ export class Scheduler implements InvocationHost {
       invocation: undefined as unknown as Invocation,
       nowMs: 0,
       mayRun: true,
+      rentMs: 0,
+      fits: (node) => (this.cluster.info[node]?.memoryMb ?? Infinity) - (this.functions.sandboxMb[node] as number) >= this.#view.function.memoryMb,
       expectedWaitMs: (node, keyMs) => {
         const before = this.#before;
         this.lines.before(node, this.#view.invocation, before, keyMs);
@@ -551,6 +553,7 @@ export class Scheduler implements InvocationHost {
     view.function = entry.settings;
     view.nowMs = this.nowMs;
     this.#facts.waiting = this.lines.locality + this.lines.capacity;
+    view.rentMs = entry.rentMs(this.nowMs);
     view.mayRun = entry.settings.concurrency === 0 || entry.running < entry.settings.concurrency;
     return view;
   }
@@ -565,10 +568,15 @@ export class Scheduler implements InvocationHost {
     invocation.decidedBy = policy.name;
     const node = decision.row < 0 ? -1 : (candidates.node[decision.row] as number);
     const dispatch = decision.action === 'dispatch';
-    this.decisions.record(invocation, policy.name, this.nowMs, candidates, decision, dispatch || node < 0 ? 0 : this.#view.expectedWaitMs(node));
+    const waitMs = dispatch || node < 0 ? 0 : this.#view.expectedWaitMs(node);
+    this.decisions.record(invocation, policy.name, this.nowMs, candidates, decision, waitMs);
     this.observer.decided?.(invocation, policy.name, candidates, decision);
     if (dispatch) this.#dispatch(invocation, entry, candidates, decision.row, { type: 'DISPATCH', reason: decision.reason, node });
-    else this.#delay(invocation, entry, candidates, decision, node);
+    else {
+      // Once per invocation, however often it is looked at again.
+      if (node >= 0 && invocation.firstDelayedAtMs === 0) entry.payRent(waitMs, this.nowMs);
+      this.#delay(invocation, entry, candidates, decision, node);
+    }
   }
 
   #dispatch(invocation: Invocation, entry: FunctionEntry, candidates: Candidates, row: number, event: InvocationEvent): void {
@@ -592,6 +600,7 @@ export class Scheduler implements InvocationHost {
     const running = cluster.running[node] as Invocation[];
     invocation.runPlace = running.length;
     running.push(invocation);
+    if ((candidates.startState[row] as number) < WARM) entry.boughtSandbox();
     if (++entry.running > entry.peak) entry.peak = entry.running;
     const idle = entry.idle(node);
     entry.set(node, BUSY, entry.busy(node) + 1);

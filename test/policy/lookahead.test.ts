@@ -72,6 +72,26 @@ describe('policy lookahead', () => {
     });
   });
 
+  describe('counts that a start without a warm sandbox makes one for others', () => {
+    // At once: 300 without a warm sandbox; waiting: 100 + 150.
+    const rows = [busy(150, 100), free(300, { startState: 2 })];
+
+    it('and starts when waits since the last one add up: 250 > 0.95 × (300 − 40)', () => {
+      expect(decide(policy, at(rows, { rentMs: 30 }))).toMatchObject({ action: 'delay', row: 0 });
+      expect(decide(policy, at(rows, { rentMs: 40 }))).toMatchObject({ action: 'dispatch', row: 1, reason: 'earliestEnd' });
+    });
+
+    it('but credits no more than the start takes longer: 5 + 150 > 0.95 × 150', () => {
+      expect(decide(policy, at([busy(150, 5), free(300, { startState: 2 })], { rentMs: 1e6 }))).toMatchObject({ action: 'dispatch', row: 1 });
+    });
+
+    it('but not where a sandbox is warm anyway, where there is no memory for another, or with a rent of 0', () => {
+      expect(decide(policy, at([busy(150, 100), free(300, { startState: 4 })], { rentMs: 1_000 }))).toMatchObject({ action: 'delay', row: 0 });
+      expect(decide(policy, at(rows, { rentMs: 1_000, full: [1] }))).toMatchObject({ action: 'delay', row: 0 });
+      expect(decide(createLookaheadPolicy({ ...PAPER, lookahead: { rent: 0 } }), at(rows, { rentMs: 1_000 }))).toMatchObject({ action: 'delay', row: 0 });
+    });
+  });
+
   it('takes a place in the line by arrival and four times its time, never later than it would miss its SLA', () => {
     const place = (situation: Situation): number => {
       const decision = createDecision();

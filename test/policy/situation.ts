@@ -24,6 +24,8 @@ export interface Row {
   readonly p95?: number;
   /** @default 0 */
   readonly missing?: number;
+  /** Expected start state: 1 cold, 2 packages, 3 zygote, 4 warm. @default 0, unknown */
+  readonly startState?: number;
 }
 
 /** A moment of one invocation. */
@@ -34,6 +36,10 @@ export interface Situation {
   readonly arrivedAtMs?: number;
   readonly nowMs?: number;
   readonly mayRun?: boolean;
+  /** Waits of the function since it last made a sandbox, ms. @default 0 */
+  readonly rentMs?: number;
+  /** Nodes without memory for another sandbox. @default none */
+  readonly full?: readonly number[];
   readonly cluster?: Partial<ClusterFacts>;
   readonly function?: Partial<FunctionFacts>;
   readonly functionIndex?: number;
@@ -72,6 +78,7 @@ export function viewOf(situation: Situation): DecisionView {
     candidates.spreadMs[i] = row.spread ?? 0;
     candidates.p95Ms[i] = row.p95 ?? row.T + 2 * (row.spread ?? 0);
     candidates.missingBytes[i] = row.missing ?? 0;
+    candidates.startState[i] = row.startState ?? 0;
   });
   const host: InvocationHost = { nowMs, observer: { transitioned: () => {} } };
   const invocation = new Invocation(host, {
@@ -82,7 +89,7 @@ export function viewOf(situation: Situation): DecisionView {
   const waits = new Map(situation.rows.map((row, i) => [row.node ?? i, row.wait ?? 0]));
   const cluster: ClusterFacts = { readyNodes: situation.rows.length, readySlots: situation.rows.length, meanServiceMs: 0, waiting: 0, ...situation.cluster };
   invocation.decidedBy = situation.decidedBy ?? '';
-  return { candidates, cluster, function: { name: 'f', slaMs: 1_000, memoryMb: 256, critical: false, ...situation.function }, invocation, nowMs, mayRun: situation.mayRun ?? true, expectedWaitMs: (node) => waits.get(node) ?? 0 };
+  return { candidates, cluster, function: { name: 'f', slaMs: 1_000, memoryMb: 256, critical: false, ...situation.function }, invocation, nowMs, mayRun: situation.mayRun ?? true, rentMs: situation.rentMs ?? 0, fits: (node) => situation.full?.includes(node) !== true, expectedWaitMs: (node) => waits.get(node) ?? 0 };
 }
 
 /** Asks the policy. */
