@@ -29,7 +29,8 @@ export async function putFile(door: ObjectDoor, path: string, cwd: string, name 
   return putStream(door, () => createReadStream(full, { highWaterMark: 1 << 20 }), found.size, name);
 }
 
-async function putStream(door: ObjectDoor, open: () => Readable, sizeBytes: number, name: string): Promise<ObjectRef> {
+/** Stores so many bytes. NO_NODES if nobody can take them. */
+export async function putStream(door: ObjectDoor, open: () => Readable, sizeBytes: number, name: string): Promise<ObjectRef> {
   const node = door.gatewayUrl === undefined ? chooseNode(await nodesWithData(door, [NodeStatus.READY]), door.node) : undefined;
   const base = door.gatewayUrl ?? node?.dataUrl ?? '';
   const url = new URL('objects', base.endsWith('/') ? base : `${base}/`);

@@ -12,6 +12,7 @@ import { functionCommand } from './commands/function.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { invocationCommand } from './commands/invocation.ts';
 import { invokeCommand } from './commands/invoke.ts';
+import { loadCommand } from './commands/load.ts';
 import { modelCommand } from './commands/model.ts';
 import { nodeCommand } from './commands/node.ts';
 import { objectCommand } from './commands/object.ts';
@@ -34,7 +35,7 @@ import { programVersion } from './project.ts';
 
 const FACTORIES: readonly CommandFactory[] = [
   upCommand, schedulerCommand, agentCommand,
-  functionCommand, workflowCommand, invokeCommand, invocationCommand,
+  functionCommand, workflowCommand, invokeCommand, invocationCommand, loadCommand,
   nodeCommand, objectCommand, modelCommand, planCommand, policyCommand, simCommand, statusCommand,
   topCommand, inspectCommand,
   recordingCommand, replayCommand, whatIfCommand,

@@ -1,7 +1,8 @@
 /**
- * The arrivals of a recording as a workload: the same functions, sizes and times, for load generators and benches. Steps of workflows are left out
+ * The arrivals of a recording as a workload: the same functions, inputs, sizes and times, for load generators and benches. Steps of workflows are left out
  * (whoever runs the workflow makes them), the runs themselves are told by name.
  */
+import type { InputObject } from '../core/invocation.ts';
 import { readHistory } from '../recording/history.ts';
 import { openRecording } from '../recording/read-recording.ts';
 import type { TracedCall } from './traces/trace.ts';
@@ -9,8 +10,8 @@ import type { TracedCall } from './traces/trace.ts';
 /** One call of a recording. */
 export interface RecordedCall extends TracedCall {
   readonly isWorkflow: boolean;
-  /** Bytes of its inputs, one each. */
-  readonly inputBytes: readonly number[];
+  /** Its inputs; of a run, those that its first steps read. Equal ids are the same object. */
+  readonly inputs: readonly InputObject[];
   readonly payloadBytes: number;
   readonly localityKey: string;
   /** θ, ms. */
@@ -30,17 +31,28 @@ export interface RecordedCallsOptions {
 export function recordedCalls(path: string, options: RecordedCallsOptions = {}): RecordedCall[] {
   const { fromMs = 0, untilMs = Infinity, speed = 1 } = options;
   const { invocations, functions } = readHistory(openRecording(path));
-  const runs = new Set<string>();
+  /** Inputs of the runs that were seen; a step that waits for others reads what those made. */
+  const runs = new Map<string, InputObject[]>();
   const calls: RecordedCall[] = [];
   for (const { atMs, functionName, inputs, payloadBytes, localityKey, slaMs, purpose, outcome } of invocations) {
-    if (atMs < fromMs || atMs >= untilMs) continue;
+    if (atMs < fromMs) continue;
     if (purpose !== undefined) {
-      if (runs.has(purpose.run)) continue;
-      runs.add(purpose.run);
+      const known = runs.get(purpose.run);
+      if (known !== undefined) {
+        if (purpose.after.length === 0) known.push(...inputs.filter(({ id }) => !known.some((each) => each.id === id)));
+        continue;
+      }
+    }
+    if (atMs >= untilMs) continue;
+    const own = [...inputs];
+    if (purpose !== undefined) {
+      // Its begin lies before `fromMs`: a part of a run is none.
+      if (purpose.after.length > 0) continue;
+      runs.set(purpose.run, own);
     }
     calls.push({
       atMs: (atMs - fromMs) / speed, function: purpose?.workflow ?? functionName, isWorkflow: purpose !== undefined, application: functions.get(functionName)?.profile?.application ?? '', durationMs: purpose === undefined ? (outcome?.ranMs ?? 0) : 0,
-      inputBytes: inputs.map(({ sizeBytes }) => sizeBytes), payloadBytes, localityKey, slaMs: purpose?.runSlaMs ?? slaMs,
+      inputs: own, payloadBytes, localityKey, slaMs: purpose?.runSlaMs ?? slaMs,
     });
   }
   return calls;

@@ -19,7 +19,7 @@ describe('the calls of a recording', () => {
     expect(calls).toHaveLength(recorded.submitted - recorded.refused);
     expect(calls.map(({ atMs }) => atMs)).toEqual(calls.map(({ atMs }) => atMs).toSorted((a, b) => a - b));
     expect(new Set(calls.map(({ function: name }) => name))).toEqual(new Set(['f0', 'f1', 'f2', 'f3', 'f4', 'f5']));
-    expect(calls.filter(({ inputBytes }) => inputBytes.length === 1).every(({ inputBytes }) => (inputBytes[0] ?? 0) > 0)).toBe(true);
+    expect(calls.filter(({ inputs }) => inputs.length === 1).every(({ inputs }) => (inputs[0]?.sizeBytes ?? 0) > 0)).toBe(true);
     expect(calls.filter(({ durationMs }) => durationMs > 0).length).toBeGreaterThan(calls.length / 2);
   });
 

@@ -2,14 +2,14 @@
 import { Command } from 'commander';
 import { InvokeRequest, type InvokeResponse } from '../../rpc/gen/metronome/v1/invoke.ts';
 import { collect, duration, readPayload, wholeNumber, withExamples } from '../arguments.ts';
-import { runBurst, type BurstSummary } from '../burst.ts';
+import { runBurst } from '../burst.ts';
 import { withSession, type Session } from '../context.ts';
 import { readInputs } from '../inputs.ts';
 import type { CliIo } from '../io.ts';
 import { exitCodeOf, reportError } from '../output/error-report.ts';
 import { STEP_COLUMNS, byArrival, responseJson, summaryLine } from '../output/invocation-text.ts';
 import { renderTable } from '../output/table.ts';
-import { msCell, percent } from '../output/words.ts';
+import { printTally } from '../output/tally-text.ts';
 import type { CliApp } from '../app.ts';
 
 const MAX_COUNT = 1_000_000;
@@ -113,27 +113,11 @@ async function burst({ client, printer, globals, signal }: Session, io: CliIo, r
     },
   });
   if (printer.isStructured) printer.structured(summary);
-  else printSummary(summary, printer.text, printer.table);
+  else printTally(summary, printer);
   if (firstError === undefined) return 0;
   if (!signal.aborted) {
     printer.progress('The first error:');
     reportError(io, firstError, globals.output);
   }
   return summary.succeeded > 0 ? 1 : exitCodeOf(firstError);
-}
-
-function printSummary(summary: BurstSummary, text: (text: string) => void, table: Session['printer']['table']): void {
-  const nodes = Object.entries(summary.nodes).sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, count]) => `${name} ${count}`).join(', ');
-  text(`${summary.succeeded} of ${summary.invocations} succeeded in ${summary.seconds.toFixed(2)} s: ${summary.perSecond.toFixed(1)} per second, ${percent(summary.localShare)} local${nodes === '' ? '' : ` (${nodes})`}\n`);
-  for (const [code, count] of Object.entries(summary.errors)) text(`  ${code}: ${count}\n`);
-  if (summary.succeeded === 0) return;
-  const rows = Object.entries(summary.phasesMs).map(([name, figures]) => ({ name, figures }));
-  table(rows, [
-    { header: 'ms', cell: ({ name }) => name },
-    { header: 'P50', align: 'right', cell: ({ figures }) => msCell(figures.p50) },
-    { header: 'P95', align: 'right', cell: ({ figures }) => msCell(figures.p95) },
-    { header: 'P99', align: 'right', cell: ({ figures }) => msCell(figures.p99) },
-    { header: 'MAX', align: 'right', cell: ({ figures }) => msCell(figures.max) },
-    { header: 'MEAN', align: 'right', cell: ({ figures }) => msCell(figures.mean) },
-  ]);
 }
