@@ -1,4 +1,5 @@
 /** `npm run -s bench -- <name> [--json] [--seed n] [--quick] [--out folder] [--recording file]`: runs one bench and prints its report. */
+import { MetronomeError } from '../src/core/errors.ts';
 import { ablationsBench } from './ablations.ts';
 import { agentOverheadBench } from './agent-overhead.ts';
 import { applicationsBench } from './applications.ts';
@@ -67,7 +68,12 @@ if (!Number.isSafeInteger(seed)) {
   process.stderr.write(`--seed must be an integer, not "${option('--seed')}".\n`);
   process.exit(2);
 }
-const result = await BENCHES[name].run({ seed, quick: flag('--quick'), out: option('--out'), recording: option('--recording'), progress: (text) => process.stderr.write(`${text}\n`) });
+const result = await BENCHES[name].run({ seed, quick: flag('--quick'), out: option('--out'), recording: option('--recording'), progress: (text) => process.stderr.write(`${text}\n`) }).catch((error: unknown) => {
+  // What people can do something about; anything else shows where it came from.
+  if (!(error instanceof MetronomeError)) throw error;
+  process.stderr.write(`${error.code}: ${error.message}\n`);
+  return process.exit(1);
+});
 const report = toReport(name, seed, result);
 if (flag('--json')) process.stdout.write(`${JSON.stringify(report)}\n`);
 else {

@@ -6,17 +6,18 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { PROJECT_ROOT } from '../src/cli/project.ts';
+import { MetronomeError } from '../src/core/errors.ts';
 import { loadApplicationModel, PROFILES_FILE } from '../src/evaluation/application-models.ts';
 import { CLUSTER_PRESETS, type ClusterPreset } from '../src/evaluation/cluster-preset.ts';
 import { parseRecord, type ExecutionRecord } from '../src/evaluation/execution-record.ts';
-import { planExecutions, type PlannedExecution } from '../src/evaluation/plan.ts';
+import { planExecutions, warmUpOf, type PlannedExecution } from '../src/evaluation/plan.ts';
 import { bytesRead, samplesOfCell } from '../src/evaluation/record-samples.ts';
 import { simulateApplications } from '../src/evaluation/simulate-applications.ts';
 import { variantNamed } from '../src/evaluation/variant.ts';
 import { createOnlineModel } from '../src/predictor/model/online-model.ts';
 import type { ApplicationModel, SimulatedInput } from '../src/sim/applications.ts';
 import { calibrate, type Calibration } from '../src/sim/calibrate.ts';
-import { readProfiles } from '../src/sim/profile-file.ts';
+import { formatProfiles, readProfiles } from '../src/sim/profile-file.ts';
 import { medianOf, quantileOf, winsorised } from '../src/sim/robust-fit.ts';
 import type { ApplicationName } from '../src/workload/applications.ts';
 import { placesOf } from '../src/workflow/graph.ts';
@@ -28,7 +29,7 @@ const REPLICAS = 6;
 /** Share of the rests of executions at either end that are cut off. */
 const CUT = 0.05;
 
-const runSchema = z.object({ where: z.literal('emulated', { error: 'must be "emulated": only real nodes say what is true' }), preset: z.object({ name: z.enum(['emulated', 'paper']) }).loose(), firstSeed: z.int(), warmUp: z.int(), inputs: z.int() });
+const runSchema = z.object({ where: z.literal('emulated', { error: 'must be "emulated": only real nodes say what is true' }), preset: z.object({ name: z.enum(['emulated', 'paper']) }).loose(), firstSeed: z.int(), warmUp: z.int(), warmUpPerClient: z.int().default(0), inputs: z.int() });
 const placeSchema = z.object({ parameters: z.object({ inputBytes: z.record(z.string(), z.array(z.number().positive())) }) });
 const cellSchema = z.object({ id: z.string(), fromByte: z.int(), toByte: z.int() });
 
@@ -40,6 +41,7 @@ interface RealCell {
   readonly variant: string;
   readonly concurrency: number;
   readonly seed: number;
+  readonly warmUp: number;
   readonly calls: readonly PlannedExecution[];
   readonly records: readonly ExecutionRecord[];
 }
@@ -54,8 +56,7 @@ interface Fitted {
 
 /** Compares. Throws for a folder that holds no evaluation on real nodes. */
 export async function compareRecords(folder: string, quick: boolean, out: string | undefined, progress: (text: string) => void): Promise<BenchResult> {
-  const read = async (name: string): Promise<string> => readFile(join(folder, name), 'utf8');
-  const run = runSchema.parse(JSON.parse(await read('run.json'))), { inputBytes } = placeSchema.parse(JSON.parse(await read('place.json'))).parameters; // the latter is there when an evaluation ended
+  const run = await readPart(folder, 'run.json', runSchema), { inputBytes } = (await readPart(folder, 'place.json', placeSchema)).parameters;
   const preset: ClusterPreset = { ...CLUSTER_PRESETS[run.preset.name], ...run.preset };
   const cells = await readCells(folder, preset, run);
   const known = await readProfiles(join(PROJECT_ROOT, 'apps', PROFILES_FILE));
@@ -63,7 +64,7 @@ export async function compareRecords(folder: string, quick: boolean, out: string
   for (const name of new Set(cells.map(({ application }) => application))) {
     const model = await loadApplicationModel(name, join(PROJECT_ROOT, 'apps'), known);
     const inputs = (inputBytes[name] ?? []).map((bytes, i): SimulatedInput => ({ bytes, node: i % preset.nodes }));
-    const fitted = fit(cells.filter(({ application }) => application === name), model, inputs, preset, run.warmUp);
+    const fitted = fit(cells.filter(({ application }) => application === name), model, inputs, preset);
     for (const { function: each, profile, byContent } of fitted.calibration.functions) progress(`  ${each}: start ${profile.processMs} + ${profile.importMs}, run ${profile.runMs} + ${profile.runMsPerMib}/MiB, first × ${profile.freshFactor ?? 1}, noise ${profile.noise}, on one input ${byContent?.profile.noise ?? Number.NaN}`);
     progress(`${name}: message ${fitted.messageMs.toFixed(1)} ms, transfers begin after ${fitted.latencyMs.toFixed(1)} ms, contention ${fitted.calibration.contention.toFixed(2)}`);
     applications.set(name, { model: fitted.model, inputs: inputs.map((input, i) => ({ ...input, factors: factorsOf(fitted.calibration, model, i) })), fitted });
@@ -77,7 +78,7 @@ export async function compareRecords(folder: string, quick: boolean, out: string
     for (const cell of cells) {
       const { model, inputs, fitted: { messageMs, latencyMs, calibration } } = applications.get(cell.application)!; // every cell's is there
       const { records } = simulateApplications({
-        preset, application: model, variant: withWindow(cell.variant, preset), seed: cell.seed + 31 * replica, concurrency: cell.concurrency, executions: cell.calls.length - run.warmUp, warmUp: run.warmUp, calls: cell.calls, inputs, deployed,
+        preset, application: model, variant: withWindow(cell.variant, preset), seed: cell.seed + 31 * replica, concurrency: cell.concurrency, executions: cell.calls.length - cell.warmUp, warmUp: cell.warmUp, calls: cell.calls, inputs, deployed,
         ...(cell.records[0] === undefined || cell.records[0].slaMs === 0 ? {} : { slaMs: cell.records[0].slaMs }),
         cluster: { messageMs, latencyMs, contention: calibration.contention, installed: true, zygotes: preset.zygotes === 'auto' },
       }, learned);
@@ -87,6 +88,9 @@ export async function compareRecords(folder: string, quick: boolean, out: string
   }
   if (out !== undefined) {
     await mkdir(out, { recursive: true });
+    const all = [...applications.values()], note = `fitted to an evaluation on ${preset.nodes} emulated nodes: ${[...applications.keys()].join(', ')}`;
+    const over = (of: (fitted: Fitted) => number): number => rounded(meanOf(all.map(({ fitted }) => of(fitted))));
+    await writeFile(join(out, 'profiles.json'), formatProfiles({ functions: all.flatMap(({ model }) => model.functions.map(({ name, profile }) => ({ function: name, profile }))) }, note, { messageMs: over((fitted) => fitted.messageMs), latencyMs: over((fitted) => fitted.latencyMs), contention: over(({ calibration }) => calibration.contention) }));
     await writeFile(join(out, 'sim-validity-records.jsonl'), [...simulated.values()].flat().map((record) => `${JSON.stringify(record)}\n`).join(''));
   }
   const rows = cells.filter(({ isFitted }) => !isFitted).map((cell) => {
@@ -110,25 +114,55 @@ export async function compareRecords(folder: string, quick: boolean, out: string
   };
 }
 
-async function readCells(folder: string, preset: ClusterPreset, { warmUp, inputs }: z.output<typeof runSchema>): Promise<RealCell[]> {
-  const bytes = await readFile(join(folder, 'records.jsonl'));
-  const lines = (await readFile(join(folder, 'cells.jsonl'), 'utf8')).split('\n').slice(0, -1);
+/** What the files of an evaluation are, for messages. */
+const PARTS: Readonly<Record<string, string>> = { 'run.json': 'says what was asked for', 'place.json': 'says what the nodes and inputs were and is written once an evaluation runs', 'cells.jsonl': 'lists the cells that ended', 'records.jsonl': 'holds the executions' };
+
+async function readBytes(folder: string, name: string): Promise<Buffer> {
+  return readFile(join(folder, name)).catch((cause: unknown) => {
+    const isMissing = cause instanceof Error && 'code' in cause && (cause.code === 'ENOENT' || cause.code === 'ENOTDIR');
+    throw new MetronomeError('INVALID_REQUEST', isMissing
+      ? `"${folder}" holds no evaluation that can be compared: ${name} is missing, which ${PARTS[name]}. Name the folder of an evaluation on real nodes (metronome bench paper --out <folder>), begun at least; --resume ends one that was stopped.`
+      : `${join(folder, name)} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}.`, { cause });
+  });
+}
+
+async function readPart<T>(folder: string, name: string, schema: z.ZodType<T>): Promise<T> {
+  const text = (await readBytes(folder, name)).toString('utf8');
+  const parsed = schema.safeParse(parseJson(text));
+  if (!parsed.success) throw new MetronomeError('INVALID_REQUEST', `${join(folder, name)} is not what an evaluation on real nodes writes: ${parsed.error.issues.slice(0, 3).map(({ path, message }) => `${path.join('.') || 'it'}: ${message}`).join('; ')}.`);
+  return parsed.data;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined; // the schema says that it is none
+  }
+}
+
+async function readCells(folder: string, preset: ClusterPreset, run: z.output<typeof runSchema>): Promise<RealCell[]> {
+  const bytes = await readBytes(folder, 'records.jsonl');
+  const lines = (await readBytes(folder, 'cells.jsonl')).toString('utf8').split('\n').slice(0, -1);
   // Open loops have no clients.
-  return lines.filter((line) => !line.includes('/c0/')).map((line): RealCell => {
+  const cells = lines.filter((line) => !line.includes('/c0/')).map((line): RealCell => {
     const { id, fromByte, toByte } = cellSchema.parse(JSON.parse(line));
     const [purpose = '', name = '', variant = '', clients = '', seedText = ''] = id.split('/');
     const application = name as ApplicationName; // an evaluation wrote it
     const concurrency = Number(clients.slice(1)), seed = Number(seedText.slice(1));
     const records = bytes.subarray(fromByte, toByte).toString('utf8').split('\n').flatMap((text) => parseRecord(text) ?? []);
     const executions = Math.max(0, ...records.map(({ index }) => index + 1));
-    return { id, isFitted: purpose === 'sla' || purpose === 'train', application, variant, concurrency, seed, records, calls: planExecutions({ seed, application, concurrency, warmUp, executions }, preset.copies, inputs) };
+    const warmUp = warmUpOf(run, concurrency);
+    return { id, isFitted: purpose === 'sla' || purpose === 'train', application, variant, concurrency, seed, warmUp, records, calls: planExecutions({ seed, application, concurrency, warmUp, executions }, preset.copies, run.inputs) };
   });
+  if (!cells.some(({ isFitted }) => isFitted) || cells.every(({ isFitted }) => isFitted)) throw new MetronomeError('INVALID_REQUEST', `The evaluation in "${folder}" has ${cells.length === 0 ? 'no cell that ended' : cells[0]?.isFitted === true ? 'no cell beyond those that costs are fitted to' : 'no cells that costs can be fitted to'} yet. Go on with it: metronome bench paper --out "${folder}" --resume.`);
+  return cells;
 }
 
-function fit(cells: readonly RealCell[], model: ApplicationModel, inputs: readonly SimulatedInput[], preset: ClusterPreset, warmUp: number): Fitted {
+function fit(cells: readonly RealCell[], model: ApplicationModel, inputs: readonly SimulatedInput[], preset: ClusterPreset): Fitted {
   const linkBytesPerMs = preset.linkBitsPerS / 8_000;
   const sizes = bytesRead(model, inputs);
-  const samples = cells.flatMap(({ isFitted, calls, records }, i) => (isFitted ? samplesOfCell({ application: model, calls, warmUp, records }, inputs, sizes, i, linkBytesPerMs) : []));
+  const samples = cells.flatMap(({ isFitted, calls, warmUp, records }, i) => (isFitted ? samplesOfCell({ application: model, calls, warmUp, records }, inputs, sizes, i, linkBytesPerMs) : []));
   const calibration = calibrate(samples, { ...(preset.hostCpus === undefined ? {} : { hostCores: preset.hostCpus }), nodeCores: preset.cpus, linkBytesPerMs });
   const fitted = new Map(calibration.functions.map(({ function: name, profile, byContent }) => [name, byContent?.profile ?? profile]));
   return {

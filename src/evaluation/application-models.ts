@@ -10,9 +10,12 @@ import type { ApplicationName } from '../workload/applications.ts';
 /** File of the fitted costs, below the folder of the applications. */
 export const PROFILES_FILE = 'profiles.json';
 
+/** A video of a second has one key frame, where it cannot be cut: of 1.5 s in the smallest picture, what rounds to two (apps/video/make-input.mjs). */
+const ONE_SEGMENT_BELOW = 41_288;
+
 /** Into how many parts an input is cut is asked for by the request, which the makers of inputs write (apps/<name>/make-input.mjs): one for so many bytes. */
-export const SPLITS: Readonly<Record<string, Pick<OutputProfile, 'count' | 'roundsUp'> & Required<Pick<OutputProfile, 'bytesPerObject' | 'most' | 'side'>>>> = {
-  'video-split': { count: 2, bytesPerObject: 1_500_000, most: 6, side: 0.014 },
+export const SPLITS: Readonly<Record<string, Pick<OutputProfile, 'count' | 'roundsUp' | 'wholeBelow'> & Required<Pick<OutputProfile, 'bytesPerObject' | 'most' | 'side'>>>> = {
+  'video-split': { count: 2, bytesPerObject: 1_500_000, wholeBelow: ONE_SEGMENT_BELOW, most: 6, side: 0.014 },
   'log-split': { count: 2, bytesPerObject: 4_000_000, roundsUp: true, most: 8, side: 0 },
 };
 

@@ -13,6 +13,10 @@ export interface PaperItem {
   readonly question: 0 | 1 | 2 | 3;
   /** Variants that it needs; undefined: all of the figures. */
   readonly variants?: readonly string[];
+  /** Benches that it needs; undefined: none. */
+  readonly benches?: readonly string[];
+  /** Whether the benches are all that it needs. */
+  readonly isBenchesOnly?: boolean;
 }
 
 /** In the order of the paper. */
@@ -22,9 +26,9 @@ export const PAPER_ITEMS: readonly PaperItem[] = [
   { id: '5', title: 'Figure 5: CDF of execution time under all policies (RQ1)', question: 1 },
   { id: '5.1', title: 'Numbers of section 5.1: reductions of mean, P90 and P99, latency targets missed', question: 1 },
   { id: '6', title: 'Figure 6: mean execution time by concurrency (RQ2)', question: 2 },
-  { id: '7', title: 'Figure 7: CDF of relative prediction errors (RQ3)', question: 3 },
-  { id: '8', title: 'Figure 8: prediction error by number of samples (RQ3)', question: 3 },
-  { id: '9', title: 'Figure 9: update lag of the metrics, decision latency; inference latency of section 5.3 (RQ3)', question: 3 },
+  { id: '7', title: 'Figure 7: CDF of relative prediction errors (RQ3)', question: 3, benches: ['model-accuracy'] },
+  { id: '8', title: 'Figure 8: prediction error by number of samples (RQ3)', question: 3, benches: ['model-recovery'] },
+  { id: '9', title: 'Figure 9: update lag of the metrics, decision latency; inference latency of section 5.3 (RQ3)', question: 3, benches: ['inference', 'metrics-lag', 'decision'], isBenchesOnly: true },
 ];
 
 /** A chart with the name of its file. */

@@ -44,7 +44,10 @@ export interface PlanOptions {
   readonly slaExecutions: number;
   /** 0: no training. */
   readonly trainExecutions: number;
+  /** Executions before those that count, at least. */
   readonly warmUp: number;
+  /** And for each client: what all of them start at once on an empty cluster is a burst of cold starts, and not what is compared. @default 0 */
+  readonly warmUpPerClient?: number;
   /** The variant that the latency target comes from. */
   readonly reference: Variant;
   /** The variants of the training: one that brings about every start state for the model, and those that learn something themselves. */
@@ -54,9 +57,9 @@ export interface PlanOptions {
 /** All cells, in the order in which they run: first those that the latency targets are taken from, then the training, then what counts. */
 export function planCells(options: PlanOptions): Cell[] {
   const cells: Cell[] = [];
-  const { applications, seeds, warmUp } = options;
+  const { applications, seeds } = options;
   const cell = (purpose: Purpose, application: ApplicationName, variant: Variant, concurrency: number, seed: number, executions: number): Cell => ({
-    id: `${purpose}/${application}/${variant.name}/c${concurrency}/s${seed}`, purpose, application, variant, concurrency, seed, executions, warmUp,
+    id: `${purpose}/${application}/${variant.name}/c${concurrency}/s${seed}`, purpose, application, variant, concurrency, seed, executions, warmUp: warmUpOf(options, concurrency),
   });
   for (const application of applications) cells.push(cell('sla', application, options.reference, 1, seeds[0] ?? 1, options.slaExecutions));
   for (const trainer of options.trainExecutions === 0 ? [] : options.trainers) for (const application of applications) cells.push(cell('train', application, trainer, options.concurrency[application], seeds[0] ?? 1, options.trainExecutions));
@@ -78,6 +81,11 @@ export function planCells(options: PlanOptions): Cell[] {
   const [first = 1] = seeds;
   for (const variant of options.sweeps) for (const application of applications) cells.push(cell('sweep', application, variant, options.concurrency[application], first, options.executions));
   return cells;
+}
+
+/** Executions before those that count. */
+export function warmUpOf({ warmUp, warmUpPerClient = 0 }: Pick<PlanOptions, 'warmUp' | 'warmUpPerClient'>, clients: number): number {
+  return Math.max(warmUp, warmUpPerClient * clients);
 }
 
 function shuffled(variants: readonly Variant[], seed: number, application: ApplicationName, level: number): Variant[] {

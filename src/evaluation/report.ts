@@ -23,6 +23,10 @@ export interface ReportOptions {
   readonly command: string;
   /** Figures of RQ3 that the benches gave. */
   readonly figures: readonly NamedFigure[];
+  /** Plots of these benches, relative to the folder. @default none */
+  readonly benchPlots?: readonly string[];
+  /** Those that gave nothing, and why. @default none */
+  readonly failedBenches?: readonly { readonly name: string; readonly problem: string }[];
 }
 
 /** What was written, and what people should see first. */
@@ -131,7 +135,7 @@ interface TextOptions extends ReportOptions {
   readonly orderings: number;
 }
 
-function reportText({ own, scaled, sweeps, figures, charts, ended, cells, variants, description, parameters, command, label, compared, orderings, isSimulated }: TextOptions): string {
+function reportText({ own, scaled, sweeps, figures, charts, ended, cells, variants, description, parameters, command, label, compared, orderings, isSimulated, benchPlots = [], failedBenches = [] }: TextOptions): string {
   const range = (estimate: Estimate): string => `${formatTime(estimate.value)} [${formatTime(estimate.low)}, ${formatTime(estimate.high)}]`;
   const mainTable = (summaries: readonly Summary[]): TextTable => ({
     header: ['policy', 'clients', 'n', 'mean', 'median', 'P90', 'P95', 'P99', 'SLA missed', 'by delay', 'warm', 'local', 'queued / delayed / fetch / init / run, ms'],
@@ -158,9 +162,10 @@ function reportText({ own, scaled, sweeps, figures, charts, ended, cells, varian
   const saturated = ended.filter(({ conditions }) => conditions.isSaturated);
   return [
     '# The evaluation', '',
-    `**${label}**: ${description}. Made by \`${command}\`; ${ended.length} of ${cells.length} cells${missing > 0 ? ` (**${missing} are missing**; \`--resume\` runs them)` : ''}.`, '',
+    cells.length === 0 ? `Benches alone, no cells. Made by \`${command}\`.` : `**${label}**: ${description}. Made by \`${command}\`; ${ended.length} of ${cells.length} cells${missing > 0 ? ` (**${missing} are missing**; \`--resume\` runs them)` : ''}.`, '',
     `How it compares with the paper: [deviation.md](deviation.md)${orderings > 0 ? ` (**${orderings} orderings do not hold**)` : ''}. Raw data: \`records.jsonl\`, \`executions.csv\`, \`steps.csv\`; tables: \`summary.csv\`; everything for programs: \`report.json\`. Intervals are 95 % (bootstrap over executions, 1 000 resamples).`, '',
-    ...(saturated.length > 0 ? [`**The machine was saturated** (from ${percent(SATURATED_FROM)} of its CPU time on) in ${saturated.length} of ${ended.length} cells; their times are too long, for every policy: ${saturated.slice(0, 12).map(({ id, conditions }) => `${id} (${percent(conditions.hostCpu ?? 0)})`).join(', ')}${saturated.length > 12 ? ', …' : ''}.`, ''] : isSimulated ? [] : ['The machine was not saturated in any cell.', '']),
+    ...(failedBenches.length === 0 ? [] : ['**Benches of RQ3 that gave no figures** (`--resume` runs them again):', '', ...failedBenches.map(({ name, problem }) => `- \`${name}\`: ${problem.split('\n', 1)[0]}`), '']),
+    ...(cells.length === 0 ? [] : saturated.length > 0 ? [`**The machine was saturated** (from ${percent(SATURATED_FROM)} of its CPU time on) in ${saturated.length} of ${ended.length} cells; their times are too long, for every policy: ${saturated.slice(0, 12).map(({ id, conditions }) => `${id} (${percent(conditions.hostCpu ?? 0)})`).join(', ')}${saturated.length > 12 ? ', …' : ''}.`, ''] : isSimulated ? [] : ['The machine was not saturated in any cell.', '']),
     ...(own.length === 0 ? [] : ['## RQ1: policies', '', ...plots('figure-5'), '']),
     ...applications.flatMap((application) => [
       `### ${application}`, '', markdownTable(mainTable(own.filter((each) => each.application === application))), 'Difference of paired executions; negative is faster:', '', markdownTable(reductions(application)),
@@ -173,7 +178,7 @@ function reportText({ own, scaled, sweeps, figures, charts, ended, cells, varian
         return rows.length === 0 ? [] : [[application, name, ...levelsOf(scaled).map((level) => rows.filter(({ concurrency }) => concurrency === level).map(({ times }) => range(times.mean))[0] ?? '')]];
       })),
     })] : []),
-    ...(figures.length === 0 ? [] : ['## RQ3: model and scheduler', '', ...plots('figure-7'), ...plots('figure-8'), '', markdownTable({ header: ['figure', 'value', 'unit'], rows: figures.map(({ name, value, unit }) => [name, String(Number(value.toPrecision(4))), unit]) })]),
+    ...(figures.length === 0 ? [] : ['## RQ3: model and scheduler', '', ...plots('figure-7'), ...plots('figure-8'), ...benchPlots.map((path) => `![${path.split('/').slice(1).join(': ').replace('.svg', '')}](${path})`), '', markdownTable({ header: ['figure', 'value', 'unit'], rows: figures.map(({ name, value, unit }) => [name, String(Number(value.toPrecision(4))), unit]) })]),
     ...(sweeps.length === 0 ? [] : ['## Parameters of the policies', '', 'Mean with the default and with the best of its sweep, on the same executions:', '', markdownTable({
       header: ['application', 'policy', 'default', 'best', 'its mean', 'all of the sweep'],
       rows: applications.flatMap((application) => best.flatMap((name) => {
@@ -186,9 +191,8 @@ function reportText({ own, scaled, sweeps, figures, charts, ended, cells, varian
         return first === undefined || swept.length === 0 ? [] : [[application, name, standard === undefined ? '' : range(standard.times.mean), first.variant, range(first.times.mean), swept.map((each) => `${each.variant.slice(name.length + 1)}: ${formatTime(each.times.mean.value)}`).join(', ')]];
       })),
     })]),
-    '## Conditions', '',
-    markdownTable({ header: ['application', 'clients', 'slots busy', 'CPU of the machine', 'cells'], rows: conditionRows(ended) }),
-    'Same for all policies: keep-alive, package and object caches, inputs, order of executions, measured interval; warm-up discarded; before each cell all idle sandboxes end and inputs are stored anew. Time counts from the request to the result, waiting included.', '',
+    ...(ended.length === 0 ? [] : ['## Conditions', '', markdownTable({ header: ['application', 'clients', 'slots busy', 'CPU of the machine', 'cells'], rows: conditionRows(ended) }),
+    'Same for all policies: keep-alive, package and object caches, inputs, order of executions, measured interval; warm-up discarded; before each cell all idle sandboxes end and inputs are stored anew. Time counts from the request to the result, waiting included.', '']),
     '```json', JSON.stringify(parameters, undefined, 1), '```', '',
   ].join('\n');
 }

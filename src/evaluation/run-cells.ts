@@ -3,6 +3,7 @@ import { MetronomeError } from '../core/errors.ts';
 import { formatMs } from '../core/units.ts';
 import type { ExecutionRecord } from './execution-record.ts';
 import type { Backend, Load } from './backend.ts';
+import { cellMs } from './estimate.ts';
 import type { Cell } from './plan.ts';
 import type { ResultFolder } from './result-folder.ts';
 import { meanOf, quantileOf } from './statistics.ts';
@@ -10,7 +11,8 @@ import { meanOf, quantileOf } from './statistics.ts';
 /** The latency target is so many times the 99th percentile of the reference with one client: the reference alone misses it hardly ever. */
 export const SLA_FACTOR = 1.2;
 
-const PURPOSES: Readonly<Record<Cell['purpose'], string>> = { sla: 'latency target', train: 'training', compare: 'comparison', scale: 'concurrency', sweep: 'sweep' };
+/** What a cell is for, in words. */
+export const PURPOSES: Readonly<Record<Cell['purpose'], string>> = { sla: 'latency target', train: 'training', compare: 'comparison', scale: 'concurrency', sweep: 'sweep' };
 
 /** How to run. */
 export interface RunCellsOptions {
@@ -20,15 +22,17 @@ export interface RunCellsOptions {
   /** Slots of all nodes. */
   readonly slots: number;
   readonly nowMs: () => number;
+  /** No further cell is begun once it says so; those that run end. @default never */
+  readonly isOver?: () => boolean;
   readonly signal: AbortSignal;
   readonly progress: (line: string) => void;
 }
 
-/** Runs them; rejects with what a cell threw, and what ended before stays. */
-export async function runCells({ cells, folder, backend, slots, nowMs, signal, progress }: RunCellsOptions): Promise<void> {
+/** Runs them; rejects with what a cell threw, and what ended before stays. Returns how many were not begun because the time was over. */
+export async function runCells({ cells, folder, backend, slots, nowMs, isOver = () => false, signal, progress }: RunCellsOptions): Promise<number> {
   const begunAtMs = nowMs();
-  // Executions are the measure of progress: cells differ in length.
-  const workOf = ({ executions, warmUp }: Cell): number => executions + warmUp;
+  // Cells differ in length.
+  const workOf = (cell: Cell): number => cellMs(cell, backend.isSimulated);
   const left = cells.filter((cell) => !folder.ended.has(cell.id));
   const all = left.reduce((sum, cell) => sum + workOf(cell), 0);
   if (left.length < cells.length) progress(`${cells.length - left.length} of ${cells.length} cells are there already`);
@@ -54,9 +58,10 @@ export async function runCells({ cells, folder, backend, slots, nowMs, signal, p
     const group = left.filter(({ purpose }) => isKind(purpose));
     let next = 0;
     await Promise.all(Array.from({ length: Math.min(backend.parallel, group.length) }, async () => {
-      for (let cell = group[next++]; cell !== undefined; cell = group[next++]) await run(cell);
+      while (next < group.length && !isOver()) await run(group[next++] as Cell); // within bounds
     }));
   }
+  return left.length - told;
 }
 
 /** Share of the slots that an open loop keeps busy when executions take as long as alone. */

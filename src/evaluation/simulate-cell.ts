@@ -6,8 +6,10 @@ import { createOnlineModel, restoreOnlineModel } from '../predictor/model/online
 import type { ApplicationModel, SimulatedInput } from '../sim/applications.ts';
 import { slotUtilisation, type CellResult, type Load } from './backend.ts';
 import type { ClusterPreset } from './cluster-preset.ts';
+import { PREDICTING } from './estimate.ts';
+import { evaluationInputSizes } from './input-sizes.ts';
 import { coolDownOf, planArrivals, planExecutions, type Cell } from './plan.ts';
-import { defaultInputs, simulateApplications, type SimulatedCell } from './simulate-applications.ts';
+import { simulateApplications, type SimulatedCell } from './simulate-applications.ts';
 
 /** What a thread is given. */
 export interface SimulatedCellTask {
@@ -21,18 +23,19 @@ export interface SimulatedCellTask {
   readonly seed: number;
   /** Executions that the model learns from beforehand. */
   readonly training: number;
+  /** What was measured on the cluster that is simulated. */
+  readonly cluster?: NonNullable<SimulatedCell['cluster']>;
 }
 
-/** The only policies that look at predictions; for the others they would be computed for nothing. */
-const PREDICTING = ['metronome', 'lookahead'];
 /** Trained models by what they were trained on; one entry per application and preset. */
 const trained = new Map<string, unknown>();
 const MOST_TRAINED = 16;
 
 /** Runs it to its end. */
-export function simulateCell({ preset, application, cell, load, inputs, seed, training }: SimulatedCellTask): CellResult {
-  const stored: readonly SimulatedInput[] = defaultInputs(preset, cell.application, seed, inputs);
-  const base: Omit<SimulatedCell, 'variant' | 'seed' | 'concurrency' | 'executions' | 'warmUp'> = { preset, application, inputs: stored, cluster: { installed: preset.installed, zygotes: preset.zygotes === 'auto' } };
+export function simulateCell({ preset, application, cell, load, inputs, seed, training, cluster }: SimulatedCellTask): CellResult {
+  const stored = evaluationInputSizes(preset, cell.application, seed, inputs).map((bytes, i): SimulatedInput => ({ bytes, node: i % preset.nodes }));
+  const base: Omit<SimulatedCell, 'variant' | 'seed' | 'concurrency' | 'executions' | 'warmUp'> = { preset, application, inputs: stored, cluster: { ...cluster, installed: preset.installed, zygotes: preset.zygotes === 'auto' } };
+  // For the others they would be computed for nothing.
   const predicts = PREDICTING.includes(cell.variant.policy);
   const { records, measuredMs } = simulateApplications({
     ...base, variant: { ...cell.variant, overrides: { 'policies.poolWindow': `${preset.poolWindowMs}ms`, ...cell.variant.overrides } }, seed: cell.seed, concurrency: cell.concurrency, executions: cell.executions + coolDownOf(cell), warmUp: cell.warmUp, calls: load.ratePerS === undefined ? planExecutions(cell, preset.copies, stored.length) : planArrivals(cell, preset.copies, stored.length, load.ratePerS),

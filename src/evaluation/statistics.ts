@@ -47,16 +47,52 @@ export type StatisticName = keyof typeof STATISTICS;
 export function estimate<Name extends string>(values: readonly number[], statistics: Readonly<Record<Name, Statistic>>, seed = 1, resamples = RESAMPLES): Record<Name, Estimate> {
   const names = Object.keys(statistics) as Name[]; // its own keys
   const sorted = Float64Array.from(values).sort();
-  const random = createRandom(seed, 42);
+  const places = drawnPlaces(seed, VALUES, sorted.length, resamples);
   const draws = new Map(names.map((name) => [name, new Float64Array(resamples)]));
-  const sample = new Float64Array(sorted.length);
+  const sample = new Float64Array(sorted.length), drawn = new Uint32Array(sorted.length);
   for (let r = 0; r < resamples && sorted.length > 0; r++) {
-    // Drawn as sorted indices would be: sort the sample once for all quantiles.
-    for (let i = 0; i < sample.length; i++) sample[i] = sorted[random.below(sorted.length)] as number;
-    sample.sort();
+    for (let i = r * sorted.length; i < (r + 1) * sorted.length; i++) drawn[places[i] as number]!++; // within bounds
+    fillSorted(sorted, drawn, sample);
     for (const name of names) (draws.get(name) as Float64Array)[r] = statistics[name](sample); // made for every name
   }
   return Object.fromEntries(names.map((name) => [name, { value: statistics[name](sorted), ...interval(draws.get(name) as Float64Array, sorted.length) }])) as Record<Name, Estimate>; // as above
+}
+
+/** Streams of random numbers. */
+const VALUES = 42, PAIRS = 43;
+/** The last draws; a report asks for the same ones hundreds of times. */
+const kept = new Map<string, Uint32Array>();
+const MOST_KEPT = 8, MOST_KEPT_DRAWS = 4_000_000;
+
+/** Which of `n` values each resample takes, one resample after the other. */
+function drawnPlaces(seed: number, stream: number, n: number, resamples: number): Uint32Array {
+  const key = `${seed} ${stream} ${n} ${resamples}`;
+  let places = kept.get(key);
+  if (places === undefined) {
+    const random = createRandom(seed, stream);
+    places = new Uint32Array(n * resamples);
+    for (let i = 0; i < places.length; i++) places[i] = random.below(n);
+    if (kept.size >= MOST_KEPT) kept.clear();
+    if (places.length <= MOST_KEPT_DRAWS) kept.set(key, places);
+  }
+  return places;
+}
+
+/** Each of the ascending `values` as often as it was drawn, ascending: without sorting. Clears `drawn`. */
+function fillSorted(values: Float64Array, drawn: Uint32Array, into: Float64Array): void {
+  let at = 0;
+  for (let i = 0; i < values.length; i++) {
+    for (let n = drawn[i] as number; n > 0; n--) into[at++] = values[i] as number; // within bounds
+    drawn[i] = 0;
+  }
+}
+
+/** Ascending values, and by place among the given ones the place in that order. */
+function ranked(values: readonly number[]): { readonly sorted: Float64Array; readonly rank: Uint32Array } {
+  const order = values.map((_, i) => i).sort((a, b) => (values[a] as number) - (values[b] as number)); // their indexes
+  const rank = new Uint32Array(values.length);
+  order.forEach((at, place) => void (rank[at] = place));
+  return { sorted: Float64Array.from(order, (at) => values[at] as number), rank }; // as above
 }
 
 function interval(draws: Float64Array, n: number): { low: number; high: number } {
@@ -72,16 +108,20 @@ function interval(draws: Float64Array, n: number): { low: number; high: number }
 export function reduction(ours: readonly number[], theirs: readonly number[], statistic: Statistic, seed = 1, resamples = RESAMPLES): Estimate {
   if (ours.length !== theirs.length) throw new RangeError(`Pairs need as many values on both sides, not ${ours.length} and ${theirs.length}.`);
   const of = (a: Float64Array, b: Float64Array): number => 1 - statistic(a) / statistic(b);
-  const value = of(Float64Array.from(ours).sort(), Float64Array.from(theirs).sort());
-  const random = createRandom(seed, 43);
+  const own = ranked(ours), others = ranked(theirs);
+  const value = of(own.sorted, others.sorted);
+  const places = drawnPlaces(seed, PAIRS, ours.length, resamples);
   const draws = new Float64Array(resamples), a = new Float64Array(ours.length), b = new Float64Array(ours.length);
+  const drawnA = new Uint32Array(ours.length), drawnB = new Uint32Array(ours.length);
   for (let r = 0; r < resamples && ours.length > 0; r++) {
-    for (let i = 0; i < ours.length; i++) {
-      const at = random.below(ours.length);
-      a[i] = ours[at] as number;
-      b[i] = theirs[at] as number;
+    for (let i = r * ours.length; i < (r + 1) * ours.length; i++) {
+      const at = places[i] as number;
+      drawnA[own.rank[at] as number]!++; // both are within bounds
+      drawnB[others.rank[at] as number]!++;
     }
-    draws[r] = of(a.sort(), b.sort());
+    fillSorted(own.sorted, drawnA, a);
+    fillSorted(others.sorted, drawnB, b);
+    draws[r] = of(a, b);
   }
   return { value, ...interval(draws, ours.length) };
 }

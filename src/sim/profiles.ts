@@ -14,6 +14,8 @@ export interface OutputProfile {
   readonly bytes: number;
   /** One object for so many bytes of input, from `count` to `most`. @default `count`, whatever the input */
   readonly bytesPerObject?: number;
+  /** An input of fewer bytes makes one object, whatever `count`. @default 0 */
+  readonly wholeBelow?: number;
   /** What is left over makes one more object. @default only from half of `bytesPerObject` on */
   readonly roundsUp?: boolean;
   readonly most?: number;
@@ -86,9 +88,9 @@ export function slownessOf({ freshFactor = 1 }: Pick<FunctionProfile, 'freshFact
 const NO_SIZES: readonly number[] = [];
 
 /** Bytes of each output object. */
-export function outputSizes({ count, share, bytes, bytesPerObject = 0, roundsUp = false, most = count, side = 0 }: OutputProfile, inputBytes: number): readonly number[] {
+export function outputSizes({ count, share, bytes, bytesPerObject = 0, wholeBelow = 0, roundsUp = false, most = count, side = 0 }: OutputProfile, inputBytes: number): readonly number[] {
   if (count === 0 && bytesPerObject === 0 && side === 0) return NO_SIZES;
-  const objects = bytesPerObject > 0 ? Math.min(most, Math.max(count, (roundsUp ? Math.ceil : Math.round)(inputBytes / bytesPerObject))) : count;
+  const objects = inputBytes < wholeBelow ? 1 : bytesPerObject > 0 ? Math.min(most, Math.max(count, (roundsUp ? Math.ceil : Math.round)(inputBytes / bytesPerObject))) : count;
   const sizes = Array.from({ length: objects }, () => Math.max(1, Math.round((share * inputBytes + bytes) / objects)));
   if (side > 0) sizes.push(Math.max(1, Math.round(side * inputBytes)));
   return sizes;

@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { planArrivals, planCells, planExecutions } from '../../src/evaluation/plan.ts';
+import { EMULATED_CLUSTER } from '../../src/evaluation/cluster-preset.ts';
+import { estimateMs } from '../../src/evaluation/estimate.ts';
+import { evaluationInputSizes } from '../../src/evaluation/input-sizes.ts';
+import { planArrivals, planCells, planExecutions, type Cell } from '../../src/evaluation/plan.ts';
 import { FIGURE_VARIANTS, SWEEP_VARIANTS, VARIANTS, variantNamed } from '../../src/evaluation/variant.ts';
 import { configFields } from '../../src/config/schema.ts';
 import { isPolicyName } from '../../src/policy/registry.ts';
@@ -20,6 +23,13 @@ describe('the plan', () => {
     expect(orderOf(1)).toEqual(orderOf(1));
     expect([...orderOf(1)].sort()).toEqual(FIGURE_VARIANTS.map(({ name }) => name).sort());
     expect(new Set(Array.from({ length: 6 }, (_, seed) => orderOf(seed).join())).size).toBeGreaterThan(3);
+  });
+
+  it('warms up longer with more clients', () => {
+    const warmUps = (options: Partial<Parameters<typeof planCells>[0]>): number[] => [...new Set(planCells({ ...SMALL_PLAN, levels: [1, 20], ...options }).map(({ warmUp }) => warmUp))];
+    expect(warmUps({})).toEqual([1]);
+    // One client for the latency target, two for the comparison, twenty for the last level.
+    expect(warmUps({ warmUp: 5, warmUpPerClient: 3 })).toEqual([5, 6, 60]);
   });
 
   it('does not run the level of the comparison a second time', () => {
@@ -82,5 +92,28 @@ describe('the variants', () => {
   it('are looked up by name, with a hint for a slip of the pen', () => {
     expect(variantNamed('metronome').policy).toBe('metronome');
     expect(() => variantNamed('metronom')).toThrow('Unknown variant "metronom". Did you mean "metronome"?');
+  });
+});
+
+describe('the inputs', () => {
+  it('of the emulated cluster are of the sizes that the kept evaluation on real nodes had', () => {
+    // bench/results/paper-emulated/report.md; what was made is about as large as what was asked for.
+    const made = { log: [438_881, 485_766, 12_130_294, 10_820_773], inference: [176_841, 279_604, 70_990, 145_953] } as const;
+    for (const [name, bytes] of Object.entries(made) as [keyof typeof made, readonly number[]][]) {
+      const sizes = evaluationInputSizes(EMULATED_CLUSTER, name, 1, 4);
+      sizes.forEach((size, i) => expect(Math.abs(size / bytes[i]! - 1), `${name} ${i}: ${size}`).toBeLessThan(0.05));
+    }
+  });
+});
+
+describe('the outlook', () => {
+  it('is longer for more cells, for real nodes, and for policies that ask the model in simulation, and shorter with more at once', () => {
+    const cells = planCells({ ...SMALL_PLAN, trainExecutions: 0 });
+    const of = (wanted: string): Cell[] => cells.filter(({ variant }) => variant.name === wanted);
+    expect(estimateMs(cells, false, 1)).toBeGreaterThan(estimateMs(cells, true, 1));
+    expect(estimateMs(cells, true, 2)).toBeCloseTo(estimateMs(cells, true, 1) / 2);
+    expect(estimateMs(of('metronome'), true, 1)).toBeGreaterThan(estimateMs(of('round-robin'), true, 1));
+    // 40 executions as they were kept took 25 s of measured time with two clients, and some seconds around it.
+    expect(estimateMs([{ ...cells[0]!, executions: 40, warmUp: 6, concurrency: 2 }], false, 1) / 1_000 - 60).toBeCloseTo(3 + 48 * 0.575);
   });
 });

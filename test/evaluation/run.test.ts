@@ -71,6 +71,15 @@ describe('running the cells', () => {
     expect(folder.ended.size).toBe(CELLS.length);
   });
 
+  it('begins no further cell when the time is over, and says how many are left', async () => {
+    const folder = await openResultFolder(dir, ASKED, false);
+    const seen: string[] = [];
+    const left = await runCells({ cells: CELLS, folder, backend: fakeBackend(({ id }) => seen.push(id)), slots: 10, nowMs: () => 0, isOver: () => seen.length >= 3, signal: new AbortController().signal, progress: () => {} });
+    expect(seen).toEqual(CELLS.slice(0, 3).map(({ id }) => id));
+    expect(left).toBe(CELLS.length - 3);
+    expect(folder.ended.size).toBe(3);
+  });
+
   it('says that there is no latency target when nothing succeeded', async () => {
     const backend = fakeBackend();
     const failing = { ...backend, run: async (...args: Parameters<typeof backend.run>) => ({ ...(await backend.run(...args)), records: [] }) };
@@ -93,6 +102,16 @@ describe('the report', () => {
     expect(deviation).toContain('| log: mean of metronome below round-robin | yes | metronome 115 ms, round-robin 115 ms; not told apart |');
     const executions = (await readFile(join(dir, 'executions.csv'), 'utf8')).trim().split('\n');
     expect(executions).toHaveLength(1 + CELLS.reduce((sum, cell) => sum + cell.executions, 0));
+  });
+
+  it('names benches that gave nothing, shows the plots of the others, and needs no cells', async () => {
+    const folder = await openResultFolder(dir, ASKED, false);
+    await writeReport({ folder, cells: [], variants: [], isSimulated: false, description: 'nodes', parameters: {}, command: 'metronome bench paper --figure 9', figures: [{ name: 'decision_p50', unit: 'µs', value: 12 }], benchPlots: ['rq3/decision/figure-9.svg'], failedBenches: [{ name: 'inference', problem: 'It did not end within 15m 0s.\nat x' }] });
+    const text = await readFile(join(dir, 'report.md'), 'utf8');
+    expect(text).toContain('Benches alone, no cells. Made by `metronome bench paper --figure 9`.');
+    expect(text).toContain('- `inference`: It did not end within 15m 0s.\n');
+    expect(text).toContain('![decision: figure-9](rq3/decision/figure-9.svg)');
+    expect(text).not.toContain('## Conditions');
   });
 
   it('of an evaluation that is not whole says what is missing', async () => {

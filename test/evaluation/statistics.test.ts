@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { createRandom } from '../../src/core/random.ts';
 import { STATISTICS, estimate, groupRecords, isMissed, longestDelayMs, meanOf, pairLatencies, quantileOf, reduction, summarize } from '../../src/evaluation/statistics.ts';
 import { record, records, step } from './records.ts';
 
@@ -23,6 +24,21 @@ describe('statistics', () => {
     expect(few.mean.high - few.mean.low).toBeLessThan(9.5);
     const many = estimate(Array.from({ length: 800 }, (_, i) => i % 50), { mean: meanOf }, 7, 400);
     expect(many.mean.high - many.mean.low).toBeLessThan((few.mean.high - few.mean.low) / 2);
+  });
+
+  it('are those of resamples that are drawn and sorted one by one', () => {
+    const values = [5, 3, 3, 9, 12, 1, 7], pairs = [4, 2, 6, 6, 10, 2, 3];
+    const sorted = [...values].sort((a, b) => a - b);
+    const random = createRandom(3, 42);
+    const medians = Array.from({ length: 50 }, () => quantileOf(Array.from(sorted, () => sorted[random.below(7)]!).sort((a, b) => a - b), 0.5)).sort((a, b) => a - b);
+    expect(estimate(values, { median: STATISTICS.median }, 3, 50).median).toEqual({ value: 5, low: quantileOf(medians, 0.025), high: quantileOf(medians, 0.975) });
+    const paired = createRandom(3, 43);
+    const reductions = Array.from({ length: 50 }, () => {
+      const at = Array.from(values, () => paired.below(7));
+      const of = (from: readonly number[]): number => quantileOf(at.map((i) => from[i]!).sort((a, b) => a - b), 0.9);
+      return 1 - of(pairs) / of(values);
+    }).sort((a, b) => a - b);
+    expect(reduction(pairs, values, STATISTICS.P90, 3, 50)).toMatchObject({ low: quantileOf(reductions, 0.025), high: quantileOf(reductions, 0.975) });
   });
 
   it('say that values which are all alike have no spread', () => {

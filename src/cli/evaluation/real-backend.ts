@@ -14,12 +14,12 @@ import { MetronomeError } from '../../core/errors.ts';
 import { SATURATED_FROM, slotUtilisation, type Backend, type CellResult, type Load } from '../../evaluation/backend.ts';
 import type { ClusterPreset } from '../../evaluation/cluster-preset.ts';
 import { START_STATE_NAMES, type ExecutionRecord, type StepRecord } from '../../evaluation/execution-record.ts';
+import { evaluationInputSizes } from '../../evaluation/input-sizes.ts';
 import { planArrivals, planExecutions, type Cell, type PlannedExecution } from '../../evaluation/plan.ts';
 import { createClient, type SchedulerClient } from '../../rpc/client.ts';
 import { LocalityClass, StartState, type ObjectRef } from '../../rpc/gen/metronome/v1/common.ts';
 import type { Invocation, InvokeResponse } from '../../rpc/gen/metronome/v1/invoke.ts';
 import { loadApplication, type Application, type ApplicationInput, type ApplicationName } from '../../workload/applications.ts';
-import { createInputSizes } from '../../workload/input-sizes.ts';
 import { startCluster, type Cluster } from '../cluster/cluster.ts';
 import type { EmulationRequest } from '../cluster/emulation/plan.ts';
 import { putFile } from '../objects.ts';
@@ -119,9 +119,8 @@ export async function openRealBackend(options: RealBackendOptions): Promise<Back
       const functions = await deployCopies(session.client, application.folder, preset.copies, preset.keepAliveMs, signal);
       await installEverywhere(session, functions);
       progress(`${name}: making ${options.inputs} inputs`);
-      const sizes = createInputSizes({ application: name, seed: options.seed, scale: preset.inputScale, factor: preset.inputFactor[name] });
       const inputs: ApplicationInput[] = [];
-      for (let i = 0; i < options.inputs; i++) inputs.push(await application.makeInput({ seed: options.seed + i, sizeBytes: sizes.next(0), dir: inputsDir }));
+      for (const [i, sizeBytes] of evaluationInputSizes(preset, name, options.seed, options.inputs).entries()) inputs.push(await application.makeInput({ seed: options.seed + i, sizeBytes, dir: inputsDir }));
       deployed.set(name, { application, inputs });
     }
     await stop(session);

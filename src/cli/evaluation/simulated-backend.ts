@@ -20,14 +20,16 @@ export interface SimulatedBackendOptions {
   readonly seed: number;
   readonly inputs: number;
   readonly training: number;
+  /** File of what functions cost. @default apps/profiles.json */
+  readonly profiles?: string;
   /** @default the number of cores */
   readonly threads?: number;
 }
 
 /** Reads the profiles and starts the pool. */
-export async function openSimulatedBackend({ preset, applications, seed, inputs, training, threads = availableParallelism() }: SimulatedBackendOptions): Promise<Backend> {
+export async function openSimulatedBackend({ preset, applications, seed, inputs, training, profiles: file, threads = availableParallelism() }: SimulatedBackendOptions): Promise<Backend> {
   const appsDir = join(PROJECT_ROOT, 'apps');
-  const profiles = await readProfiles(join(appsDir, PROFILES_FILE));
+  const profiles = await readProfiles(file ?? join(appsDir, PROFILES_FILE));
   const models = new Map<ApplicationName, ApplicationModel>();
   for (const name of applications) models.set(name, await loadApplicationModel(name, appsDir, profiles));
   const entry = new URL(`../../../workers/simulate${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url).href;
@@ -40,7 +42,7 @@ export async function openSimulatedBackend({ preset, applications, seed, inputs,
     async run(cell, load, signal) {
       const application = models.get(cell.application);
       if (application === undefined) throw new MetronomeError('INVALID_REQUEST', `The application "${cell.application}" was not prepared.`);
-      return pool.run({ preset, application, cell, load, inputs, seed, training }, { name: 'evaluate', signal });
+      return pool.run({ preset, application, cell, load, inputs, seed, training, ...(profiles.cluster === undefined ? {} : { cluster: profiles.cluster }) }, { name: 'evaluate', signal });
     },
     close: () => pool.destroy(),
   };

@@ -1,0 +1,31 @@
+/** About how long cells take, for who starts an evaluation and for the time that is left: measured on two cores, more or less elsewhere. */
+import type { ApplicationName } from '../workload/applications.ts';
+import { coolDownOf, type Cell } from './plan.ts';
+
+/** On the emulated cluster, ms: an execution alone, and an execution at the most that the cluster does at once (means over all policies in bench/results/paper-emulated). */
+const REAL: Readonly<Record<ApplicationName, { readonly alone: number; readonly least: number }>> = {
+  video: { alone: 1_200, least: 450 }, log: { alone: 1_150, least: 500 }, document: { alone: 800, least: 260 }, inference: { alone: 700, least: 230 },
+};
+/** Ending sandboxes, storing inputs, checking results; ms per cell. Deploying, installing and making inputs; ms per application. */
+const REAL_CELL_MS = 3_000, REAL_APPLICATION_MS = 60_000;
+/** In simulation, CPU ms per execution: under policies that ask the model, and under others. */
+const SIMULATED: Readonly<Record<ApplicationName, { readonly predicting: number; readonly other: number }>> = {
+  video: { predicting: 20, other: 2 }, log: { predicting: 20, other: 2 }, document: { predicting: 6, other: 1 }, inference: { predicting: 6, other: 1 },
+};
+
+/** The only policies that look at predictions. */
+export const PREDICTING: readonly string[] = ['metronome', 'lookahead'];
+
+/** What a cell takes, ms of one place where cells run. */
+export function cellMs(cell: Cell, isSimulated: boolean): number {
+  const executions = cell.warmUp + cell.executions + coolDownOf(cell);
+  if (isSimulated) return executions * SIMULATED[cell.application][PREDICTING.includes(cell.variant.policy) ? 'predicting' : 'other'];
+  const { alone, least } = REAL[cell.application];
+  return REAL_CELL_MS + executions * Math.max(least, alone / Math.max(1, cell.concurrency));
+}
+
+/** What cells take from the start of the backend on, ms, so many at once. */
+export function estimateMs(cells: readonly Cell[], isSimulated: boolean, parallel: number): number {
+  const preparing = isSimulated ? 0 : REAL_APPLICATION_MS * new Set(cells.map(({ application }) => application)).size;
+  return preparing + cells.reduce((sum, cell) => sum + cellMs(cell, isSimulated), 0) / parallel;
+}
