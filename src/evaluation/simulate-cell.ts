@@ -27,6 +27,11 @@ export interface SimulatedCellTask {
   readonly cluster?: NonNullable<SimulatedCell['cluster']>;
 }
 
+/**
+ * The daemon's model with half of its trees and window, and trees that live a thousand observations instead of four hundred: growing trees was half of what a cell cost, asking them a quarter,
+ * and a cell has some hundred executions. What learns from every observation (baseline, levels, quantiles, leaves) is the same.
+ */
+const CELL_MODEL = { trees: 50, window: 2_000, updateEvery: 100, replace: 5 } as const;
 /** Trained models by what they were trained on; one entry per application and preset. */
 const trained = new Map<string, unknown>();
 const MOST_TRAINED = 16;
@@ -49,7 +54,7 @@ export function simulateCell({ preset, application, cell, load, inputs, seed, tr
     const key = JSON.stringify([preset, application.name, seed, training, inputs]);
     let snapshot = trained.get(key);
     if (snapshot === undefined) {
-      const model = createOnlineModel({ seed });
+      const model = createOnlineModel({ ...CELL_MODEL, seed });
       simulateApplications({ ...base, variant: { name: 'training', policy: 'round-robin', overrides: {} }, seed: seed + 1_000, concurrency: preset.concurrency[cell.application], executions: training, warmUp: 0 }, model);
       snapshot = model.toSnapshot();
       if (trained.size >= MOST_TRAINED) trained.clear();

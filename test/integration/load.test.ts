@@ -27,7 +27,7 @@ beforeAll(async () => {
     await recorded.client.applyWorkflow({ spec: CHAIN });
     await writeFile(join(dir, 'input.bin'), Buffer.alloc(5_000, 1));
     const input = await putFile({ client: recorded.client, node: 'node-2' }, 'input.bin', dir);
-    for (let i = 0; i < 6; i++) await recorded.call('echo', { i }, { inputs: [input], localityKey: `k${i % 2}` });
+    for (let i = 0; i < 6; i++) await recorded.call('echo', { i, text: 'twenty and more bytes' }, { inputs: [input], localityKey: `k${i % 2}` });
     await recorded.call('chain', { value: 'x'.repeat(500) }, { inputs: [input] });
     await recorded.call('other', { i: 1 });
   } finally {

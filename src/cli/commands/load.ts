@@ -162,8 +162,8 @@ function* noise(seed: number, bytes: number): Generator<Buffer> {
 
 const LEAST_FILLER = '{"pad":""}'.length;
 
-/** JSON of so many bytes that says nothing; what is too short for that is empty or `{}`. */
+/** JSON of so many bytes that says nothing; one byte is none. */
 function filler(bytes: number): Payload {
-  const text = bytes < 2 ? '' : bytes < LEAST_FILLER ? '{}' : `{"pad":"${'x'.repeat(bytes - LEAST_FILLER)}"}`;
+  const text = bytes < 2 ? '' : bytes < LEAST_FILLER ? '{}'.padEnd(bytes) : `{"pad":"${'x'.repeat(bytes - LEAST_FILLER)}"}`;
   return { payload: Buffer.from(text), contentType: text === '' ? '' : 'application/json' };
 }
