@@ -51,11 +51,11 @@ export const modelMachine = setup({
   initial: 'cold',
   states: {
     cold: {
-      description: 'No forest yet: moving averages answer.',
+      description: 'No forest that can be asked yet: moving averages answer.',
       on: { SNAPSHOT_RESTORED: { target: 'serving' }, HISTORY_SUFFICED: { target: 'bootstrapping' } },
     },
     bootstrapping: {
-      description: 'The first forest is being trained: moving averages answer.',
+      description: 'The first forest is being trained, or its readers start: moving averages answer.',
       entry: 'enterBootstrapping',
       on: {
         VERSION_PUBLISHED: { target: 'serving' },

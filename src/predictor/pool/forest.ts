@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { MachineFlow } from '../../../machines/flow.ts';
 import { createMachineHost, type Engine } from '../../../machines/host.ts';
 import { modelMachine, type ModelContext, type ModelEvent, type ModelStateName } from '../../../machines/model.ts';
-import type { Clock } from '../../core/clock.ts';
+import type { Clock, TimerHandle } from '../../core/clock.ts';
 import { MetronomeError } from '../../core/errors.ts';
 import { SITUATION_WIDTH } from '../features.ts';
 import { createForestPredictor, type ForestCounters, type ForestPredictor } from '../forest-predictor.ts';
@@ -82,6 +82,8 @@ export const SNAPSHOT_FILE = 'forest.snapshot';
 /** Rows in the ring of one thread beyond one whole cluster: what may be asked in one turn. */
 const RING_ROWS = 4_096;
 const RING_REQUESTS = 1_024;
+/** How long inference threads may take to load their code and answer in time before that counts as a loss, ms. */
+const POOL_STARTS_WITHIN_MS = 5_000;
 
 /** Starts threads and machine. Nothing waits for them: until they are ready, moving averages answer. */
 export function startForest(options: ForestOptions): Forest {
@@ -103,9 +105,31 @@ export function startForest(options: ForestOptions): Forest {
   const machine = host.start({ entered });
 
   const inference = new InferencePool({ clock, threads: options.threads, shape: { rows: 2 * options.maxRows + RING_ROWS, requests: RING_REQUESTS, width: SITUATION_WIDTH } });
-  /** The machine must not say that the forest serves while no thread can be asked. */
-  const checkPool = (): void => {
+  /** Nobody could rely on the inference threads yet, nor did one of them fail. */
+  let isPoolStarting = true;
+  /** What the machine is told when they answer, or do not. */
+  let held: (() => void) | undefined;
+  let starting: TimerHandle;
+  /**
+   * Tells the machine that the forest serves; but not while no thread can be asked. Threads that are loading their code are waited for: a model from a snapshot
+   * is there before they are, and that is no loss.
+   */
+  const serves = (tell: () => void): void => {
+    if (isPoolStarting && !predictor.countsAsGood) {
+      held = tell;
+      starting ??= clock.setTimer(clock.nowMs() + POOL_STARTS_WITHIN_MS, poolStarted);
+      return;
+    }
+    tell();
     if (!predictor.countsAsGood) machine.send({ type: 'POOL_LOST' });
+  };
+  const poolStarted = (): void => {
+    isPoolStarting = false;
+    if (starting !== undefined) clock.clearTimer(starting);
+    starting = undefined;
+    const tell = held;
+    held = undefined;
+    if (tell !== undefined) serves(tell);
   };
   const training: TrainingPool = new TrainingPool({
     clock, model: options.model, snapshotPath: options.dir === '' ? '' : join(options.dir, SNAPSHOT_FILE), snapshotEveryMs: options.snapshotEveryMs, updatePauseMs: options.updatePauseMs, recording: options.recording,
@@ -121,10 +145,7 @@ export function startForest(options: ForestOptions): Forest {
           version = found;
           publishedAtMs = clock.nowMs();
         }
-        if (restored && found > 0 && state === 'cold') {
-          machine.send({ type: 'SNAPSHOT_RESTORED', version: found });
-          checkPool();
-        }
+        if (restored && found > 0 && state === 'cold') serves(() => machine.send({ type: 'SNAPSHOT_RESTORED', version: found }));
         log.info({ restored, version: found }, 'model.opened');
         nowOpened();
       },
@@ -137,10 +158,11 @@ export function startForest(options: ForestOptions): Forest {
         if (next === version) return; // the records of functions and nodes only
         version = next;
         publishedAtMs = clock.nowMs();
-        // The pool was lost while the first forest was made, or a model was imported.
-        if (state === 'cold') machine.send({ type: 'HISTORY_SUFFICED' });
-        machine.send({ type: 'VERSION_PUBLISHED', version: next });
-        checkPool();
+        serves(() => {
+          // The pool was lost while the first forest was made, or a model was imported.
+          if (state === 'cold') machine.send({ type: 'HISTORY_SUFFICED' });
+          machine.send({ type: 'VERSION_PUBLISHED', version: next });
+        });
       },
       treesFailed: (trees, error) => log.warn({ trees, code: error.code, message: error.message }, 'model.trees.failed'),
       failed(error) {
@@ -157,11 +179,19 @@ export function startForest(options: ForestOptions): Forest {
   });
   const predictor: ForestPredictor = createForestPredictor({
     clock, threads: inference, training, keys, lateAfterMs: options.lateAfterMs,
-    poolChanged: (change) => machine.send({ type: change === 'recovered' ? 'POOL_RECOVERED' : change === 'late' ? 'PREDICTIONS_LATE' : 'POOL_LOST' }),
-    threadLost: (thread, error) => log.warn({ thread, message: error.message }, 'model.inference.lost'),
+    poolChanged(change) {
+      if (isPoolStarting) poolStarted();
+      machine.send({ type: change === 'recovered' ? 'POOL_RECOVERED' : change === 'late' ? 'PREDICTIONS_LATE' : 'POOL_LOST' });
+    },
+    threadLost(thread, error) {
+      log.warn({ thread, message: error.message }, 'model.inference.lost');
+      if (isPoolStarting) poolStarted();
+    },
   });
   let stopping: Promise<void> | undefined;
   const stop = async (): Promise<void> => {
+    if (starting !== undefined) clock.clearTimer(starting);
+    held = undefined;
     predictor.stop();
     await Promise.all([inference.stop(), training.stop()]);
   };

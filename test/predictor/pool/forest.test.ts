@@ -252,6 +252,37 @@ describe('the forest', () => {
     expect(second.forest.training.counters.learned).toBe(0);
   });
 
+  it('is not degraded by inference threads that are still loading when its model is there already', async () => {
+    const dir = await folder();
+    const first = start({ dir });
+    await first.feed(150);
+    await until(() => first.forest.state === 'serving', 'it serves');
+    await first.forest.stop();
+    const second = start({ dir });
+    await second.forest.opened;
+    // The model is read before any thread can have answered.
+    expect([second.forest.state, second.forest.predictor.isPoolGood]).toEqual(['cold', false]);
+    expect(sourcesOf(await second.ask({}))).toEqual([BY_MOVING_AVERAGE]);
+    expect((await second.forest.status()).version).toBeGreaterThan(0);
+    await until(() => second.forest.state === 'serving', 'it serves');
+    expect(second.forest.predictor.isPoolGood).toBe(true);
+    expect(second.events).toEqual(['model.opened', 'model.changed serving']);
+  });
+
+  it('says so when the thread dies that it waits for, and recovers with the next one', async () => {
+    const dir = await folder();
+    const first = start({ dir });
+    await first.feed(150);
+    await until(() => first.forest.state === 'serving', 'it serves');
+    await first.forest.stop();
+    const second = start({ dir });
+    await second.forest.opened;
+    await second.forest.inference.workers[0]!.terminate();
+    await until(() => second.events.includes('model.changed degraded'), 'it is degraded');
+    await until(() => second.forest.state === 'serving', 'it serves');
+    expect(second.events).toEqual(['model.opened', 'model.inference.lost', 'model.changed serving', 'model.changed degraded', 'model.changed serving']);
+  });
+
   it('refuses a snapshot that was changed, moves it aside, and starts cold', async () => {
     const dir = await folder();
     const first = start({ dir });
