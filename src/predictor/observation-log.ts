@@ -7,7 +7,7 @@
  *
  * `s` holds the features of the situation by name (docs/reference/features.md) with what really happened in startState and missingBytes; what is
  * absent was not known. `p` holds fetch, initialise and run in ms, `q` what had been predicted at dispatch, with its P95 and P99, if anything was. `a`, the application, may be given on a function's first line. `x` in place of `p` says
- * why an execution is none to learn from: failed, cancelled or timedOut; `c` says how many there were when it was more than one. Schedulers write one such
+ * why an execution is none to learn from: failed, cancelled, timedOut or invalid; `c` says how many there were when it was more than one. Schedulers write one such
  * line per function, reason and batch, with an empty `n` and `s`.
  */
 import { MetronomeError } from '../core/errors.ts';

@@ -131,9 +131,10 @@ export interface OnlineModel {
   forgetFunction(index: number): void;
   /**
    * Learns from `count` observations of OBSERVATION_WIDTH numbers each: accuracy, quantiles and levels first (from predictions made before looking), then baseline, drift, window
-   * and leaves. An observation with a number that is not finite, or a phase below 0 or above MOST_PHASE_MS, is counted as 'invalid' and skipped; features are cut off at their bounds. Returns how many were taken in.
+   * and leaves. An observation with a number that is not finite, or a phase below 0 or above MOST_PHASE_MS, is counted as 'invalid' and skipped; features are cut off at their bounds. Returns how many were taken in;
+   * `taken[i]` becomes 1 for those, 0 for the others.
    */
-  observe(batch: Float64Array, count: number): number;
+  observe(batch: Float64Array, count: number, taken?: Uint8Array): number;
   /** Counts an execution that must not teach. */
   exclude(functionIndex: number, why: Exclusion): void;
   /** Why an update is due; undefined when none is. */
@@ -276,11 +277,15 @@ class Model implements OnlineModel {
     this.#bear(record);
   }
 
-  observe(batch: Float64Array, count: number): number {
-    let taken = 0;
-    for (let i = 0; i < count; i++) if (this.#observeOne(batch, i * OBSERVATION_WIDTH)) taken++;
-    this.#excluded.invalid += count - taken;
-    return taken;
+  observe(batch: Float64Array, count: number, taken?: Uint8Array): number {
+    let howMany = 0;
+    for (let i = 0; i < count; i++) {
+      const isTaken = this.#observeOne(batch, i * OBSERVATION_WIDTH);
+      if (isTaken) howMany++;
+      if (taken !== undefined) taken[i] = isTaken ? 1 : 0;
+    }
+    this.#excluded.invalid += count - howMany;
+    return howMany;
   }
 
   exclude(_functionIndex: number, why: Exclusion): void {

@@ -37,32 +37,45 @@ export class ObservationRecorder {
     if (this.#bytes === 0) this.#begin();
   }
 
-  /** Appends `count` observations of OBSERVATION_WIDTH numbers. */
-  record(batch: Float64Array, count: number): void {
+  /**
+   * Appends `count` observations of OBSERVATION_WIDTH numbers, as the model has judged them: those with 0 in `taken` are counted as invalid, for a number that is
+   * none cannot be written down.
+   */
+  record(batch: Float64Array, count: number, taken: Uint8Array): void {
     let lines = '';
+    const invalid = new Map<number, number>();
     for (let i = 0, at = 0; i < count; i++, at += OBSERVATION_WIDTH) {
-      const known = this.#names.functionName(batch[at + COLUMN.functionIndex] as number);
+      const functionIndex = batch[at + COLUMN.functionIndex] as number;
+      if (taken[i] !== 1) {
+        invalid.set(functionIndex, (invalid.get(functionIndex) ?? 0) + 1);
+        continue;
+      }
+      const known = this.#names.functionName(functionIndex);
       const node = this.#names.nodeName(batch[at + COLUMN.nodeIndex] as number);
       if (known === undefined || node === undefined) continue;
       const { functionIndex: _function, nodeIndex: _node, ...situation } = decodeSituation(batch, at);
-      const meanMs = batch[at + SERVED_MS] as number;
+      const meanMs = batch[at + SERVED_MS] as number, p95Ms = batch[at + SERVED_P95_MS] as number, p99Ms = batch[at + SERVED_P99_MS] as number;
       lines += formatObservation({
         function: known.name, node, application: known.application, situation,
         phases: { fetchedMs: batch[at + FETCHED_MS] as number, initialisedMs: batch[at + INITIALISED_MS] as number, ranMs: batch[at + RAN_MS] as number },
-        ...(meanMs > 0 ? { served: { meanMs, p95Ms: batch[at + SERVED_P95_MS] as number, p99Ms: batch[at + SERVED_P99_MS] as number } } : {}),
+        ...(meanMs > 0 && isTime(meanMs) && isTime(p95Ms) && isTime(p99Ms) ? { served: { meanMs, p95Ms, p99Ms } } : {}),
       });
     }
-    this.#append(lines);
+    this.#append(lines + this.#excludedLines(Array.from(invalid, ([functionIndex, times]) => ({ functionIndex, why: 'invalid', count: times }))));
   }
 
   /** Appends what must not teach: a line per function and reason, however many there were. */
   recordExcluded(runs: readonly ExcludedRuns[]): void {
+    this.#append(this.#excludedLines(runs));
+  }
+
+  #excludedLines(runs: readonly ExcludedRuns[]): string {
     let lines = '';
     for (const { functionIndex, why, count } of runs) {
       const known = this.#names.functionName(functionIndex);
       if (known !== undefined) lines += formatObservation({ function: known.name, node: '', application: known.application, situation: {}, excluded: why, ...(count === 1 ? {} : { count }) });
     }
-    this.#append(lines);
+    return lines;
   }
 
   #append(lines: string): void {
@@ -86,3 +99,6 @@ export class ObservationRecorder {
     for (const n of older.slice(Math.max(0, this.#options.files - 1))) rmSync(join(this.#options.folder, `observations-${n}.jsonl.gz`), { force: true });
   }
 }
+
+/** What a reader of the file takes as a time. */
+const isTime = (ms: number): boolean => Number.isFinite(ms) && ms >= 0;

@@ -49,9 +49,10 @@ export class TrainingDesk {
         const begin = this.#spentMs();
         this.#functionsChanged(model, task.functions);
         for (const [index, name] of task.nodes) this.#nodes.set(index, name);
-        const taken = model.observe(task.batch, task.count);
+        const judged = new Uint8Array(task.count);
+        const taken = model.observe(task.batch, task.count, judged);
         for (const { functionIndex, why, count } of task.excluded) for (let i = 0; i < count; i++) model.exclude(functionIndex, why);
-        const notRecorded = this.#record(task);
+        const notRecorded = this.#record(task, judged);
         this.#observations += taken;
         const due = this.#update === undefined ? model.updateDue : undefined;
         return { ...this.#publish(model), taken, due, observations: this.#observations, computedMs: this.#spentMs() - begin, ...(notRecorded === undefined ? {} : { notRecorded }) };
@@ -158,10 +159,10 @@ export class TrainingDesk {
     }
   }
 
-  /** A full disk must not keep the model from learning: recording ends, and the reason is told. */
-  #record({ batch, count, excluded }: Extract<TrainTask, { kind: 'learn' }>): string | undefined {
+  /** A full disk must not keep the model from learning: recording ends, and the reason is told. `judged`: 1 for each observation that the model took in. */
+  #record({ batch, count, excluded }: Extract<TrainTask, { kind: 'learn' }>, judged: Uint8Array): string | undefined {
     try {
-      this.#recorder?.record(batch, count);
+      this.#recorder?.record(batch, count, judged);
       this.#recorder?.recordExcluded(excluded);
       return undefined;
     } catch (error) {

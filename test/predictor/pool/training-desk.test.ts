@@ -1,6 +1,12 @@
 /** The training thread's desk, without a thread: updates that grow tree by tree, and what comes between two trees. */
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { MetronomeError } from '../../../src/core/errors.ts';
+import { COLUMN } from '../../../src/predictor/features.ts';
+import { FETCHED_MS, OBSERVATION_WIDTH, RAN_MS, SERVED_MS, SERVED_P95_MS } from '../../../src/predictor/model/observation.ts';
+import { parseObservation } from '../../../src/predictor/observation-log.ts';
 import type { FlatTree } from '../../../src/predictor/model/flat-forest.ts';
 import { createOnlineModel, type OnlineModelOptions } from '../../../src/predictor/model/online-model.ts';
 import { trainTree } from '../../../src/predictor/model/train-tree.ts';
@@ -124,5 +130,38 @@ describe('an update with ml-random-forest', () => {
     expect(await desk.import(bytes)).toMatchObject({ version: 1, observations: 130 });
     await expect(desk.tree()).rejects.toThrow('No update of the model is under way');
     expect(await desk.trees()).toEqual(await other.trees());
+  });
+});
+
+describe('a recording of observations', () => {
+  it('holds what the model took in, and counts what it refused', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'metronome-recorder-'));
+    try {
+      const desk = new TrainingDesk(() => 0);
+      await desk.handle<'open'>({ kind: 'open', options: OPTIONS, snapshotPath: '', recording: { folder, maxBytes: 1e6, files: 2 }, names: undefined });
+      const source = createSyntheticExecutions(3);
+      const executions = take(source, 8).map(({ situation, ...rest }) => ({ ...rest, situation: { ...situation, functionIndex: 3, nodeIndex: 0 } }));
+      const batch = observationsOf(executions);
+      const spoil = (i: number, column: number, value: number): void => void (batch[i * OBSERVATION_WIDTH + column] = value);
+      spoil(0, RAN_MS, Number.NaN);
+      spoil(1, FETCHED_MS, Infinity);
+      spoil(2, RAN_MS, -1);
+      spoil(3, COLUMN.cpuUtilisation, Number.NaN);
+      spoil(4, COLUMN.functionIndex, Number.NaN); // nobody's
+      // It is taken in: only what had been predicted cannot be told.
+      spoil(5, SERVED_MS, 10);
+      spoil(5, SERVED_P95_MS, Infinity);
+      const { taken } = await desk.handle<'learn'>({ kind: 'learn', batch, count: 8, functions: source.functions, nodes: [[0, 'node-1']], excluded: [] });
+      expect(taken).toBe(3);
+      const [, ...lines] = (await readFile(join(folder, 'observations.jsonl'), 'utf8')).trimEnd().split('\n');
+      const read = lines.map((line, i) => parseObservation(line, `line ${i + 2}`));
+      const { name, application } = source.functions[3]!;
+      expect(read.filter(({ phases }) => phases !== undefined).map(({ phases }) => phases)).toEqual(executions.slice(5).map(({ phases }) => phases));
+      expect(read.filter(({ phases }) => phases === undefined)).toEqual([{ function: name, node: '', application, situation: {}, excluded: 'invalid', count: 4 }]);
+      expect(read.some(({ served }) => served !== undefined)).toBe(false);
+      expect((await desk.handle<'status'>({ kind: 'status' })).excluded.invalid).toBe(5);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
   });
 });
