@@ -65,6 +65,8 @@ export interface AgentOptions {
   readonly labels?: Readonly<Record<string, string>>;
   /** Where node metrics come from. Default: "auto", the control group if it has a CPU quota. */
   readonly metricsSource?: MetricsSource;
+  /** Rate of the node's link in each direction, bytes per second. @default 0: what its interfaces say */
+  readonly linkRateBytesPerS?: number;
   readonly log: AgentLog;
   /** Brings the bundle of a digest. Default: FunctionService.GetBundle of the scheduler. */
   readonly fetchBundle?: (digest: string) => Promise<Uint8Array>;

@@ -19,6 +19,7 @@ import { startDataThread } from './objects/data-thread.ts';
 import { DispatchHub } from './dispatch-hub.ts';
 import { nextEpoch } from './epoch.ts';
 import { Executor } from './executor.ts';
+import { readLinkRate } from './metrics/link-rate.ts';
 import { openNodeMetrics } from './metrics/node-metrics.ts';
 import { ObjectFetcher } from './objects/object-fetch.ts';
 import { ObjectStore } from './objects/object-store.ts';
@@ -87,7 +88,9 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   teardown.push(() => lock.release());
   const epoch = await nextEpoch(dataDir);
 
-  const metrics = openNodeMetrics(options.metricsSource ?? 'auto');
+  // The kernel does not see what the data plane imitates: then the rate is not known.
+  const linkRate = options.linkRateBytesPerS || ((options.linkBytesPerS ?? 0) > 0 ? 0 : readLinkRate());
+  const metrics = openNodeMetrics(options.metricsSource ?? 'auto', linkRate);
   teardown.push(() => metrics.close());
   const python = createPythonLookup(options.pythonPath);
   teardown.push(() => python.stop());

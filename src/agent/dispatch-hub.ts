@@ -151,8 +151,11 @@ export class DispatchHub implements EventSink {
   }
 
   #command(command: DispatchCommand): void {
-    if (command.acknowledge === undefined) this.#options.onCommand(command);
-    else this.#forget(command.acknowledge);
+    if (command.acknowledge !== undefined) this.#forget(command.acknowledge);
+    else if (command.ping !== undefined) {
+      this.#enqueue({ invocationId: '', pong: command.ping });
+      this.#scheduleFlush();
+    } else this.#options.onCommand(command);
   }
 
   #forget(id: string): void {

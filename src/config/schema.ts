@@ -127,6 +127,7 @@ export const sections = {
     objectTtl: duration({ doc: 'An object that was not used for so long is dropped; 0 keeps it until the quota needs its room.', default: '0ms', min: 0, max: 365 * DAY_MS }),
     linkBytesPerS: integer({ doc: 'The data plane imitates a link of so many bytes per second in each direction, for experiments; 0: it does not.', default: 0, min: 0, max: 125_000_000_000, unit: 'bytes/s' }),
     linkLatency: duration({ doc: 'The data plane adds so much to every exchange with another node, for experiments.', default: '0ms', min: 0, max: 60_000 }),
+    linkRate: rate({ doc: 'Rate of the node\'s link, each direction, from which its utilisation is told; 0: what its network interfaces say.', default: 0, min: 100_000, max: 1e12 }),
     metricsSource: choice(['auto', 'host', 'cgroup'], { doc: 'What node metrics describe: the machine, the control group of the agent, or the group if it has a CPU quota and otherwise the machine (auto).', default: 'auto' }),
     packageQuota: size({ doc: 'Disk space for packages; the least recently used are dropped first.', default: '8GiB', min: MIB, max: 1024 * 1024 * GIB }),
     npmRegistry: text({ doc: 'Registry of npm packages; empty: the one that npm is configured for.', default: '', maxLength: 1_024, pattern: /^$|^https?:\/\/[^@\s]+$/, form: 'an http(s) address without user and password' }),

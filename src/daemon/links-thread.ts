@@ -10,7 +10,7 @@ import { AgentServiceClient, type DispatchCommand, type DispatchEvent, type Disp
 import type { FunctionMessage as DeployedFunction } from '../rpc/gen/metronome/v1/function.ts';
 import { MAX_BATCH_BYTES, MAX_BATCH_ITEMS } from '../rpc/limits.ts';
 import { fromErrorDetail, fromStatus } from '../rpc/status.ts';
-import { METRIC_NAMES, NODE_ROW, RECEIVED_AT, SENT_AT } from '../scheduler/cluster-view.ts';
+import { NODE_ROW, RECEIVED_AT, ROUND_TRIP, SENT_AT, TOLD_METRICS } from '../scheduler/cluster-view.ts';
 import type { LinkEvent, LinksData, LinksRequest } from './links-protocol.ts';
 
 const MAX_MESSAGE_BYTES = 64 * 1024 ** 2;
@@ -18,6 +18,10 @@ const MAX_MESSAGE_BYTES = 64 * 1024 ** 2;
 const MAX_BACKLOG = 50_000;
 const FIRST_RETRY_MS = 50;
 const LAST_RETRY_MS = 1_000;
+/** How often the round trip to an agent is measured, ms. */
+const PING_EVERY_MS = 2_000;
+/** Weight of a new round trip among the earlier ones, as TCP smooths its own (RFC 6298). */
+const ROUND_TRIP_WEIGHT = 1 / 8;
 /** Refused connections in a row after which the agent counts as gone. */
 const REFUSALS_TILL_GONE = 2;
 
@@ -63,6 +67,9 @@ class Link {
   #backlog: DispatchCommand[] = [];
   #flushing = false;
   #blocked = false;
+  #pinging: NodeJS.Timeout | undefined;
+  /** When the last ping left, and its number; 0: it is answered. */
+  #pingedAtMs = 0;
   /** What came before the snapshot of this connection, at most what the agent keeps; undefined: the snapshot is there. */
   #early: DispatchEvent[] | undefined;
   readonly #defined = new Map<string, string>();
@@ -72,6 +79,7 @@ class Link {
     this.address = address;
     this.epoch = epoch;
     this.intervalMs = intervalMs;
+    table[node * NODE_ROW + ROUND_TRIP] = 0; // the place may have been another node's
     this.#open();
   }
 
@@ -127,6 +135,7 @@ class Link {
   #tearDown(): void {
     const dispatch = this.#dispatch, state = this.#state, client = this.#client;
     this.#dispatch = this.#state = this.#client = undefined;
+    clearInterval(this.#pinging);
     // What was not sent never arrives: the snapshot of the next connection says so, and the loop schedules it again.
     this.#backlog = [];
     for (const stream of [dispatch, state]) {
@@ -172,6 +181,22 @@ class Link {
     });
   }
 
+  /** A ping that waits for room in the stream would measure the queue. */
+  readonly #ping = (): void => {
+    if (this.#blocked) return;
+    this.#pingedAtMs = performance.now();
+    this.send({ ping: this.#pingedAtMs });
+  };
+
+  #onPong(pong: number): void {
+    if (pong !== this.#pingedAtMs || pong === 0) return; // of an earlier ping
+    this.#pingedAtMs = 0;
+    const tookMs = performance.now() - pong;
+    const at = this.node * NODE_ROW + ROUND_TRIP;
+    const before = table[at] as number;
+    table[at] = before === 0 ? tookMs : before + ROUND_TRIP_WEIGHT * (tookMs - before);
+  }
+
   #flush(): void {
     while (this.#dispatch !== undefined && !this.#blocked && this.#backlog.length > 0) {
       // A message over the receiver's limit would break the stream, and with it all other work of the node.
@@ -194,7 +219,7 @@ class Link {
       else if (event.rejected !== undefined) {
         const { code, message: text } = event.rejected;
         report({ kind: 'rejected', node, id, error: { code: isErrorCode(code) ? code : 'INTERNAL', message: text, component: 'agent', invocationId: id } });
-      }
+      } else if (event.pong !== undefined) this.#onPong(event.pong);
     }
   }
 
@@ -228,6 +253,9 @@ class Link {
       const early = this.#early ?? [];
       this.#early = undefined;
       this.#onEvents(early);
+      clearInterval(this.#pinging);
+      this.#pinging = setInterval(this.#ping, PING_EVERY_MS);
+      this.#ping();
     } else if (message.warm.length + message.zygotes.length + message.packageSetsAdded.length + message.packageSetsRemoved.length + message.packagesAdded.length + message.packagesRemoved.length + message.objectsAdded.length + message.objectsRemoved.length > 0) {
       report({ kind: 'delta', node: this.node, change });
     }
@@ -254,7 +282,7 @@ class Link {
 
 function writeMetrics(node: number, metrics: NodeMetrics): void {
   const at = node * NODE_ROW;
-  for (let i = 0; i < METRIC_NAMES.length; i++) table[at + i] = metrics[METRIC_NAMES[i]!];
+  for (let i = 0; i < TOLD_METRICS.length; i++) table[at + i] = metrics[TOLD_METRICS[i]!];
 }
 
 /** Plain data that survives the thread boundary: payloads as arrays of their own, not as views of a large buffer. */

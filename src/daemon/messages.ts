@@ -8,7 +8,7 @@ import { NodeMetrics } from '../rpc/gen/metronome/v1/agent.ts';
 import type { Node, NodeStatus } from '../rpc/gen/metronome/v1/node.ts';
 import { toErrorDetail } from '../rpc/status.ts';
 import { SOURCES } from '../predictor/predictor.ts';
-import { METRIC_NAMES, type ClusterView } from '../scheduler/cluster-view.ts';
+import { TOLD_METRICS, type ClusterView } from '../scheduler/cluster-view.ts';
 import type { CandidateRecord, DecisionRecord } from '../scheduler/decision-ring.ts';
 import type { FunctionTable } from '../scheduler/function-table.ts';
 import type { TransitionRecord } from '../inspect/transition-ring.ts';
@@ -190,7 +190,7 @@ export function toNode(node: number, cluster: ClusterView, functions: FunctionTa
   const info = cluster.info[node];
   const sentAtMs = cluster.sentAtMs(node);
   const metrics = NodeMetrics.fromPartial({});
-  for (const name of METRIC_NAMES) metrics[name] = cluster.metric(node, name);
+  for (const name of TOLD_METRICS) metrics[name] = cluster.metric(node, name);
   return {
     name: info?.name ?? '',
     status: cluster.status[node] as NodeStatus, // same numbers
@@ -210,5 +210,6 @@ export function toNode(node: number, cluster: ClusterView, functions: FunctionTa
     epoch: info?.epoch ?? 0,
     labels: { ...info?.labels },
     isolation: [...(info?.isolation ?? [])],
+    roundTripMs: cluster.metric(node, 'roundTripMs'),
   };
 }

@@ -66,6 +66,8 @@ export const FEATURES = [
   scheduler('networkRxBytesPerS', 'network', 'bytes/s', 0, 'Network in.'),
   scheduler('networkTxBytesPerS', 'network', 'bytes/s', 0, 'Network out.'),
   scheduler('networkPacketsPerS', 'network', 'packets/s', 0, 'Packets in and out.'),
+  scheduler('linkUtilisation', 'network', '0 to 1', -1, 'Share of the node\'s link in use, of the busier direction; -1: its rate is not known.'),
+  scheduler('roundTripMs', 'network', 'ms', 0, 'A message from the scheduler to the node\'s agent and back, smoothed; 0: not measured yet.'),
   scheduler('transfers', 'network', 'transfers', 0, 'Fetches that the node runs now.'),
   scheduler('fetchBytesPerS', 'network', 'bytes/s', 0, 'What a fetch by this node got lately; 0: nothing was measured.'),
   scheduler('missingBytes', 'network', 'bytes', 0, 'Input bytes that the node lacks and would have to move.'),

@@ -10,17 +10,21 @@ import { NodesByLoad } from '../core/nodes-by-load.ts';
 export const JOINING = 1, READY = 2, STALE = 3, DRAINING = 4, LOST = 5;
 export const NODE_STATES = ['unspecified', 'joining', 'ready', 'stale', 'draining', 'lost'] as const;
 
-/** The scalars of NodeMetrics, in the order of the shared table. */
-export const METRIC_NAMES = [
+/** The scalars of NodeMetrics, which agents tell. */
+export const TOLD_METRICS = [
   'cpuUtilisation', 'loadPerCore', 'cpuPressure', 'memoryUtilisation', 'memoryFreeMb', 'diskReadBytesPerS', 'diskWriteBytesPerS',
   'networkRxBytesPerS', 'networkTxBytesPerS', 'fetchBytesPerS', 'running', 'idleSandboxes', 'zygotes', 'sandboxMemoryMb', 'objectBytes',
   'ioPressure', 'memoryPressure', 'networkPacketsPerS', 'cachedPackages', 'packageBytes', 'zygoteMemoryMb',
-  'diskUtilisation', 'transfers', 'runnable', 'sampleUs',
+  'diskUtilisation', 'transfers', 'runnable', 'sampleUs', 'linkUtilisation',
 ] as const;
+/** All scalars of a node, in the order of the shared table: the agent's, then what the I/O thread measures itself. */
+export const METRIC_NAMES = [...TOLD_METRICS, 'roundTripMs'] as const;
 export type MetricName = (typeof METRIC_NAMES)[number];
 
 /** Shared memory of the node scalars: row n holds METRIC_NAMES.length numbers, then the time of the state (ms since 1970). */
 export const NODE_ROW = METRIC_NAMES.length + 2;
+/** Column of the round trip to the agent, ms, smoothed; 0: not measured yet. */
+export const ROUND_TRIP = TOLD_METRICS.length;
 /** Column of the time at which the agent sent the state. */
 export const SENT_AT = METRIC_NAMES.length;
 /** Column of the time at which the I/O thread received it. */

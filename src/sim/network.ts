@@ -20,8 +20,9 @@ export interface Transfer {
 interface Link {
   bytesPerMs: number;
   readonly transfers: Set<Transfer>;
-  /** Scratch of the filling. */
+  /** What its transfers leave over, bytes per ms; stale while there are none. */
   left: number;
+  /** Scratch of the filling. */
   open: number;
   mark: number;
 }
@@ -57,6 +58,11 @@ export class Network {
   /** Transfers that cross the links of a node. */
   transfersOf(node: number): number {
     return (this.#out[node]?.transfers.size ?? 0) + (this.#in[node]?.transfers.size ?? 0);
+  }
+
+  /** Share of a node's link in use now, of the busier direction, 0 to 1. O(1). */
+  utilisationOf(node: number): number {
+    return Math.max(usedShare(this.#out[node]), usedShare(this.#in[node]));
   }
 
   /** Capacity of a link, bytes per ms. */
@@ -175,4 +181,8 @@ export class Network {
       });
     });
   }
+}
+
+function usedShare(link: Link | undefined): number {
+  return link === undefined || link.transfers.size === 0 ? 0 : 1 - Math.max(0, link.left) / link.bytesPerMs;
 }

@@ -451,6 +451,8 @@ export class Simulation {
       table[at + COLUMN.idleSandboxes] = node.idleCount();
       table[at + COLUMN.objectBytes] = node.objectBytes;
       table[at + COLUMN.fetchBytesPerS] = Math.min(MAX_BURST, (this.#bytesPerMs * 1_000) / Math.max(1, this.network.transfersOf(index)));
+      table[at + COLUMN.linkUtilisation] = this.network.utilisationOf(index);
+      table[at + COLUMN.roundTripMs] = 2 * this.#messageMs;
       this.#usedBefore[index] = usedMs;
       table[at + SENT_AT] = now - this.#messageMs;
       table[at + RECEIVED_AT] = now;

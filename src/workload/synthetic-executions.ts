@@ -220,6 +220,7 @@ export function createSyntheticExecutions(seed: number, noise = 0.005): Syntheti
         startState, idleOfFunction: node.idle[index] as number, busyOfFunction: node.busy[index] as number, idleSandboxes: node.idle.reduce((a, b) => a + b, 0), sandboxMemoryMb: node.memory * MEMORY_MB * 0.7,
         zygotes: node.zygotes, zygoteDistance: distance, zygoteMemoryMb: 45 * node.zygotes, cachedPackages: node.cachedPackages, cachedPackageBytes: node.cachedBytes, missingPackages, missingPackageBytes,
         networkRxBytesPerS: node.rx * node.linkBytesPerMs * 1_000, networkTxBytesPerS: node.tx * node.linkBytesPerMs * 1_000, networkPacketsPerS: (node.rx + node.tx) * node.linkBytesPerMs / 1.2,
+        linkUtilisation: Math.max(node.rx, node.tx), roundTripMs: 0.3 * (1 + node.cpu ** 3) / (1 - 0.8 * Math.max(node.rx, node.tx)),
         transfers: node.transfers, fetchBytesPerS: node.measuredBytesPerMs * 1_000, missingBytes,
         inputBytes, inputs, payloadBytes: 200, dependencies, packageBytes, memoryMb: truth.memoryMb, runtime: truth.runtime === PYTHON ? 1 : 0,
         stage: truth.stage, predecessors: truth.predecessors, fanOut: truth.fanOut, runningOfFunction: Math.round(node.cpu * CORES),

@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
 import { createCgroupSource, findNodeGroup } from '../../src/agent/metrics/cgroup-source.ts';
 import { createHostSource } from '../../src/agent/metrics/host-source.ts';
+import { readLinkRate } from '../../src/agent/metrics/link-rate.ts';
 import { createNodeMetricsReader, openNodeMetrics } from '../../src/agent/metrics/node-metrics.ts';
 import { isWorthTelling } from '../../src/agent/metrics/significance.ts';
 import { ownCgroups } from '../../src/agent/own-cgroups.ts';
@@ -70,10 +71,40 @@ describe('metrics of the host', () => {
     expect(here.sample().memoryFreeMb).toBeGreaterThan(1);
     here.close();
     const nowhere = createNodeMetricsReader(createHostSource('/nonexistent'));
-    const { sampleUs, ...rest } = nowhere.sample();
+    const { sampleUs, linkUtilisation, ...rest } = nowhere.sample();
     expect(sampleUs).toBeGreaterThan(0);
+    expect(linkUtilisation).toBe(-1);
     expect(Object.values(rest).every((value) => value === 0)).toBe(true);
     nowhere.close();
+  });
+});
+
+describe('the utilisation of the link', () => {
+  it('is that of the busier direction, against the rate of the link', async () => {
+    await using root = await tempDir();
+    await writeFiles(root.path, procOf(0, 0, 0, 0));
+    let nowMs = 1_000;
+    const reader = createNodeMetricsReader(createHostSource(root.path), () => nowMs, 400_000);
+    expect(reader.sample().linkUtilisation).toBe(0);
+    nowMs += 50;
+    await writeFiles(root.path, procOf(0, 0, 5_000, 0)); // 100 000 bytes/s in, twice that out
+    expect(reader.sample().linkUtilisation).toBeCloseTo(0.5, 9);
+    nowMs += 50;
+    await writeFiles(root.path, procOf(0, 0, 500_000, 0));
+    expect(reader.sample().linkUtilisation).toBe(1);
+    reader.close();
+  });
+
+  it('takes the rate from the interfaces to other nodes, unless one of them does not know it', async () => {
+    await using root = await tempDir();
+    const rate = async (speeds: Readonly<Record<string, number>>): Promise<number> => {
+      await writeFiles(root.path, Object.fromEntries(Object.entries(speeds).map(([name, speed]) => [`${name}/speed`, speed])));
+      return readLinkRate(root.path);
+    };
+    expect(await rate({ docker0: -1, veth1: 10_000 })).toBe(0);
+    expect(await rate({ eth0: 1_000, eth1: 2_500 })).toBe(3_500 * 125_000);
+    expect(await rate({ eth1: -1 })).toBe(0);
+    expect(readLinkRate('/nonexistent')).toBe(0);
   });
 });
 
@@ -165,6 +196,7 @@ describe('what is told', () => {
     ['a stream on the network', { networkRxBytesPerS: 1e6 }, { networkRxBytesPerS: 2e6 }, true],
     ['a fast network that is a little faster', { networkRxBytesPerS: 100e6 }, { networkRxBytesPerS: 105e6 }, false],
     ['a slower fetch', { fetchBytesPerS: 100e6 }, { fetchBytesPerS: 90e6 }, true],
+    ['a busier link', { linkUtilisation: 0.2 }, { linkUtilisation: 0.3 }, true],
     ['the cost of a sample, jumping', { sampleUs: 80 }, { sampleUs: 150 }, false],
   ])('%s', (_what, told, now, expected) => {
     expect(isWorthTelling(metrics(told), metrics(now))).toBe(expected);

@@ -106,6 +106,13 @@ describe('Dispatch', () => {
     expect(json(again.result ?? result)).toMatchObject({ runs: 2, attempt: 2 });
   });
 
+  it('answers a ping with the same number, on the stream that it came on', async () => {
+    await using node = await testAgent();
+    node.client.command({ ping: 12.5 });
+    expect(await node.client.until(() => node.client.events.find(({ pong }) => pong !== undefined))).toMatchObject({ invocationId: '', pong: 12.5 });
+    expect(node.client.events).toHaveLength(1);
+  });
+
   it('needs the definition only once', async () => {
     await using node = await testAgent();
     const definition = await defineFunction('hello.mjs');

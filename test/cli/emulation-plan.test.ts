@@ -15,13 +15,13 @@ const request = (changes: Partial<EmulationRequest>): EmulationRequest => ({ lin
 describe('the plan of an emulation', () => {
   it('is the kernel where it can', () => {
     expect(planEmulation(request({ linkBitsPerS: 250e6, latencyMs: 2, cpus: 0.5 }), EVERYTHING, 4, 2)).toEqual({
-      network: 'namespaces', netemMs: 2, quota: true, labels: { link: '250mbit (kernel)', latency: '2ms (kernel)', cpus: '0.5 (quota)' }, agentArgs: [], notes: [],
+      network: 'namespaces', netemMs: 2, quota: true, labels: { link: '250mbit (kernel)', latency: '2ms (kernel)', cpus: '0.5 (quota)' }, agentArgs: ['--link-rate', '250000000'], notes: [],
     });
   });
 
   it('adds latency in the data plane where the kernel cannot, and says so', () => {
     const plan = planEmulation(request({ linkBitsPerS: 1e9, latencyMs: 2 }), { ...EVERYTHING, netem: false }, 4, 2);
-    expect(plan).toMatchObject({ network: 'namespaces', netemMs: 0, labels: { link: '1gbit (kernel)', latency: '2ms (data plane)' }, agentArgs: ['--link-latency', '2ms'] });
+    expect(plan).toMatchObject({ network: 'namespaces', netemMs: 0, labels: { link: '1gbit (kernel)', latency: '2ms (data plane)' }, agentArgs: ['--link-rate', '1000000000', '--link-latency', '2ms'] });
     expect(plan.notes).toEqual([expect.stringContaining('cannot delay packets')]);
   });
 

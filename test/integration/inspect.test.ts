@@ -77,6 +77,9 @@ describe('the inspector of a running scheduler', () => {
     expect(detail.running.map(({ id }) => id)).toEqual([running!.id]);
     expect(Object.keys(detail.warmByFunction)).toEqual(['tool']);
     expect(detail.metrics['memoryFreeMb']).toBeGreaterThan(0);
+    // Measured by the I/O thread as soon as the streams stand.
+    await vi.waitFor(async () => expect((await get<NodeDetail>(`nodes/${name}`)).metrics['roundTripMs']).toBeGreaterThan(0), PATIENCE);
+    expect(Object.values(await cluster.nodes()).find((node) => node.name === name)?.roundTripMs).toBeGreaterThan(0);
     openGate(gate);
     await held;
     await cluster.quiet();

@@ -269,7 +269,7 @@ describe('the forest predictor', () => {
     predictor.observe({ functionIndex: 0, node: 1, startState: COLD, inputBytes: 9_000, fetchedBytes: 3_500, fetchedMs: 1, initialisedMs: 2, ranMs: 3, predictedMs: 10, predictedP95Ms: 12, predictedP99Ms: 14, situation: first });
     expect(learned).toHaveLength(1);
     expect(decodeSituation(learned[0]!)).toEqual({
-      functionIndex: 0, nodeIndex: 1, cpuUtilisation: 0.75, memoryFreeMb: 0, usedSlots: 2, usedShare: 0.5, missingBytes: 3_500, inputBytes: 9_000, inputs: 2, payloadBytes: 70, dependencies: 3, packageBytes: 500,
+      functionIndex: 0, nodeIndex: 1, cpuUtilisation: 0.75, linkUtilisation: 0, memoryFreeMb: 0, usedSlots: 2, usedShare: 0.5, missingBytes: 3_500, inputBytes: 9_000, inputs: 2, payloadBytes: 70, dependencies: 3, packageBytes: 500,
       memoryMb: 128, runtime: 1, stage: 1, predecessors: 2, fanOut: 8,
     });
     expect([...learned[0]!.subarray(SITUATION_WIDTH)]).toEqual([1, 2, 3, 10, 12, 14]);

@@ -25,6 +25,8 @@ describe('features', () => {
     encodeSituation({ functionIndex: 3, nodeIndex: 4, inputBytes: 9 }, row);
     expect([row[0], row[1], row[COLUMN.inputBytes], row[COLUMN.zygoteDistance], row[COLUMN.fanOut]]).toEqual([3, 4, 9, -1, 1]);
     expect(decodeSituation(row)).toEqual({ functionIndex: 3, nodeIndex: 4, inputBytes: 9 });
+    // Recordings from before these two do not have them.
+    expect([row[COLUMN.linkUtilisation], row[COLUMN.roundTripMs]]).toEqual([-1, 0]);
   });
 });
 

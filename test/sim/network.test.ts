@@ -32,6 +32,22 @@ describe('a virtual network', () => {
 
   it('adds the latency before the first byte', () => expect(ends([[0, 0, 1, 1_000]], 7)).toEqual([17]));
 
+  it('says how much of a link is in use, in the busier direction', () => {
+    const clock = createVirtualClock();
+    const network = new Network({ clock, bytesPerMs: 100, latencyMs: 1 });
+    for (let node = 0; node < 4; node++) network.addNode();
+    const used = (): number[] => [0, 1, 2, 3].map((node) => Number(network.utilisationOf(node).toFixed(6)));
+    network.start(0, 1, 500, () => {});
+    network.start(0, 2, 1_000, () => {});
+    expect(used()).toEqual([0, 0, 0, 0]);
+    clock.advance(2);
+    expect(used()).toEqual([1, 0.5, 0.5, 0]);
+    clock.advance(10);
+    expect(used()).toEqual([1, 0, 1, 0]);
+    clock.advance(100);
+    expect(used()).toEqual([0, 0, 0, 0]);
+  });
+
   it('gives what a stopped transfer had to the others', () => {
     const clock = createVirtualClock();
     const network = new Network({ clock, bytesPerMs: 100, latencyMs: 0 });

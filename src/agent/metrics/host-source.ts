@@ -11,6 +11,8 @@ const TICK_US = 10_000;
 const WHOLE_DISK = /^(?:[svh]d[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+)$/;
 /** Interfaces that carry no traffic of the node to other nodes. */
 const NOT_THE_NETWORK = /^(?:lo|ifb\d+|docker\d+|br-.*|veth.*|mt[abc]\d+(?:br|v\d+))$/;
+/** True for an interface whose traffic is that of the node to other nodes. */
+export const isNetworkInterface = (name: string): boolean => !NOT_THE_NETWORK.test(name);
 /** Interfaces come and go, with containers for example; names that are remembered at once. */
 const MAX_NAMES = 1_000;
 
@@ -104,7 +106,7 @@ export function createDiskReader(root: string): Reader<Pick<MachineCounters, 'di
 /** Traffic to other nodes, in the network namespace that this process was in when the file was opened. */
 export function createNetworkReader(root: string): Reader<Pick<MachineCounters, 'rxBytes' | 'txBytes' | 'packets'>> {
   const file = new TextFile(join(root, 'net/dev'));
-  const isNetwork = remembered((name) => !NOT_THE_NETWORK.test(name));
+  const isNetwork = remembered(isNetworkInterface);
   return {
     read() {
       let rxBytes = 0;

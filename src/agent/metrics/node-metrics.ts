@@ -27,6 +27,8 @@ export interface MachineMetrics {
   diskUtilisation: number;
   runnable: number;
   sampleUs: number;
+  /** -1: the rate of the link is not known. */
+  linkUtilisation: number;
 }
 
 /** Where the numbers come from: "auto" takes the control group if it has a CPU quota, otherwise the machine. */
@@ -47,14 +49,14 @@ const COST_WEIGHT = 1 / 16;
 /** Time over which a group's load is averaged, like the kernel's first load average. */
 const LOAD_WINDOW_MS = 60_000;
 
-/** Opens the source. CONFIG_INVALID when "cgroup" is wanted and no group with a CPU quota holds this process. */
-export function openNodeMetrics(wanted: MetricsSource): NodeMetricsReader {
+/** Opens the source. `linkBytesPerS`: rate of the node's link in each direction; 0: it is not known. CONFIG_INVALID when "cgroup" is wanted and no group with a CPU quota holds this process. */
+export function openNodeMetrics(wanted: MetricsSource, linkBytesPerS = 0): NodeMetricsReader {
   const groups = ownCgroups();
   const group = wanted === 'host' ? undefined : findNodeGroup(groups);
   if (wanted === 'cgroup' && group === undefined) {
     throw new MetronomeError('CONFIG_INVALID', 'agent.metricsSource is "cgroup", but this process is in no control group with a CPU quota. Use "auto" or "host", or start the agent in such a group (metronome up --cpus does).');
   }
-  return createNodeMetricsReader(group === undefined ? createHostSource('/proc', machineGroup(groups)) : createCgroupSource(group));
+  return createNodeMetricsReader(group === undefined ? createHostSource('/proc', machineGroup(groups)) : createCgroupSource(group), undefined, linkBytesPerS);
 }
 
 /** The root of the unified hierarchy, if it is the machine's: that of a container has events, as all groups but the first. */
@@ -62,8 +64,8 @@ function machineGroup({ roots: { unified } }: OwnCgroups): string | undefined {
   return unified !== undefined && existsSync(join(unified, 'cpu.stat')) && !existsSync(join(unified, 'cgroup.events')) ? unified : undefined;
 }
 
-/** Makes rates of counters. Tests give another time. */
-export function createNodeMetricsReader(source: MachineSource, nowMs: () => number = () => performance.now()): NodeMetricsReader {
+/** Makes rates of counters. Tests give another time. `linkBytesPerS` 0: the rate of the link is not known. */
+export function createNodeMetricsReader(source: MachineSource, nowMs: () => number = () => performance.now(), linkBytesPerS = 0): NodeMetricsReader {
   let before: MachineCounters | undefined;
   let beforeMs = 0;
   let last: MachineMetrics | undefined;
@@ -86,6 +88,7 @@ export function createNodeMetricsReader(source: MachineSource, nowMs: () => numb
       const cpuUtilisation = thereUs > 0 ? Math.min(1, Math.max(0, (now.cpuUsedUs - then.cpuUsedUs) / thereUs)) : (last?.cpuUtilisation ?? 0);
       // A group has no run queue to be read: so many ran on average, and one more waited for this share of the time, at least.
       const runnable = now.runnable ?? cpuUtilisation * now.cores + cpuPressure;
+      const networkRxBytesPerS = rate(now.rxBytes, then.rxBytes), networkTxBytesPerS = rate(now.txBytes, then.txBytes);
       load = now.load ?? runnable + (load - runnable) * Math.exp(-elapsedMs / LOAD_WINDOW_MS);
       last = {
         cpuUtilisation,
@@ -95,14 +98,15 @@ export function createNodeMetricsReader(source: MachineSource, nowMs: () => numb
         memoryFreeMb: now.memoryFreeBytes / MIB,
         diskReadBytesPerS: rate(now.diskReadBytes, then.diskReadBytes),
         diskWriteBytesPerS: rate(now.diskWriteBytes, then.diskWriteBytes),
-        networkRxBytesPerS: rate(now.rxBytes, then.rxBytes),
-        networkTxBytesPerS: rate(now.txBytes, then.txBytes),
+        networkRxBytesPerS,
+        networkTxBytesPerS,
         ioPressure: stall(now.ioStallUs, then.ioStallUs),
         memoryPressure: stall(now.memoryStallUs, then.memoryStallUs),
         networkPacketsPerS: rate(now.packets, then.packets),
         diskUtilisation: Math.min(1, rate(now.diskBusyMs, then.diskBusyMs) / 1_000),
         runnable,
         sampleUs: 0,
+        linkUtilisation: linkBytesPerS > 0 ? Math.min(1, Math.max(networkRxBytesPerS, networkTxBytesPerS) / linkBytesPerS) : -1,
       };
       before = now;
       beforeMs = atMs;

@@ -49,6 +49,7 @@ export const TOLERANCES: Readonly<Record<keyof NodeMetrics, Tolerance>> = {
   transfers: EVERY,
   runnable: { step: 1, share: 0 },
   sampleUs: { step: 100, share: 0.5 },
+  linkUtilisation: SHARE,
 };
 
 const NAMES = Object.keys(TOLERANCES) as (keyof NodeMetrics)[]; // keys of a const object

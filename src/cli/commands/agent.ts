@@ -49,6 +49,7 @@ export function agentCommand(app: CliApp): Command {
           maxResultBytes: limits.maxResultBytes,
           logBytes: agent.logBytes,
           metricsSource: agent.metricsSource,
+          linkRateBytesPerS: agent.linkRateBitsPerS / 8,
           // "a=b,c=d", as the schema made sure.
           labels: Object.fromEntries(agent.labels.split(',').filter((pair) => pair !== '').map((pair) => pair.split('=') as [string, string])),
           isolation: agent.isolation,

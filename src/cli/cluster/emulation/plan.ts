@@ -53,6 +53,7 @@ export function planEmulation(request: EmulationRequest, can: Capabilities, node
   if (linkBitsPerS > 0) {
     labels['link'] = `${rateText(linkBitsPerS)} (${network === 'namespaces' ? 'kernel' : 'data plane'})`;
     if (network === 'data-plane') agentArgs.push('--link-bytes-per-s', String(Math.round(linkBitsPerS / 8)));
+    else agentArgs.push('--link-rate', String(linkBitsPerS)); // the cable itself claims more
   }
   if (latencyMs > 0) {
     const byKernel = network === 'namespaces' && can.netem;

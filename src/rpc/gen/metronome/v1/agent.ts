@@ -127,6 +127,8 @@ export interface NodeMetrics {
   runnable: number;
   /** What one sample of all this costs the agent, microseconds, averaged over the last samples. */
   sampleUs: number;
+  /** Share of the node's link in use since the last sample, of the busier direction; -1: its rate is not known. */
+  linkUtilisation: number;
 }
 
 /** Sandboxes of one function on one node. */
@@ -192,7 +194,11 @@ export interface DispatchCommand {
     | Retain
     | undefined;
   /** A workflow run no longer needs these objects. */
-  release?: Release | undefined;
+  release?:
+    | Release
+    | undefined;
+  /** Answer at once, by a pong with the same number: so the sender measures the round trip. */
+  ping?: number | undefined;
 }
 
 /** A lease on objects: they are not pushed out while it lasts. It ends by Release, or when it is not renewed in time. */
@@ -273,7 +279,11 @@ export interface DispatchEvent {
     | Started
     | undefined;
   /** It ended. */
-  result?: Result | undefined;
+  result?:
+    | Result
+    | undefined;
+  /** The number of the ping that this answers; without an invocation. */
+  pong?: number | undefined;
 }
 
 /** The agent took it in. */
@@ -900,6 +910,7 @@ function createBaseNodeMetrics(): NodeMetrics {
     transfers: 0,
     runnable: 0,
     sampleUs: 0,
+    linkUtilisation: 0,
   };
 }
 
@@ -979,6 +990,9 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
     }
     if (message.sampleUs !== 0) {
       writer.uint32(201).double(message.sampleUs);
+    }
+    if (message.linkUtilisation !== 0) {
+      writer.uint32(481).double(message.linkUtilisation);
     }
     return writer;
   },
@@ -1196,6 +1210,14 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
             message.sampleUs = reader.double();
             continue;
           }
+          case 60: {
+            if (tag !== 481) {
+              break;
+            }
+
+            message.linkUtilisation = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1319,6 +1341,11 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
         : isSet(object.sample_us)
         ? globalThis.Number(object.sample_us)
         : 0,
+      linkUtilisation: isSet(object.linkUtilisation)
+        ? globalThis.Number(object.linkUtilisation)
+        : isSet(object.link_utilisation)
+        ? globalThis.Number(object.link_utilisation)
+        : 0,
     };
   },
 
@@ -1399,6 +1426,9 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
     if (message.sampleUs !== 0) {
       obj.sampleUs = floatToJson(message.sampleUs);
     }
+    if (message.linkUtilisation !== 0) {
+      obj.linkUtilisation = floatToJson(message.linkUtilisation);
+    }
     return obj;
   },
 
@@ -1432,6 +1462,7 @@ export const NodeMetrics: MessageFns<NodeMetrics> = {
     message.transfers = object.transfers ?? 0;
     message.runnable = object.runnable ?? 0;
     message.sampleUs = object.sampleUs ?? 0;
+    message.linkUtilisation = object.linkUtilisation ?? 0;
     return message;
   },
 };
@@ -1900,7 +1931,14 @@ export const DispatchRequest: MessageFns<DispatchRequest> = {
 };
 
 function createBaseDispatchCommand(): DispatchCommand {
-  return { execute: undefined, cancel: undefined, acknowledge: undefined, retain: undefined, release: undefined };
+  return {
+    execute: undefined,
+    cancel: undefined,
+    acknowledge: undefined,
+    retain: undefined,
+    release: undefined,
+    ping: undefined,
+  };
 }
 
 export const DispatchCommand: MessageFns<DispatchCommand> = {
@@ -1919,6 +1957,9 @@ export const DispatchCommand: MessageFns<DispatchCommand> = {
     }
     if (message.release !== undefined) {
       Release.encode(message.release, writer.uint32(42).fork()).join();
+    }
+    if (message.ping !== undefined) {
+      writer.uint32(481).double(message.ping);
     }
     return writer;
   },
@@ -1976,6 +2017,14 @@ export const DispatchCommand: MessageFns<DispatchCommand> = {
             message.release = Release.decode(reader, reader.uint32());
             continue;
           }
+          case 60: {
+            if (tag !== 481) {
+              break;
+            }
+
+            message.ping = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1995,6 +2044,7 @@ export const DispatchCommand: MessageFns<DispatchCommand> = {
       acknowledge: isSet(object.acknowledge) ? globalThis.String(object.acknowledge) : undefined,
       retain: isSet(object.retain) ? Retain.fromJSON(object.retain) : undefined,
       release: isSet(object.release) ? Release.fromJSON(object.release) : undefined,
+      ping: isSet(object.ping) ? globalThis.Number(object.ping) : undefined,
     };
   },
 
@@ -2015,6 +2065,9 @@ export const DispatchCommand: MessageFns<DispatchCommand> = {
     if (message.release !== undefined) {
       obj.release = Release.toJSON(message.release);
     }
+    if (message.ping !== undefined) {
+      obj.ping = floatToJson(message.ping);
+    }
     return obj;
   },
 
@@ -2034,6 +2087,7 @@ export const DispatchCommand: MessageFns<DispatchCommand> = {
     message.release = (object.release !== undefined && object.release !== null)
       ? Release.fromPartial(object.release)
       : undefined;
+    message.ping = object.ping ?? undefined;
     return message;
   },
 };
@@ -2727,7 +2781,14 @@ export const DispatchResponse: MessageFns<DispatchResponse> = {
 };
 
 function createBaseDispatchEvent(): DispatchEvent {
-  return { invocationId: "", accepted: undefined, rejected: undefined, started: undefined, result: undefined };
+  return {
+    invocationId: "",
+    accepted: undefined,
+    rejected: undefined,
+    started: undefined,
+    result: undefined,
+    pong: undefined,
+  };
 }
 
 export const DispatchEvent: MessageFns<DispatchEvent> = {
@@ -2746,6 +2807,9 @@ export const DispatchEvent: MessageFns<DispatchEvent> = {
     }
     if (message.result !== undefined) {
       Result.encode(message.result, writer.uint32(42).fork()).join();
+    }
+    if (message.pong !== undefined) {
+      writer.uint32(481).double(message.pong);
     }
     return writer;
   },
@@ -2803,6 +2867,14 @@ export const DispatchEvent: MessageFns<DispatchEvent> = {
             message.result = Result.decode(reader, reader.uint32());
             continue;
           }
+          case 60: {
+            if (tag !== 481) {
+              break;
+            }
+
+            message.pong = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2826,6 +2898,7 @@ export const DispatchEvent: MessageFns<DispatchEvent> = {
       rejected: isSet(object.rejected) ? Rejected.fromJSON(object.rejected) : undefined,
       started: isSet(object.started) ? Started.fromJSON(object.started) : undefined,
       result: isSet(object.result) ? Result.fromJSON(object.result) : undefined,
+      pong: isSet(object.pong) ? globalThis.Number(object.pong) : undefined,
     };
   },
 
@@ -2845,6 +2918,9 @@ export const DispatchEvent: MessageFns<DispatchEvent> = {
     }
     if (message.result !== undefined) {
       obj.result = Result.toJSON(message.result);
+    }
+    if (message.pong !== undefined) {
+      obj.pong = floatToJson(message.pong);
     }
     return obj;
   },
@@ -2867,6 +2943,7 @@ export const DispatchEvent: MessageFns<DispatchEvent> = {
     message.result = (object.result !== undefined && object.result !== null)
       ? Result.fromPartial(object.result)
       : undefined;
+    message.pong = object.pong ?? undefined;
     return message;
   },
 };

@@ -158,6 +158,8 @@ export interface Node {
   isolation: string[];
   /** What people should know about it, as the agent says. */
   labels: { [key: string]: string };
+  /** A message from the scheduler to the agent and back, milliseconds, smoothed; 0: not measured yet. */
+  roundTripMs: number;
 }
 
 export interface Node_LabelsEntry {
@@ -624,6 +626,7 @@ function createBaseNode(): Node {
     epoch: 0,
     isolation: [],
     labels: {},
+    roundTripMs: 0,
   };
 }
 
@@ -677,6 +680,9 @@ export const Node: MessageFns<Node> = {
     globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
       Node_LabelsEntry.encode({ key: key as any, value }, writer.uint32(162).fork()).join();
     });
+    if (message.roundTripMs !== 0) {
+      writer.uint32(481).double(message.roundTripMs);
+    }
     return writer;
   },
 
@@ -824,6 +830,14 @@ export const Node: MessageFns<Node> = {
             }
             continue;
           }
+          case 60: {
+            if (tag !== 481) {
+              break;
+            }
+
+            message.roundTripMs = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -887,6 +901,11 @@ export const Node: MessageFns<Node> = {
           {},
         )
         : {},
+      roundTripMs: isSet(object.roundTripMs)
+        ? globalThis.Number(object.roundTripMs)
+        : isSet(object.round_trip_ms)
+        ? globalThis.Number(object.round_trip_ms)
+        : 0,
     };
   },
 
@@ -946,6 +965,9 @@ export const Node: MessageFns<Node> = {
         });
       }
     }
+    if (message.roundTripMs !== 0) {
+      obj.roundTripMs = floatToJson(message.roundTripMs);
+    }
     return obj;
   },
 
@@ -980,6 +1002,7 @@ export const Node: MessageFns<Node> = {
       },
       {},
     );
+    message.roundTripMs = object.roundTripMs ?? 0;
     return message;
   },
 };
