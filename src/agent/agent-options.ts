@@ -1,6 +1,6 @@
 /** What an agent is told at its start, and the log that it writes to. Defaults and bounds are the configuration schema's (section "agent"). */
 
-import type { IsolationChoice } from './sandbox/open-isolation.ts';
+import type { IsolationChoice, LimitsChoice } from './sandbox/open-isolation.ts';
 import type { KeepAliveName } from './sandbox/keep-alive/registry.ts';
 import type { MetricsSource } from './metrics/node-metrics.ts';
 
@@ -59,6 +59,8 @@ export interface AgentOptions {
   readonly logBytes: number;
   /** Which sandboxes functions get that ask for none, and which they may ask for. @default 'process' */
   readonly isolation?: IsolationChoice;
+  /** Whose memory and CPU the kernel limits. @default 'isolated' */
+  readonly limits?: LimitsChoice;
   /** Python interpreter. Default: what `python3` on the PATH says it is. */
   readonly pythonPath?: string;
   /** What people should know about this node, shown with it. */

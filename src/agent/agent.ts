@@ -127,7 +127,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   });
   teardown.push(() => programs.close());
 
-  const driver = await openIsolation({ choice: options.isolation ?? 'process', dataDir, python: () => python.find(), maxFileBytes: Math.max(LEAST_FILE_BYTES, 2 * options.objectQuotaBytes), log });
+  const driver = await openIsolation({ choice: options.isolation ?? 'process', limits: options.limits ?? 'isolated', dataDir, python: () => python.find(), maxFileBytes: Math.max(LEAST_FILE_BYTES, 2 * options.objectQuotaBytes), log });
   await driver.sweep();
   teardown.push(() => driver.close());
   // In the background: the first Python function should not wait for it.
@@ -234,7 +234,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
 
   if (client !== undefined) {
     registration = startRegistration({
-      request: { name, address: grpcAddress, dataUrl, epoch, slots, memoryMb: options.memoryMb, isolation: [...driver.isolations], labels: { ...options.labels, metrics: metrics.source } },
+      request: { name, address: grpcAddress, dataUrl, epoch, slots, memoryMb: options.memoryMb, isolation: [...driver.isolations], labels: { ...options.labels, metrics: metrics.source, limits: driver.limited.join('+') || 'none' } },
       register: (request, signal) => client.registerNode(request, { signal, timeoutMs: 5_000 }),
       isConnected: () => dispatch.isOpen && readers.hasReaders,
       onRegistered: ({ pushIntervalMs }) => readers.setInterval(pushIntervalMs),
@@ -243,7 +243,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
     teardown.push(() => registration?.stop());
     await registration.first;
   }
-  log.info({ node: name, address: grpcAddress, dataUrl, epoch, slots, memoryMb: options.memoryMb, isolation: driver.isolations, metrics: metrics.source }, 'agent.started');
+  log.info({ node: name, address: grpcAddress, dataUrl, epoch, slots, memoryMb: options.memoryMb, isolation: driver.isolations, limited: driver.limited, metrics: metrics.source }, 'agent.started');
 
   const drain = async (graceMs: number): Promise<void> => {
     executor.refuse(new MetronomeError('DRAINING', `The agent "${name}" is shutting down.`));

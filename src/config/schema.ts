@@ -133,6 +133,7 @@ export const sections = {
     npmRegistry: text({ doc: 'Registry of npm packages; empty: the one that npm is configured for.', default: '', maxLength: 1_024, pattern: /^$|^https?:\/\/[^@\s]+$/, form: 'an http(s) address without user and password' }),
     labels: text({ doc: 'What people should know about this node, shown with it: name=value, separated by commas.', default: '', maxLength: 1_024, pattern: LABELS_PATTERN, form: 'name=value pairs, separated by commas' }),
     isolation: choice(['auto', 'process', 'bubblewrap'], { doc: 'Sandboxes of functions that ask for none: processes with the rights of the agent (process), or isolated ones where bubblewrap works (auto). Functions may ask for the other kind; with "bubblewrap" there is no other.', default: 'process' }),
+    limits: choice(['isolated', 'all'], { doc: 'Which sandboxes the kernel holds to the memory and CPU of their functions, by control groups: isolated ones where the agent may make groups (isolated), or plain processes as well (all), which costs each of their starts some milliseconds. Where no groups can be made, an agent with "all" does not start.', default: 'isolated' }),
     logBytes: size({ doc: 'What is kept of stdout and of stderr of one run; the middle is cut out.', default: '64KiB', min: 0, max: 64 * KIB }),
   },
   up: {

@@ -2,12 +2,12 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { openCgroups } from '../../src/agent/sandbox/cgroups.ts';
+import { limitsSizes, openCgroups } from '../../src/agent/sandbox/cgroups.ts';
 import { createContainedDriver } from '../../src/agent/sandbox/contained-driver.ts';
 import { probeBubblewrap } from '../../src/agent/sandbox/isolation-probe.ts';
 import { createProcessContainment } from '../../src/agent/sandbox/process-containment.ts';
 import { createPythonLookup } from '../../src/agent/sandbox/python-interpreter.ts';
-import type { Isolation, SandboxDriver } from '../../src/agent/sandbox/sandbox-driver.ts';
+import type { SandboxDriver } from '../../src/agent/sandbox/sandbox-driver.ts';
 import { silent } from './harness.ts';
 
 /** The largest file that their functions may write; more than the /tmp of an isolated one holds. */
@@ -23,13 +23,27 @@ export const bubblewrapMissing: string | undefined = await (async () => {
 })();
 if (bubblewrapMissing !== undefined) console.warn(`Tests of isolated sandboxes are skipped: ${bubblewrapMissing}`);
 
-export const CONTRACT_KINDS: readonly { readonly name: Isolation; readonly missing: string | undefined }[] = [{ name: 'process', missing: undefined }, { name: 'bubblewrap', missing: bubblewrapMissing }];
+/** Why the kernel limits no sandbox here; undefined: it does. */
+export const limitsMissing: string | undefined = await (async () => {
+  const cgroups = openCgroups(`metronome-test-${process.pid}`);
+  await cgroups?.close();
+  return limitsSizes(cgroups) ? undefined : 'there are no control groups for memory and cpu that may be written; run the tests as root';
+})();
+if (limitsMissing !== undefined) console.warn(`Tests of limits are skipped: ${limitsMissing}`);
+
+/** A kind of sandbox, as tests name them. */
+export type ContractKind = 'process' | 'limited process' | 'bubblewrap';
+
+export const CONTRACT_KINDS: readonly { readonly name: ContractKind; readonly missing: string | undefined }[] = [
+  { name: 'process', missing: undefined }, { name: 'limited process', missing: limitsMissing }, { name: 'bubblewrap', missing: bubblewrapMissing },
+];
 
 /** A driver in a folder, after its sweep. */
-export async function openDriver(name: Isolation, dir: string): Promise<SandboxDriver> {
-  let containment = createProcessContainment(MAX_FILE_BYTES);
+export async function openDriver(name: ContractKind, dir: string): Promise<SandboxDriver> {
+  const cgroups = name === 'process' ? undefined : openCgroups(`metronome-test-${basename(dirname(dir))}-${basename(dir)}`);
+  let containment = createProcessContainment(MAX_FILE_BYTES, cgroups);
   if (name === 'bubblewrap') {
-    const probe = await probeBubblewrap({ dir: `${dir}-isolation`, cgroups: openCgroups(`metronome-test-${basename(dirname(dir))}-${basename(dir)}`), maxFileBytes: MAX_FILE_BYTES });
+    const probe = await probeBubblewrap({ dir: `${dir}-isolation`, cgroups, maxFileBytes: MAX_FILE_BYTES });
     if ('missing' in probe) throw new Error(probe.missing);
     ({ containment } = probe);
   }

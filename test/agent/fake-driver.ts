@@ -37,6 +37,7 @@ export function createFakeDriver(): FakeDriver {
   const sandboxes: FakeSandbox[] = [];
   const driver: FakeDriver = {
     isolations: ['process'],
+    limited: [],
     sandboxes,
     onKill: () => {},
     ready: () => Promise.resolve(),

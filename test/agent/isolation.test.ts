@@ -1,12 +1,16 @@
 /** The choice of isolation: by the agent's configuration, and by each function. */
-import { readFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync, rmdirSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
-import { openCgroups } from '../../src/agent/sandbox/cgroups.ts';
+import { ownCgroups } from '../../src/agent/own-cgroups.ts';
+import { limitsSizes, openCgroups } from '../../src/agent/sandbox/cgroups.ts';
+import { groupName, ownerOfGroup } from '../../src/agent/sandbox/group-name.ts';
 import { seccompFilter } from '../../src/agent/sandbox/seccomp.ts';
 import { StartState } from '../../src/rpc/gen/metronome/v1/common.ts';
-import { bubblewrapMissing } from './drivers.ts';
+import { bubblewrapMissing, limitsMissing } from './drivers.ts';
 import { defineFunction, json, putObject, tempDir, testAgent } from './harness.ts';
 
 const isolated = describe.skipIf(bubblewrapMissing !== undefined);
@@ -89,6 +93,55 @@ describe('control groups', () => {
     expect([read('memory.max'), read('memory.swap.max'), read('cpu.max'), read('pids.max')]).toEqual(['1048576', '0', '30000 20000', 'max']);
     expect(group?.joinFiles).toEqual([join(own, 'metronome-x/one/cgroup.procs')]);
     expect(group?.oomKills()).toBe(2);
+  });
+
+  it.skipIf(limitsMissing !== undefined)('of former agents with the same folder are ended and removed, of dead ones with another folder removed when empty, of living ones left', async () => {
+    await using root = await tempDir();
+    // In a group of the test's own: agents of other tests that start meanwhile sweep as well.
+    await mkdir(join(root.path, 'self'));
+    await writeFile(join(root.path, 'self/cgroup'), readFileSync('/proc/self/cgroup', 'utf8').trimEnd().split('\n').map((line) => `${line}/metronome-unit-${process.pid}\n`).join(''));
+    await writeFile(join(root.path, 'self/mountinfo'), readFileSync('/proc/self/mountinfo'));
+    const source = { procDir: root.path, root: '' };
+    const ours = groupName(root.path);
+    const { folder } = ownerOfGroup(ours)!;
+    const ended = spawn('true');
+    await once(ended, 'exit');
+    const dead = `${ended.pid}-1`;
+    const names = { former: `metronome-${folder}-${dead}`, deadElsewhere: `metronome-${'0'.repeat(16)}-${dead}`, busyElsewhere: `metronome-${'1'.repeat(16)}-${dead}`, living: ours.replace(folder, '2'.repeat(16)) };
+    const groups = Object.entries(names).map(([key, name]) => ({ key, cgroups: openCgroups(name, source)!, group: openCgroups(name, source)!.create('sandbox') }));
+    const groupOf = (key: string) => groups.find((each) => each.key === key)!.group;
+    const left = spawn('sleep', ['300']), notOurs = spawn('sleep', ['300']);
+    const leftEnded = once(left, 'exit');
+    try {
+      await groupOf('former').add(left.pid!);
+      await groupOf('busyElsewhere').add(notOurs.pid!);
+      await openCgroups(ours, source)!.sweep();
+      await leftEnded;
+      expect(groups.map(({ key, group }) => [key, existsSync(group.joinFiles[0]!)])).toEqual([['former', false], ['deadElsewhere', false], ['busyElsewhere', true], ['living', true]]);
+      expect(notOurs.exitCode ?? notOurs.signalCode).toBeNull();
+    } finally {
+      left.kill('SIGKILL');
+      const notOursEnded = once(notOurs, 'exit');
+      notOurs.kill('SIGKILL');
+      await notOursEnded;
+      for (const { cgroups, group } of groups) {
+        await group.remove();
+        await cgroups.close();
+      }
+      const { v1, unified } = ownCgroups(join(root.path, 'self'));
+      for (const folder of new Set([...v1.values(), unified ?? ''])) if (existsSync(folder)) rmdirSync(folder);
+    }
+  });
+
+  it('name the agent that made them', () => {
+    expect(ownerOfGroup(groupName('/somewhere'))).toMatchObject({ pid: process.pid, startTime: expect.stringMatching(/^[1-9]\d*$/), folder: expect.stringMatching(/^[0-9a-f]{16}$/) });
+    expect(groupName('/somewhere')).not.toBe(groupName('/elsewhere'));
+    expect(ownerOfGroup('metronome-doctor-17')).toBeUndefined();
+  });
+
+  it('hold sandboxes to their sizes only with controllers for both', () => {
+    const with_ = (...controllers: ('memory' | 'cpu' | 'pids')[]) => ({ controllers }) as unknown as NonNullable<ReturnType<typeof openCgroups>>; // nothing else is looked at
+    expect([limitsSizes(undefined), limitsSizes(with_('memory', 'pids')), limitsSizes(with_('cpu')), limitsSizes(with_('memory', 'cpu'))]).toEqual([false, false, false, true]);
   });
 
   it('are none where the agent may make none', async () => {

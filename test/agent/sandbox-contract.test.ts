@@ -138,6 +138,19 @@ describe.each(CONTRACT_KINDS)('a sandbox of the kind $name', ({ name, missing })
       await sandbox.gone;
     });
 
+    it.skipIf(missing !== undefined || name === 'process')('gets no more CPU than its function asks for, where the kernel sees to it', async () => {
+      if (driver.limited.length === 0) return; // bubblewrap without control groups
+      const bundleDir = await makeBundle(dir.path, {
+        'h.mjs': 'export function handler() { const at = performance.now(), before = process.cpuUsage(); let used = 0; while (used < 200_000) { const { user, system } = process.cpuUsage(before); used = user + system; } return used / 1_000 / (performance.now() - at); }',
+        'h.py': 'import time\ndef handler(e, c):\n    at, before = time.monotonic(), time.process_time()\n    while time.process_time() - before < 0.2: pass\n    return (time.process_time() - before) / (time.monotonic() - at)\n',
+      });
+      const sandbox = await born(way, specOf(runtime, isNode ? 'h.mjs' : 'h.py', { bundleDir, cpu: 0.25 }));
+      await sandbox.ready;
+      // Of a core; neighbours can only make it less.
+      expect(await call(sandbox)).toBeLessThan(0.35);
+      await sandbox.kill(ENDED);
+    });
+
     skipped('that spins is killed with its children at once, and the run rejects with the reason', async () => {
       const bundleDir = await makeBundle(dir.path, {
         'h.mjs': "import { spawn } from 'node:child_process'; import { mkdirSync, writeFileSync } from 'node:fs'; export function handler(e, c) { const child = spawn('sleep', ['300'], { stdio: 'ignore' }); child.on('error', () => {}); writeFileSync(c.output('spins'), 'x'); for (;;); }",

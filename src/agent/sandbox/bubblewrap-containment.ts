@@ -16,7 +16,7 @@ import { constants } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import type { PackageLayer } from '../program.ts';
 import { removeTrees } from '../remove-trees.ts';
-import type { Cgroup, CgroupLimits, Cgroups } from './cgroups.ts';
+import { MAX_PROCESSES, joinScript, limitsSizes, sandboxLimits, type Cgroup, type Cgroups } from './cgroups.ts';
 import { stdioOf, type Containment, type LaunchPlan, type Places, type ProcessEnd } from './containment.ts';
 import { childrenOf, descendantsOf, killNow, processesWithEnvironment } from './proc.ts';
 import { limitsScript } from './process-containment.ts';
@@ -38,11 +38,6 @@ export interface BubblewrapOptions {
 /** Size of /tmp, which lies in memory and counts for the function. */
 const TMP_BYTES = 64 * 1024 ** 2;
 const SHM_BYTES = 16 * 1024 ** 2;
-const MAX_PROCESSES = 256;
-/** Memory that the kernel needs for a sandbox besides what the function may use. */
-const KERNEL_BYTES = 16 * 1024 ** 2;
-/** As in live-sandbox.ts, for the kernel's limit. */
-const LEAST_MEMORY_BYTES = 96 * 1024 ** 2;
 /** User ids that no system hands out: above the container ranges of systemd, below 2^31. */
 const FIRST_UID = 1_879_048_192;
 const UIDS = 200_000_000;
@@ -71,6 +66,7 @@ export function createBubblewrapContainment(options: BubblewrapOptions): Contain
 class BubblewrapContainment implements Containment {
   readonly isolation = 'bubblewrap';
   readonly passesEnvironment = false;
+  readonly isLimited: boolean;
   readonly #options: BubblewrapOptions;
   readonly #isRoot = process.getuid?.() === 0;
   readonly #cells = new Map<string, Cell>();
@@ -81,6 +77,7 @@ class BubblewrapContainment implements Containment {
 
   constructor(options: BubblewrapOptions) {
     this.#options = options;
+    this.isLimited = limitsSizes(options.cgroups);
   }
 
   zygoteTraits(runtime: 'node' | 'python3'): ReturnType<Containment['zygoteTraits']> {
@@ -115,14 +112,12 @@ class BubblewrapContainment implements Containment {
     const { cgroups, filterFile, maxFileBytes } = this.#options;
     const cell = this.#cellOf(places);
     cell.cgroup = cgroups?.create(basename(places.dir));
-    cell.cgroup?.limit(limitsOf(memoryMb, cpu));
-    // Into its group before the first instruction of anything that is the function's.
-    const join_ = (cell.cgroup?.joinFiles ?? []).map((file) => `echo $$ > '${file}' || exit 126; `).join('');
+    cell.cgroup?.limit(sandboxLimits(memoryMb, cpu));
     const stdio = stdioOf(channel);
     // A fresh descriptor for every start: bwrap reads it to its end, and the offset would be shared.
     const filter = openSync(filterFile, 'r');
     try {
-      const child = spawn('/bin/sh', ['-c', `${join_}${limitsScript(maxFileBytes)}; exec "$@"`, 'sh', this.#options.bwrap, ...this.#arguments(plan, cell), '--seccomp', '4', '--', ...this.#inner(cell, env), interpreter, ...args], {
+      const child = spawn('/bin/sh', ['-c', `${joinScript(cell.cgroup)}${limitsScript(maxFileBytes)}; exec "$@"`, 'sh', this.#options.bwrap, ...this.#arguments(plan, cell), '--seccomp', '4', '--', ...this.#inner(cell, env), interpreter, ...args], {
         // What the function has in its environment is none of bwrap's business, which may run as root.
         cwd: '/', env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }, detached: true, stdio: [...stdio, filter],
       });
@@ -185,7 +180,7 @@ class BubblewrapContainment implements Containment {
     const cell = this.#cellOf(places);
     const isNew = cell.cgroup === undefined && cell.isForked;
     if (isNew) cell.cgroup = this.#options.cgroups?.create(basename(places.dir));
-    cell.cgroup?.limit(limitsOf(memoryMb, cpu));
+    cell.cgroup?.limit(sandboxLimits(memoryMb, cpu));
     return isNew ? cell.cgroup?.add(pid) : undefined;
   }
 
@@ -252,10 +247,6 @@ class BubblewrapContainment implements Containment {
     if (cell === undefined) throw new Error(`The directory ${places.dir} was not prepared.`);
     return cell;
   }
-}
-
-function limitsOf(memoryMb: number, cpu: number): CgroupLimits {
-  return { memoryBytes: Math.max(memoryMb * 1024 ** 2, LEAST_MEMORY_BYTES) + KERNEL_BYTES, cpu, pids: MAX_PROCESSES };
 }
 
 /** The system's programs and libraries, wherever this distribution has them. */

@@ -7,6 +7,7 @@ import { mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from '
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ownCgroups, type OwnCgroups } from '../own-cgroups.ts';
+import { isDead, ownerOfGroup } from './group-name.ts';
 import { killNow } from './proc.ts';
 
 /** What can be limited. */
@@ -41,16 +42,24 @@ export interface Cgroups {
   /** What it can limit, in this order: memory, cpu, pids. */
   readonly controllers: readonly Controller[];
   create(name: string): Cgroup;
-  /** Ends and removes what a former agent left. */
+  /** Ends and removes what former agents with the same folder left, and removes empty groups of agents that are dead. */
   sweep(): Promise<void>;
   /** Removes the agent's group, when its sandboxes are gone. */
   close(): Promise<void>;
 }
 
 const CONTROLLERS: readonly Controller[] = ['memory', 'cpu', 'pids'];
+/** Processes of one sandbox. */
+export const MAX_PROCESSES = 256;
+/** Memory that the kernel needs for a sandbox besides what the function may use. */
+const KERNEL_BYTES = 16 * 1024 ** 2;
+/** As in live-sandbox.ts, for the kernel's limit. */
+const LEAST_MEMORY_BYTES = 96 * 1024 ** 2;
 /** A short period: a sandbox that used up its share is held for less than that. */
 const CPU_PERIOD_US = 20_000;
 const LEAST_CPU_QUOTA_US = 1_000;
+/** Of the group in which the agent itself is, under version 2. */
+const LEAF_SUFFIX = '-agent';
 const REMOVE_TRIES = 50;
 const REMOVE_EVERY_MS = 20;
 
@@ -61,9 +70,24 @@ export interface CgroupSource {
   readonly root: string;
 }
 
+/** What the kernel holds the sandbox of a function to. `cpu` 0: as many cores as there are. */
+export function sandboxLimits(memoryMb: number, cpu: number): CgroupLimits {
+  return { memoryBytes: Math.max(memoryMb * 1024 ** 2, LEAST_MEMORY_BYTES) + KERNEL_BYTES, cpu, pids: MAX_PROCESSES };
+}
+
+/** Whether a function gets no more memory and CPU than its manifest says. */
+export function limitsSizes(cgroups: Cgroups | undefined): boolean {
+  return cgroups !== undefined && cgroups.controllers.includes('memory') && cgroups.controllers.includes('cpu');
+}
+
+/** What a shell does to be in a group, before the first instruction of anything that is the function's. */
+export function joinScript(group: Cgroup | undefined): string {
+  return (group?.joinFiles ?? []).map((file) => `echo $$ > '${file}' || exit 126; `).join('');
+}
+
 /**
- * Makes a group for an agent below the one that it runs in. Undefined where it may not, or where there is no controller of use. `name`: the
- * same after a restart, so that the next agent finds what is left.
+ * Makes a group for an agent below the one that it runs in. Undefined where it may not, or where there is no controller of use. `name`: by
+ * group-name.ts, so that the next agent finds what is left.
  */
 export function openCgroups(name: string, source: CgroupSource = { procDir: '/proc', root: '' }): Cgroups | undefined {
   const own = ownCgroups(`${source.procDir}/self`, source.root);
@@ -87,7 +111,8 @@ function openFirst(name: string, { v1 }: OwnCgroups): Cgroups | undefined {
     controllers: [...parents.keys()],
     create: (child) => new FirstCgroup(new Map(Array.from(parents, ([controller, dir]) => [controller, join(dir, child)]))),
     close: async () => void (await Promise.all(Array.from(parents.values(), removeDir))),
-    sweep: () => sweepAll([...parents.values()], (dirs) => new FirstCgroup(new Map(dirs.map((dir, i) => [[...parents.keys()][i] as Controller, dir])))),
+    // The own groups of the controllers, in the order of `parents`: each has one.
+    sweep: () => sweepAll(name, Array.from(parents.keys(), (controller) => v1.get(controller) as string), (dirs) => new FirstCgroup(new Map(dirs.map((dir, i) => [[...parents.keys()][i] as Controller, dir])))),
   };
 }
 
@@ -99,7 +124,7 @@ function openSecond(name: string, { unified: v2 }: OwnCgroups): Cgroups | undefi
   const all = wanted.map((controller) => `+${controller}`).join(' ');
   if (!writeTo(join(v2, 'cgroup.subtree_control'), all)) {
     // A group with processes may not hand controllers on: the agent moves into a leaf. If others stay, it is not ours to divide.
-    const leaf = join(v2, `${name}-agent`);
+    const leaf = join(v2, `${name}${LEAF_SUFFIX}`);
     if (!makeDir(leaf) || !writeTo(join(leaf, 'cgroup.procs'), String(process.pid)) || !writeTo(join(v2, 'cgroup.subtree_control'), all)) return undefined;
   }
   const dir = join(v2, name);
@@ -109,14 +134,36 @@ function openSecond(name: string, { unified: v2 }: OwnCgroups): Cgroups | undefi
     controllers: wanted,
     create: (child) => new SecondCgroup(join(dir, child)),
     close: () => removeDir(dir),
-    sweep: () => sweepAll([dir], ([child = '']) => new SecondCgroup(child)),
+    sweep: () => sweepAll(name, [v2], ([child = '']) => new SecondCgroup(child)),
   };
 }
 
-async function sweepAll(parents: readonly string[], open: (dirs: readonly string[]) => Cgroup): Promise<void> {
-  const names = new Set(parents.flatMap((parent) => childGroups(parent)));
-  await Promise.all(Array.from(names, (name) => {
-    const left = open(parents.map((parent) => join(parent, name)));
+/** `bases`: the folders in which agents make their groups, one or one per controller. */
+async function sweepAll(name: string, bases: readonly string[], open: (dirs: readonly string[]) => Cgroup): Promise<void> {
+  await sweepGroup(name, bases, open);
+  const own = ownerOfGroup(name);
+  if (own === undefined) return;
+  const others = [...new Set(bases.flatMap(childGroups))].filter((other) => other !== name && other !== `${name}${LEAF_SUFFIX}`);
+  await Promise.all(others.map(async (other) => {
+    const owner = ownerOfGroup(other.endsWith(LEAF_SUFFIX) ? other.slice(0, -LEAF_SUFFIX.length) : other);
+    if (owner === undefined) return;
+    const dirs = bases.map((base) => join(base, other));
+    if (owner.folder === own.folder) {
+      // The folder is locked: whoever had it is gone.
+      await sweepGroup(other, bases, open);
+      await Promise.all(dirs.map(removeDir));
+    } else if (isDead(owner)) {
+      // Nobody will come for it with that folder. What still runs in it is not ours to end.
+      for (const dir of dirs) for (const path of [...childGroups(dir).map((child) => join(dir, child)), dir]) removeIfEmpty(path);
+    }
+  }));
+}
+
+/** Ends and removes the sandboxes' groups in the group of an agent. */
+async function sweepGroup(name: string, bases: readonly string[], open: (dirs: readonly string[]) => Cgroup): Promise<void> {
+  const parents = bases.map((base) => join(base, name));
+  await Promise.all([...new Set(parents.flatMap(childGroups))].map((child) => {
+    const left = open(parents.map((parent) => join(parent, child)));
     left.kill();
     return left.remove();
   }));
@@ -225,7 +272,7 @@ function removeIfEmpty(dir: string): void {
   try {
     rmdirSync(dir);
   } catch {
-    // A former agent's groups are in it: the sweep comes to them.
+    // It is in use, or gone already.
   }
 }
 

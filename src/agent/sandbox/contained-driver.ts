@@ -39,6 +39,7 @@ export function createContainedDriver(options: ContainedDriverOptions): SandboxD
 
 class ContainedDriver implements SandboxDriver, SandboxHost, ZygoteHost {
   readonly isolations;
+  readonly limited;
   readonly containment: Containment;
   readonly dir: string;
   readonly log: AgentLog;
@@ -55,6 +56,7 @@ class ContainedDriver implements SandboxDriver, SandboxHost, ZygoteHost {
   constructor(options: ContainedDriverOptions) {
     this.containment = options.containment;
     this.isolations = [options.containment.isolation];
+    this.limited = options.containment.isLimited ? this.isolations : [];
     this.dir = options.dir;
     this.log = options.log;
     this.loadTimeoutMs = options.loadTimeoutMs ?? 60_000;

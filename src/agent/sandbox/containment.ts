@@ -51,6 +51,8 @@ export interface Containment {
   readonly isolation: Isolation;
   /** False: a process is started with what runtimes read at their start only; the rest of its environment comes through the channel. */
   readonly passesEnvironment: boolean;
+  /** True: the kernel gives a sandbox no more memory and CPU than its function asks for. */
+  readonly isLimited: boolean;
   /** What zygotes of a runtime are like under it. */
   zygoteTraits(runtime: 'node' | 'python3'): ZygoteTraits;
   /** The places of a new sandbox or zygote; `parent`: of the fork server that it comes of. */

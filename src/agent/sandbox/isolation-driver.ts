@@ -13,6 +13,7 @@ export function createIsolationDriver(drivers: readonly [SandboxDriver, ...Sandb
   };
   return {
     isolations,
+    limited: drivers.flatMap((driver) => driver.limited),
     create: (spec: SandboxSpec): Sandbox => driverOf(spec.isolation).create(spec),
     zygoteTraits: (runtime, isolation): ZygoteTraits | undefined => driverOf(isolation).zygoteTraits(runtime, isolation),
     createZygote: (spec: ZygoteSpec): Zygote | undefined => driverOf(spec.isolation).createZygote(spec),

@@ -28,7 +28,7 @@ export interface SandboxSpec {
   readonly layer: PackageLayer | undefined;
   /** Memory limit, MiB. */
   readonly memoryMb: number;
-  /** CPU share in cores; enforced only by drivers that can. */
+  /** CPU share in cores; enforced where the driver says so (`limited`). */
   readonly cpu: number;
   /** Whether it may use the network; enforced only by drivers that can. */
   readonly network: boolean;
@@ -177,6 +177,8 @@ export interface Zygote {
 export interface SandboxDriver {
   /** Kinds of isolation that it gives, its default first. */
   readonly isolations: readonly Isolation[];
+  /** Those of them under which the kernel gives a sandbox no more memory and CPU than its function asks for. */
+  readonly limited: readonly Isolation[];
   /** Makes a sandbox; failures come through `ready`. */
   create(spec: SandboxSpec): Sandbox;
   /** What its zygotes for a runtime are like; undefined when it has none. */

@@ -53,6 +53,7 @@ export function agentCommand(app: CliApp): Command {
           // "a=b,c=d", as the schema made sure.
           labels: Object.fromEntries(agent.labels.split(',').filter((pair) => pair !== '').map((pair) => pair.split('=') as [string, string])),
           isolation: agent.isolation,
+          limits: agent.limits,
           log,
         });
         return {

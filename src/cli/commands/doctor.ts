@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { Command } from 'commander';
-import { openCgroups } from '../../agent/sandbox/cgroups.ts';
+import { limitsSizes, openCgroups } from '../../agent/sandbox/cgroups.ts';
 import { probeBubblewrap } from '../../agent/sandbox/isolation-probe.ts';
 import type { Config } from '../../config/schema.ts';
 import { MetronomeError } from '../../core/errors.ts';
@@ -71,6 +71,7 @@ async function runChecks(app: CliApp, command: Command): Promise<Check[]> {
     programCheck(app, 'python3', ['--version'], 'functions in Python', 'python3'),
     programCheck(app, 'setpriv', ['--version'], 'sandboxes without privileges when started by root', 'util-linux'),
     isolationCheck(app),
+    limitsCheck(),
     programCheck(app, 'ip', ['-V'], 'emulated links between nodes (metronome up --link)', 'iproute2'),
     Promise.resolve(emulationChecks()),
     programCheck(app, 'ffmpeg', ['-version'], 'the video application', 'ffmpeg'),
@@ -135,6 +136,15 @@ async function isolationCheck(app: CliApp): Promise<Check> {
     await cgroups?.close();
     await rm(dir, { recursive: true, force: true });
   }
+}
+
+/** Whether the kernel would hold sandboxes of an agent of this user to their CPU and memory. */
+async function limitsCheck(): Promise<Check> {
+  const cgroups = openCgroups(`metronome-doctor-limits-${process.pid}`);
+  await cgroups?.close();
+  const common = { name: 'limits', required: false } as const;
+  if (cgroups !== undefined && limitsSizes(cgroups)) return { ...common, ok: true, detail: `${cgroups.controllers.join(', ')} of sandboxes by control groups, version ${cgroups.version}`, fix: '' };
+  return { ...common, ok: false, detail: `functions are not held to their cpu; needed for agent.limits "all"; ${cgroups === undefined ? 'this user may make no control groups' : `control groups here have only ${cgroups.controllers.join(', ')}`}`, fix: 'run agents as root, or as systemd units with Delegate=yes' };
 }
 
 async function chromiumCheck(app: CliApp): Promise<Check> {
