@@ -7,7 +7,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vites
 import { parse } from 'yaml';
 import { MetronomeError } from '../../src/core/errors.ts';
 import { LocalityClass, StartState, type ObjectRef } from '../../src/rpc/gen/metronome/v1/common.ts';
-import { ListFunctionsResponse } from '../../src/rpc/gen/metronome/v1/function.ts';
+import { GetFunctionResponse, ListFunctionsResponse } from '../../src/rpc/gen/metronome/v1/function.ts';
 import { DecisionAction, ExplainResponse, GetStatusResponse, ListPoliciesResponse, PlanResponse } from '../../src/rpc/gen/metronome/v1/inspect.ts';
 import { GetInvocationResponse, InvocationState, ListInvocationsResponse, Transition } from '../../src/rpc/gen/metronome/v1/invoke.ts';
 import { ListNodesResponse, NodeStatus } from '../../src/rpc/gen/metronome/v1/node.ts';
@@ -101,6 +101,16 @@ describe('lists', () => {
   it('of policies mark the one in force', async () => {
     door.loop.handlers.listPolicies = () => ListPoliciesResponse.fromPartial({ policies: [{ name: 'metronome', description: 'Delays.' }, { name: 'round-robin', description: 'Turns.' }], active: 'metronome' });
     expect((await cli(['policy', 'list'])).out).toMatch(/metronome +yes +Delays\.\nround-robin +Turns\./);
+  });
+
+  it('of nodes, where nothing limits sandboxes, are why there is nothing to tune', async () => {
+    door.loop.handlers.getWorkflow = () => {
+      throw new MetronomeError('WORKFLOW_NOT_FOUND', 'There is no workflow "f".');
+    };
+    door.loop.handlers.getFunction = () => GetFunctionResponse.fromPartial({ function: { spec: { name: 'f', cpu: 1, memoryMb: 128, slaMs: 1_000 }, version: 'v' } });
+    const ran = await cli(['policy', 'tune-resources', 'f']);
+    expect(ran).toMatchObject({ code: 2, out: '', err: expect.stringMatching(/CONFIG_INVALID.*On "n1" nothing holds "f" to its CPU and memory \(isolation process\).*METRONOME_AGENT__LIMITS=all/) });
+    expect(door.loop.submitted).toEqual([]);
   });
 
   it('keep ids whole on a narrow terminal and drop what matters least', async () => {

@@ -32,6 +32,7 @@ describe('mistakes in the command line', () => {
     ['a figure of benches in simulation', ['bench', 'paper', '--figure', '9', '--where', 'simulation'], /Figure 9 comes from benches of the real program/],
     ['a load without a recording', ['load'], /required option '--recording <folder>'/],
     ['a speed that is none', ['load', '--recording', 'x', '--speed', '0'], /a number above 0/],
+    ['a number of cores that there is not', ['policy', 'tune-resources', 'x', '--max-cpu', '0'], /number of cores from 0\.1 to 64/],
     ['a shell without completion', ['completion', 'csh'], /no completion for "csh"/],
     ['a schema that there is not', ['config', 'schema', 'nodes'], /not of "nodes"/],
     ['a group without a verb shows its help', ['function'], /Commands:[\s\S]*apply/],

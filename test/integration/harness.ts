@@ -85,7 +85,7 @@ export interface ClusterOptions {
   readonly processes?: boolean;
   /** Further flags of these processes. */
   readonly agentArgs?: readonly string[];
-  readonly agent?: Partial<Pick<Parameters<typeof startAgent>[0], 'memoryMb' | 'keepAliveMs' | 'maxResultBytes' | 'logBytes' | 'objectQuotaBytes' | 'npmRegistry'>>;
+  readonly agent?: Partial<Pick<Parameters<typeof startAgent>[0], 'memoryMb' | 'keepAliveMs' | 'limits' | 'maxResultBytes' | 'logBytes' | 'objectQuotaBytes' | 'npmRegistry'>>;
 }
 
 /** Starts a system and waits until all nodes are ready. */

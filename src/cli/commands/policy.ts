@@ -1,8 +1,9 @@
-/** `metronome policy`: which policies there are, and which one is in force. */
+/** `metronome policy`: which policies there are, which one is in force, and sizes of functions for one that tunes them. */
 import { Command } from 'commander';
 import { withExamples } from '../arguments.ts';
 import { withSession } from '../context.ts';
 import type { CliApp } from '../app.ts';
+import { tuneResourcesCommand } from './tune-resources.ts';
 
 export function policyCommand(app: CliApp): Command {
   const group = new Command('policy').description('look at and switch the scheduling policy');
@@ -29,5 +30,6 @@ export function policyCommand(app: CliApp): Command {
       printer.progress(previous === active ? `shadow policy: ${words(active)} already` : `shadow policy: ${words(active)} (before: ${words(previous)})`);
       if (printer.isStructured) printer.structured({ previous, active });
     }))), 'metronome policy shadow lookahead', 'metronome policy shadow off'));
+  group.addCommand(tuneResourcesCommand(app));
   return group;
 }
