@@ -1,15 +1,23 @@
 /**
- * Faults from the seed: nodes die, hang, lose their streams or their data, lie about their slots, grow slow, drain; each heals after a
- * while. One stream of randomness per kind, so that switching one off leaves the others as they were.
+ * Faults from the seed. Nodes die, hang, grow slow, drain, lose their streams, data or warmth, and lie about warmth and slots; messages are late, lost, in
+ * another order, or come twice; predictions are wrong, late or missing; the scheduler's clock jumps. Each heals after a while. One stream of
+ * randomness per kind, so that switching one off leaves the others as they were.
+ *
+ * Streams keep their order and lose nothing without breaking, as real ones do (ARCHITECTURE.md): a lost message breaks its stream, and only what
+ * travels on different streams overtakes.
  */
 import { exponential } from '../core/distributions.ts';
 import { createRandom, type Random } from '../core/random.ts';
 import type { TimerHandle } from '../core/clock.ts';
 import { LOST } from '../scheduler/cluster-view.ts';
 import type { Simulation } from './simulation.ts';
+import type { PredictionFaults } from './unreliable-predictor.ts';
 
-/** Kinds of faults. */
-export const FAULT_KINDS = ['kill', 'hang', 'disconnect', 'loseData', 'slow', 'drain', 'forgetWarm', 'lateMessages', 'duplicateResults'] as const;
+/** Kinds of faults. The place of a kind is its stream of randomness: new ones come at the end. */
+export const FAULT_KINDS = [
+  'kill', 'hang', 'disconnect', 'loseData', 'slow', 'drain', 'forgetWarm', 'lateMessages', 'duplicateResults',
+  'loseWarm', 'claimWarm', 'claimSlots', 'loseMessages', 'reorderMessages', 'wrongPredictions', 'latePredictions', 'missingPredictions', 'clockJump',
+] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
 /** How often each kind happens in the whole cluster, per minute. @default 0 */
@@ -18,18 +26,26 @@ export type FaultRates = Readonly<Partial<Record<FaultKind, number>>>;
 /** How long a fault lasts on average, ms. */
 const LASTS_MS = 2_000;
 const SLOW = 0.2;
+/** Share of messages that are lost. */
+const LOST_SHARE = 0.05;
+/** A node that boasts says that it has up to so many times its slots. */
+const BOAST = 3;
+const LONGEST_JUMP_MS = 10_000;
 
 export class FaultInjector {
   /** Faults so far. */
   count = 0;
   readonly #sim: Simulation;
+  readonly #predictions: PredictionFaults | undefined;
   readonly #timers = new Set<TimerHandle>();
   /** What has to be put right again at the end. */
   readonly #open = new Set<() => void>();
   #stopped = false;
 
-  constructor(sim: Simulation, rates: FaultRates, seed: number) {
+  /** `predictions`: what may be wrong with the predictor, if anything. */
+  constructor(sim: Simulation, rates: FaultRates, seed: number, predictions?: PredictionFaults) {
     this.#sim = sim;
+    this.#predictions = predictions;
     FAULT_KINDS.forEach((kind, i) => {
       const perMinute = rates[kind] ?? 0;
       if (perMinute > 0) this.#plan(kind, perMinute, createRandom(seed, 500 + i));
@@ -104,6 +120,43 @@ export class FaultInjector {
       case 'duplicateResults':
         sim.duplicateResults(index, true);
         return this.#later(random, () => sim.duplicateResults(index, false));
+      case 'loseWarm':
+        return node.loseWarm();
+      case 'claimWarm':
+        // It says that all its functions have warm sandboxes, whatever is true.
+        return node.lie(node.options.slots);
+      case 'claimSlots':
+        sim.claimSlots(index, 1 + random.below(BOAST * node.options.slots));
+        return this.#later(random, () => sim.claimSlots(index, undefined));
+      case 'loseMessages':
+        sim.loseMessages(index, { random, share: LOST_SHARE });
+        return this.#later(random, () => sim.loseMessages(index, undefined));
+      case 'reorderMessages':
+        sim.reorderMessages(index, random);
+        return this.#later(random, () => sim.reorderMessages(index, undefined));
+      case 'clockJump':
+        return sim.jumpClock(Math.ceil(LONGEST_JUMP_MS * random.uniform()));
+      case 'wrongPredictions':
+      case 'latePredictions':
+      case 'missingPredictions':
+        return this.#spoil(kind, random);
+    }
+  }
+
+  /** All predictions at once: there is one predictor. */
+  #spoil(kind: 'wrongPredictions' | 'latePredictions' | 'missingPredictions', random: Random): void {
+    const faults = this.#predictions;
+    if (faults === undefined) return;
+    switch (kind) {
+      case 'wrongPredictions':
+        faults.wrong = random;
+        return this.#later(random, () => (faults.wrong = undefined));
+      case 'latePredictions':
+        faults.lateMs = 5 + 500 * random.uniform();
+        return this.#later(random, () => (faults.lateMs = 0));
+      case 'missingPredictions':
+        faults.missing = true;
+        return this.#later(random, () => (faults.missing = false));
     }
   }
 }

@@ -6,8 +6,11 @@ import { DELAYING, DISPATCHED, isTerminal } from '../core/invocation.ts';
 import { READY } from '../scheduler/cluster-view.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 
-/** All breaches at this moment; no timer that is due may be outstanding. `monitorMs`: how late a prediction may be. */
-export function breachesOf(scheduler: Scheduler, now: number, monitorMs: number): string[] {
+/**
+ * All breaches at this moment; no timer that is due may be outstanding. `monitorMs`: how late a prediction may be. `hasLied`: nodes that said wrong things of
+ * their slots; what they were given before the truth may be too much.
+ */
+export function breachesOf(scheduler: Scheduler, now: number, monitorMs: number, hasLied: (node: number) => boolean = () => false): string[] {
   const found: string[] = [];
   const { cluster, live, lines, functions } = scheduler;
   const dispatchedTo = new Map<number, number>();
@@ -48,7 +51,7 @@ export function breachesOf(scheduler: Scheduler, now: number, monitorMs: number)
     const name = cluster.name(node);
     if (used !== running + foreign) found.push(`${name} has ${used} slots used, ${running + foreign} booked`);
     if ((dispatchedTo.get(node) ?? 0) !== running) found.push(`${name} lists ${running} runs, ${dispatchedTo.get(node) ?? 0} are dispatched there`);
-    if (cluster.status[node] === READY && used > slots && foreign === 0) found.push(`${name} is given ${used} of ${slots} slots`);
+    if (cluster.status[node] === READY && used > slots && foreign === 0 && !hasLied(node)) found.push(`${name} is given ${used} of ${slots} slots`);
   }
   for (const entry of functions.entries) {
     if (entry.running !== (runningOf.get(entry.index) ?? 0)) found.push(`${entry.settings.name} counts ${entry.running} running, there are ${runningOf.get(entry.index) ?? 0}`);

@@ -9,6 +9,7 @@ import { schedulerParameters } from '../config/scheduler-parameters.ts';
 import { at, pathText, parseYaml, type YamlDocument } from '../config/yaml-source.ts';
 import { MetronomeError, suggest, type Violation } from '../core/errors.ts';
 import { isPolicyName, POLICY_NAMES } from '../policy/registry.ts';
+import { readTrace, TRACE_FORMATS } from '../workload/traces/read-trace.ts';
 import { FAULT_KINDS, type FaultRates } from './faults.ts';
 import { profileSchema, readProfiles } from './profile-file.ts';
 import { PLAIN_PROFILE, type FunctionProfile } from './profiles.ts';
@@ -48,7 +49,11 @@ const functionSchema = map({
 const arrivalsSchema = map({
   most: number({ doc: 'Calls per second of the most popular function.', default: 10, min: 0, max: 1e6, exclusive: 'min' }),
   least: number({ doc: 'Of the least popular one.', default: 0.1, min: 0, max: 1e6, exclusive: 'min' }),
-}, 'most and least');
+  trace: text({ doc: 'File of a public trace whose calls come instead, relative to the scenario; .gz is unpacked.', default: '' }),
+  format: choice(TRACE_FORMATS, { doc: 'Of that file.', default: 'azure-2019' }),
+  from: duration({ doc: 'Where in the trace it begins.', default: 0, min: 0, max: 400 * DAY_MS }),
+  share: number({ doc: 'Share of its calls that is taken.', default: 1, min: 0, max: 1, exclusive: 'min' }),
+}, 'most and least, or a trace');
 
 const scenarioSchema = map({
   nodes: integer({ doc: 'Nodes.', min: 1, max: MOST_NODES }),
@@ -136,11 +141,20 @@ export async function parseScenario(content: string, file: string, folder: strin
     const known = MetronomeError.from(error);
     for (const { field, description } of known.extras.violations ?? [{ field: '', description: known.message }]) report(['scheduler', field], description);
   }
+  let calls: Scenario['calls'];
+  if (arrivals.trace !== '' && folder === undefined) report(['arrivals', 'trace'], 'names a file, and no files are read here');
+  else if (arrivals.trace !== '' && violations.length === 0) {
+    const { trace, format, from: fromMs, share } = arrivals;
+    calls = await readTrace({ path: resolve(folder ?? '', trace), file: trace, format, fromMs, durationMs: given.duration, share, seed: 1 }).catch((error: unknown) => {
+      report(['arrivals', 'trace'], MetronomeError.from(error).message);
+      return undefined;
+    });
+  }
   if (violations.length > 0) throw invalid(file, violations);
   return {
     policies: given.policies, seeds: given.seeds,
     scenario: {
-      nodes: given.nodes, bytesPerMs: given.link / 8_000, functions, mostPerS: arrivals.most, leastPerS: arrivals.least, durationMs: given.duration, warmUpMs: given.warmUp, predictor: given.predictor, faults: faults satisfies FaultRates, scheduler,
+      nodes: given.nodes, bytesPerMs: given.link / 8_000, functions, mostPerS: arrivals.most, leastPerS: arrivals.least, ...(calls === undefined ? {} : { calls }), durationMs: given.duration, warmUpMs: given.warmUp, predictor: given.predictor, faults: faults satisfies FaultRates, scheduler,
       node: { slots: node.slots, cores: node.cores, memoryMb: Math.floor(node.memory / MIB), keepAliveMs: node.keepAlive, zygoteMb: Math.floor(node.zygoteMemory / MIB), objectQuotaBytes: node.objectQuota },
     },
   };
@@ -148,7 +162,7 @@ export async function parseScenario(content: string, file: string, folder: strin
 
 function violationsOf(issue: z.core.$ZodIssue, document: YamlDocument): Violation[] {
   if (issue.code !== 'unrecognized_keys') return [{ field: at(document.placeOf(issue.path), pathText(issue.path)), description: issue.message }];
-  const shape: object = issue.path[0] === 'node' ? nodeSchema.shape : issue.path[0] === 'functions' ? (issue.path.includes('costs') ? profileSchema.shape : functionSchema.shape) : issue.path.length === 0 ? scenarioSchema.shape : {};
+  const shape: object = issue.path[0] === 'node' ? nodeSchema.shape : issue.path[0] === 'arrivals' ? arrivalsSchema.shape : issue.path[0] === 'functions' ? (issue.path.includes('costs') ? profileSchema.shape : functionSchema.shape) : issue.path.length === 0 ? scenarioSchema.shape : {};
   return issue.keys.map((key) => ({ field: at(document.placeOf([...issue.path, key], 'key'), pathText([...issue.path, key])), description: `is no key here${hint(key, Object.keys(shape))}` }));
 }
 
@@ -190,7 +204,8 @@ functions:
     sla: 1s
     memory: 1GiB
     costs: { installMs: 4000, importMs: 900, runMs: 15, noise: 0.1, freshFactor: 3 }
-faults: { kill: 0, slow: 0 } # per minute in the whole cluster; also hang, disconnect, loseData, drain, forgetWarm, lateMessages, duplicateResults
+faults: { kill: 0, slow: 0 } # per minute in the whole cluster; also:
+# ${FAULT_KINDS.filter((kind) => kind !== 'kill' && kind !== 'slow').join(', ')}
 predictor: moving-average # or forest (as in the daemon), or oracle (knows what everything costs)
 scheduler: { delay.localityGain: 0.85 } # keys of the configuration
 policies: [round-robin, metronome, lookahead]

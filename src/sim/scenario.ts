@@ -5,15 +5,16 @@
 import { lognormal } from '../core/distributions.ts';
 import { MetronomeError } from '../core/errors.ts';
 import { createRandom } from '../core/random.ts';
-import type { Invocation, InvocationEvent } from '../core/invocation.ts';
+import { DISPATCHED, type Invocation, type InvocationEvent } from '../core/invocation.ts';
 import { arrivals } from '../workload/arrivals.ts';
-import { FAULT_KINDS, FaultInjector, type FaultRates } from './faults.ts';
+import { FAULT_KINDS, FaultInjector, type FaultKind, type FaultRates } from './faults.ts';
 import { breachesOf, leftoversOf } from './invariants.ts';
 import type { FunctionProfile } from './profiles.ts';
 import { createInlineForestPredictor } from '../predictor/inline-forest-predictor.ts';
 import { createMovingAveragePredictor } from '../predictor/moving-average.ts';
 import { createOraclePredictor } from './oracle.ts';
 import { Simulation, type SchedulerParameters } from './simulation.ts';
+import { createUnreliablePredictor, type PredictionFaults } from './unreliable-predictor.ts';
 import type { VirtualNodeOptions } from './virtual-node.ts';
 
 /** One function of a scenario. */
@@ -40,6 +41,8 @@ export interface Scenario {
   /** Rates of the functions, most and least popular, calls per second. */
   readonly mostPerS: number;
   readonly leastPerS: number;
+  /** Calls that come instead of those, in order of time, by rank; ranks beyond the last function begin again with the first. `durationMs`: what each runs, 0: as its function. */
+  readonly calls?: { readonly atMs: readonly number[]; readonly rank: readonly number[]; readonly durationMs: readonly number[] };
   readonly durationMs: number;
   /** Arrivals before this are not measured. */
   readonly warmUpMs: number;
@@ -120,10 +123,29 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
   const latencies = new Latencies();
   const breaches: string[] = [];
   const ends = new Map<string, number>();
+  const has = (...kinds: readonly FaultKind[]): boolean => kinds.some((kind) => (scenario.faults[kind] ?? 0) > 0);
+  const checksAllAlong = check && has(...FAULT_KINDS);
+  let predictions: PredictionFaults | undefined;
+  /** Invocations of functions that must run once: how often their handler was called. */
+  const calls = new Map<string, number>();
   let submitted = 0, refused = 0, completed = 0, failed = 0, slaMissed = 0;
   const sim: Simulation = new Simulation({
-    ...scenario.scheduler, policy, seed, predictor: predictorOf(scenario, seed), bytesPerMs: scenario.bytesPerMs, shards: scenario.shards ?? 1, nodes: Array.from({ length: scenario.nodes }, () => scenario.node),
-    ...(watcher === undefined ? {} : { onTransition: watcher.transitioned }),
+    ...scenario.scheduler, policy, seed, clockJumps: has('clockJump'), bytesPerMs: scenario.bytesPerMs, shards: scenario.shards ?? 1, nodes: Array.from({ length: scenario.nodes }, () => scenario.node),
+    predictor(world) {
+      const predictor = predictorOf(scenario, seed)(world);
+      if (!has('wrongPredictions', 'latePredictions', 'missingPredictions')) return predictor;
+      const unreliable = createUnreliablePredictor(predictor, world.clock);
+      predictions = unreliable.faults;
+      return unreliable;
+    },
+    ...(watcher === undefined && !checksAllAlong ? {} : {
+      onTransition(invocation: Invocation, from: number, to: number, event: InvocationEvent) {
+        // Its slot is booked after this.
+        if (checksAllAlong && to === DISPATCHED && from !== DISPATCHED) noteOversold(invocation.node, invocation.id);
+        watcher?.transitioned(invocation, from, to, event);
+      },
+    }),
+    ...(checksAllAlong ? { onHandlerCalled: (id: string) => countCall(id) } : {}),
     onSettled(invocation: Invocation) {
       if (check) {
         ends.set(invocation.id, (ends.get(invocation.id) ?? 0) + 1);
@@ -140,10 +162,20 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
   const note = (breach: string): void => {
     if (breaches.length < MAX_BREACHES) breaches.push(`at ${sim.elapsedMs.toFixed(1)} ms: ${breach}`);
   };
+  const noteOversold = (node: number, id: string): void => {
+    const { used, slots } = sim.scheduler.cluster;
+    if ((used[node] ?? 0) >= (slots[node] ?? 0)) note(`${id} is sent to n${node}, which has ${used[node]} of ${slots[node]} slots used`);
+  };
+  const countCall = (id: string): void => {
+    const before = calls.get(id);
+    if (before === undefined) return;
+    calls.set(id, before + 1);
+    if (before > 0) note(`${id}, which must run once, ran again`);
+  };
   for (const { name, slaMs, memoryMb, critical, idempotent, packageSet, profile } of scenario.functions) sim.deploy({ name, slaMs, memoryMb, critical, idempotent, packageSet, retries: idempotent ? 5 : 0 }, profile);
   watcher?.begin(sim);
   const random = createRandom(seed, 77);
-  const stream = arrivals({ seed, functions: scenario.functions.length, mostPerS: scenario.mostPerS, leastPerS: scenario.leastPerS }, scenario.durationMs);
+  const stream: Generator<TimedCall> = scenario.calls === undefined ? arrivals({ seed, functions: scenario.functions.length, mostPerS: scenario.mostPerS, leastPerS: scenario.leastPerS }, scenario.durationMs) : givenCalls(scenario.calls, scenario);
   const next = (): void => {
     const arrival = stream.next();
     if (arrival.done === true) return;
@@ -152,7 +184,9 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
       const key = submitted++;
       const inputs = of.inputBytes > 0 ? [sim.upload(random.below(scenario.nodes), `in-${key}`, Math.max(1, Math.round(lognormal(random, of.inputBytes, of.inputSigma))))] : [];
       try {
-        sim.submit(of.name, { key, inputs });
+        const { runMs } = arrival.value;
+        const { id } = sim.submit(of.name, { key, inputs, ...(runMs === undefined ? {} : { runMs }) });
+        if (checksAllAlong && !of.idempotent) calls.set(id, 0);
       } catch {
         refused++; // no node, or the queue is full: that is an answer
       }
@@ -160,10 +194,10 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
     });
   };
   next();
-  const faults = new FaultInjector(sim, scenario.faults, seed);
-  if (check && FAULT_KINDS.some((kind) => (scenario.faults[kind] ?? 0) > 0)) {
+  const faults = new FaultInjector(sim, scenario.faults, seed, predictions);
+  if (checksAllAlong) {
     const look = (): void => {
-      for (const breach of breachesOf(sim.scheduler, sim.clock.nowMs(), sim.options.monitorIntervalMs ?? 100)) note(breach);
+      for (const breach of breachesOf(sim.scheduler, sim.schedulerClock.nowMs(), sim.options.monitorIntervalMs ?? 100, (node) => sim.hasLied(node))) note(breach);
       for (const node of sim.nodes) if (node.runs.size > node.options.slots) note(`${node.name} runs ${node.runs.size} on ${node.options.slots} slots`);
       if (sim.elapsedMs < scenario.durationMs) sim.at(sim.elapsedMs + CHECK_EVERY_MS, look);
     };
@@ -184,33 +218,23 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
   };
 }
 
+interface TimedCall {
+  readonly atMs: number;
+  readonly rank: number;
+  readonly runMs?: number;
+}
+
+function* givenCalls({ atMs, rank, durationMs: runMs }: NonNullable<Scenario['calls']>, { functions, durationMs }: Scenario): Generator<TimedCall> {
+  for (let i = 0; i < atMs.length && (atMs[i] as number) < durationMs; i++) {
+    const ran = runMs[i] as number;
+    yield { atMs: atMs[i] as number, rank: (rank[i] as number) % functions.length, ...(ran > 0 ? { runMs: ran } : {}) };
+  }
+}
+
 /** The daemon's own model with fewer trees and a smaller window: some thousand executions are all that a scenario has. */
 const FOREST = { trees: 20, window: 1_000, updateEvery: 100, replace: 2 } as const;
 
 function predictorOf({ predictor = 'moving-average' }: Scenario, seed: number): NonNullable<ConstructorParameters<typeof Simulation>[0]['predictor']> {
   if (predictor === 'oracle') return ({ simulation }) => createOraclePredictor(simulation);
   return () => (predictor === 'forest' ? createInlineForestPredictor({ ...FOREST, seed }) : createMovingAveragePredictor());
-}
-
-/** Fewer nodes, functions, faults and less time with the same breach: the smallest scenario found in `tries` runs. */
-export function shrink(scenario: Scenario, policy: string, seed: number, tries = 40): Scenario {
-  let best = scenario;
-  let left = tries;
-  const isBad = (candidate: Scenario): boolean => left-- > 0 && runScenario(candidate, policy, seed).breaches.length > 0;
-  for (let improved = true; improved && left > 0; ) {
-    improved = false;
-    const candidates: Scenario[] = [
-      { ...best, durationMs: Math.round(best.durationMs / 2), warmUpMs: 0 },
-      { ...best, functions: best.functions.slice(0, Math.ceil(best.functions.length / 2)) },
-      { ...best, nodes: Math.max(1, best.nodes - 1) },
-      ...FAULT_KINDS.filter((kind) => (best.faults[kind] ?? 0) > 0).map((kind) => ({ ...best, faults: { ...best.faults, [kind]: 0 } })),
-    ];
-    for (const candidate of candidates) {
-      if (candidate.durationMs < 100 || JSON.stringify(candidate) === JSON.stringify(best) || !isBad(candidate)) continue;
-      best = candidate;
-      improved = true;
-      break;
-    }
-  }
-  return best;
 }

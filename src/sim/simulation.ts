@@ -2,9 +2,10 @@
  * The simulator: the scheduler of the daemon, unchanged, on virtual time with virtual nodes. Only clock, transport and nodes differ
  * from the daemon's (docs/guide/simulating.md). Deterministic: the same options and the same calls give the same digest.
  */
-import { createVirtualClock, type VirtualClock } from '../core/clock.ts';
+import { createVirtualClock, type Clock, type VirtualClock } from '../core/clock.ts';
 import { importId } from '../core/zygote-distance.ts';
 import type { InputObject, Invocation, InvocationEvent, RunResult } from '../core/invocation.ts';
+import type { Random } from '../core/random.ts';
 import { createMovingAveragePredictor } from '../predictor/moving-average.ts';
 import { WARM, type Predictor } from '../predictor/predictor.ts';
 import { METRIC_NAMES, NODE_ROW, RECEIVED_AT, SENT_AT, createNodeTable, type MetricName } from '../scheduler/cluster-view.ts';
@@ -12,6 +13,7 @@ import type { FunctionSettings } from '../scheduler/function-table.ts';
 import { Scheduler, type SchedulerOptions, type Submission } from '../scheduler/scheduler.ts';
 import type { ZygoteFacts } from '../scheduler/zygote-index.ts';
 import { Digest } from './digest.ts';
+import { createJumpingClock, type JumpingClock } from './jumping-clock.ts';
 import { Network } from './network.ts';
 import { SlotLeases } from './slot-leases.ts';
 import { Host } from './processor.ts';
@@ -44,10 +46,14 @@ export interface SimulationOptions extends SchedulerParameters {
   readonly createScheduler?: (options: SchedulerOptions) => Scheduler;
   /** Schedulers that share the work by function, each with leases of the nodes' slots (slot-leases.ts). Without faults only. @default 1 */
   readonly shards?: number;
+  /** The scheduler's clock may be put forward (jumpClock). @default false: it is that of the world */
+  readonly clockJumps?: boolean;
   readonly onTransition?: (invocation: Invocation, from: number, to: number, event: InvocationEvent) => void;
   readonly onDecided?: (invocation: Invocation) => void;
   readonly onSettled?: (invocation: Invocation) => void;
   readonly onNodeChanged?: (node: number, status: number) => void;
+  /** A node calls the handler for an invocation, whoever hears of it. */
+  readonly onHandlerCalled?: (id: string, node: number) => void;
 }
 
 /** What a submission of the simulation carries. */
@@ -79,12 +85,33 @@ interface Link {
   /** No message overtakes an earlier one on the same stream. */
   lastAtMs: number;
   duplicates: boolean;
+  /** What the node says of its slots; undefined: the truth. */
+  claimedSlots: number | undefined;
+  /** It said something else once. */
+  hasLied: boolean;
+  lossy: Lossy | undefined;
+  /** Dispatches and states travel apart and take times of their own; undefined: as one. */
+  reordered: { readonly random: Random; lastStateAtMs: number } | undefined;
   /** Results that could not be delivered. */
   readonly kept: Map<string, { readonly attempt: number; readonly result: RunResult }>;
 }
 
+/** Streams that lose a share of their messages, and break by it. */
+export interface Lossy {
+  readonly random: Random;
+  readonly share: number;
+}
+
+/** A broken stream stands again after so long, ms. */
+const RECONNECT_MS = 20;
+/** Messages on different streams take up to so much longer than each other, ms. */
+const REORDER_MS = 50;
+
 export class Simulation {
   readonly clock: VirtualClock;
+  /** The scheduler's own; the same unless it may jump. */
+  readonly schedulerClock: Clock;
+  readonly #jumping: JumpingClock | undefined;
   /** All schedulers: more than one when sharded. */
   readonly schedulers: readonly Scheduler[];
   /** The first one, or the only one. */
@@ -110,6 +137,9 @@ export class Simulation {
     this.options = options;
     const clock = createVirtualClock(EPOCH_MS);
     this.clock = clock;
+    this.#jumping = options.clockJumps === true ? createJumpingClock(clock) : undefined;
+    const schedulerClock = this.#jumping ?? clock;
+    this.schedulerClock = schedulerClock;
     this.#messageMs = options.messageMs ?? 0.5;
     this.#pushMs = options.pushMs ?? 50;
     this.#bytesPerMs = options.bytesPerMs ?? 125_000;
@@ -121,7 +151,7 @@ export class Simulation {
     const createScheduler = options.createScheduler ?? ((all: SchedulerOptions) => new Scheduler(all));
     const shards = options.shards ?? 1;
     this.schedulers = Array.from({ length: shards }, (_, shard) => createScheduler({
-      clock, seed: options.seed, engine: options.engine ?? 'table', policy: options.policy ?? 'metronome', localityGain: options.localityGain ?? 0.85, safetyMargin: options.safetyMargin ?? 0.1, strict: options.strict ?? false,
+      clock: schedulerClock, seed: options.seed, engine: options.engine ?? 'table', policy: options.policy ?? 'metronome', localityGain: options.localityGain ?? 0.85, safetyMargin: options.safetyMargin ?? 0.1, strict: options.strict ?? false,
       ...(options.lookahead === undefined ? {} : { lookahead: options.lookahead }), ...(options.ruleDelay === undefined ? {} : { ruleDelay: options.ruleDelay }), ...(options.xfaas === undefined ? {} : { xfaas: options.xfaas }), ...(options.pools === undefined ? {} : { pools: options.pools }),
       localityThreshold: options.localityThreshold ?? 0.1, decideOn: options.decideOn ?? 'events', blindTo: options.blindTo ?? 'nothing', monitorIntervalMs: options.monitorIntervalMs ?? 100, staleAfterMs: options.staleAfterMs ?? 3 * this.#pushMs, lostAfterMs: options.lostAfterMs ?? 60 * this.#pushMs,
       maxLive: options.maxLive ?? 1_000_000, maxNodes, maxObjects: options.maxObjects ?? 1_000_000, maxWaitMs: options.maxWaitMs ?? 600_000, rememberDecisions: options.rememberDecisions ?? 1, candidates: options.candidates ?? 'auto', candidateLimit: options.candidateLimit ?? 64, idPrefix: shards === 1 ? 's' : `s${shard}.`, nodeTable,
@@ -163,10 +193,13 @@ export class Simulation {
       keyOf: ({ cargo }) => (cargo as SimulatedWork | undefined)?.key ?? 0, // what is only planned carries nothing
       runMsOf: ({ cargo }) => (cargo as SimulatedWork | undefined)?.runMs,
       events: {
-        started: (node, id, startState) => this.#toScheduler(node, () => this.#schedulerOf(id).started(id, node, startState)),
+        started: (node, id, startState) => {
+          options.onHandlerCalled?.(id, node);
+          this.#toScheduler(node, () => this.#schedulerOf(id).started(id, node, startState));
+        },
         rejected: (node, id, error) => this.#toScheduler(node, () => this.#schedulerOf(id).rejected(id, node, error)),
         result: (node, id, result) => this.#keepResult(node, id, result),
-        warm: (node, name, version, idle, busy) => this.#toScheduler(node, () => this.#schedulerFor(name).setWarm(name, version, node, idle, busy)),
+        warm: (node, name, version, idle, busy) => this.#toScheduler(node, () => this.#schedulerFor(name).setWarm(name, version, node, idle, busy), true),
         packages: (node, set, isHere) => this.#toAll(node, (scheduler) => scheduler.setPackages(set, node, isHere)),
         zygote: (node, set, isHere) => this.#toAll(node, (scheduler) => scheduler.setZygote(node, zygoteOf(set, isHere))),
         object: (node, id, sizeBytes, isHere) => this.#toAll(node, (scheduler) => (isHere ? scheduler.objectAdded(id, sizeBytes, node) : scheduler.objectRemoved(id, node))),
@@ -185,7 +218,7 @@ export class Simulation {
     const index = this.nodes.length;
     const node = new VirtualNode(this.#world, index, `n${index}`, options);
     this.nodes.push(node);
-    this.#links.push({ stream: 0, isConnected: false, extraMs: 0, lastAtMs: 0, duplicates: false, kept: new Map() });
+    this.#links.push({ stream: 0, isConnected: false, extraMs: 0, lastAtMs: 0, duplicates: false, claimedSlots: undefined, hasLied: false, lossy: undefined, reordered: undefined, kept: new Map() });
     this.network.addNode();
     this.#register(node);
     return node;
@@ -325,6 +358,39 @@ export class Simulation {
     (this.#links[index] as Link).duplicates = twice;
   }
 
+  /** A node says that it has so many slots, on new streams; undefined: the truth. Not with shards, which have leases of their own. */
+  claimSlots(index: number, slots: number | undefined): void {
+    const link = this.#links[index] as Link;
+    if (this.#leases !== undefined || link.claimedSlots === slots) return;
+    link.claimedSlots = slots;
+    link.hasLied = true;
+    this.disconnect(index);
+    this.reconnect(index);
+  }
+
+  /** Whether a node ever said something else of its slots than the truth. */
+  hasLied(index: number): boolean {
+    return (this.#links[index] as Link).hasLied;
+  }
+
+  /** The streams to a node lose messages from now on, and break by that; undefined: no longer. */
+  loseMessages(index: number, lossy: Lossy | undefined): void {
+    (this.#links[index] as Link).lossy = lossy;
+  }
+
+  /** What a node tells of its state and what concerns dispatches overtake each other from now on; undefined: no longer. */
+  reorderMessages(index: number, random: Random | undefined): void {
+    const link = this.#links[index] as Link;
+    const lastStateAtMs = Math.max(link.lastAtMs, link.reordered?.lastStateAtMs ?? 0);
+    if (random === undefined) link.lastAtMs = lastStateAtMs;
+    link.reordered = random === undefined ? undefined : { random, lastStateAtMs };
+  }
+
+  /** The scheduler's clock jumps forward; nothing without `clockJumps`. */
+  jumpClock(ms: number): void {
+    this.#jumping?.jump(ms);
+  }
+
   /** A killed node starts again: its disk is there, its memory is not. */
   restart(index: number): void {
     const node = this.nodes[index] as VirtualNode;
@@ -335,15 +401,28 @@ export class Simulation {
 
   // ── between scheduler and nodes ───────────────────────────────────────────────────────────────────────────────
 
-  /** Does it one message later, if the streams of now still stand then. */
-  #later(index: number, what: () => void): void {
+  /** Does it one message later, if the streams of now still stand then. `isState`: on the stream of states. */
+  #later(index: number, what: () => void, isState = false): void {
     const link = this.#links[index] as Link;
     if (!link.isConnected) return;
-    const { stream } = link;
+    const { stream, lossy, reordered } = link;
     this.#messages++;
-    link.lastAtMs = Math.max(link.lastAtMs, this.clock.nowMs() + this.#messageMs + link.extraMs);
-    this.clock.setTimer(link.lastAtMs, () => {
+    if (lossy !== undefined && lossy.random.uniform() < lossy.share) return this.#break(index, stream);
+    let atMs = this.clock.nowMs() + this.#messageMs + link.extraMs + (reordered === undefined ? 0 : REORDER_MS * reordered.random.uniform());
+    if (isState && reordered !== undefined) reordered.lastStateAtMs = atMs = Math.max(reordered.lastStateAtMs, atMs);
+    else link.lastAtMs = atMs = Math.max(link.lastAtMs, atMs);
+    this.clock.setTimer(atMs, () => {
       if (link.isConnected && link.stream === stream) what();
+    });
+  }
+
+  /** A message was lost: its stream breaks before anything else arrives, and is opened again. */
+  #break(index: number, stream: number): void {
+    const link = this.#links[index] as Link;
+    this.clock.setTimer(this.clock.nowMs(), () => {
+      if (!link.isConnected || link.stream !== stream) return;
+      this.disconnect(index);
+      this.clock.setTimer(this.clock.nowMs() + RECONNECT_MS, () => this.reconnect(index));
     });
   }
 
@@ -351,13 +430,13 @@ export class Simulation {
     this.#later(index, what);
   }
 
-  #toScheduler(index: number, what: () => void): void {
-    if (this.nodes[index]?.isHanging !== true) this.#later(index, what);
+  #toScheduler(index: number, what: () => void, isState = false): void {
+    if (this.nodes[index]?.isHanging !== true) this.#later(index, what, isState);
   }
 
-  /** The same to every scheduler. */
+  /** A state, the same to every scheduler. */
   #toAll(index: number, what: (scheduler: Scheduler) => void): void {
-    for (const scheduler of this.schedulers) this.#toScheduler(index, () => what(scheduler));
+    for (const scheduler of this.schedulers) this.#toScheduler(index, () => what(scheduler), true);
   }
 
   /** The scheduler of a function: by its name. */
@@ -399,8 +478,14 @@ export class Simulation {
     });
   }
 
+  /** What a node says of its slots. */
+  #slotsOf(node: VirtualNode): number {
+    return this.#links[node.index]?.claimedSlots ?? node.options.slots;
+  }
+
   #register(node: VirtualNode): void {
-    const { slots, memoryMb } = node.options;
+    const { memoryMb } = node.options;
+    const slots = this.#slotsOf(node);
     this.#leases?.addNode(node.index, slots);
     for (const scheduler of this.schedulers) scheduler.nodeRegistered({ name: node.name, address: '', dataUrl: '', epoch: node.epoch, slots, memoryMb });
     this.#open(node);
@@ -410,15 +495,15 @@ export class Simulation {
     const link = this.#links[node.index] as Link;
     link.isConnected = true;
     link.stream++;
-    const connectedAtMs = this.clock.nowMs();
+    const connectedAtMs = this.schedulerClock.nowMs();
     // The node hears of the new streams, and what it tells then comes back one message later.
     this.#later(node.index, () => {
       const running = [...node.runs.keys(), ...link.kept.keys()];
       this.#later(node.index, () => {
-        this.#table[node.index * NODE_ROW + RECEIVED_AT] = this.clock.nowMs();
+        this.#table[node.index * NODE_ROW + RECEIVED_AT] = this.schedulerClock.nowMs();
         this.schedulers.forEach((scheduler, shard) => {
           const own = this.schedulers.length === 1 ? running : running.filter((id) => this.#schedulerOf(id) === scheduler);
-          scheduler.nodeSnapshot(node.index, this.#leases?.first(shard, node.index) ?? node.options.slots, own, connectedAtMs);
+          scheduler.nodeSnapshot(node.index, this.#leases?.first(shard, node.index) ?? this.#slotsOf(node), own, connectedAtMs);
         });
       });
       node.tellAll();
@@ -436,7 +521,7 @@ export class Simulation {
 
   /** All nodes push their scalars. */
   #push(): void {
-    const now = this.clock.nowMs();
+    const now = this.clock.nowMs(), heardMs = this.schedulerClock.nowMs();
     const table = this.#table;
     for (const node of this.nodes) {
       const { index } = node;
@@ -454,8 +539,8 @@ export class Simulation {
       table[at + COLUMN.linkUtilisation] = this.network.utilisationOf(index);
       table[at + COLUMN.roundTripMs] = 2 * this.#messageMs;
       this.#usedBefore[index] = usedMs;
-      table[at + SENT_AT] = now - this.#messageMs;
-      table[at + RECEIVED_AT] = now;
+      table[at + SENT_AT] = heardMs - this.#messageMs;
+      table[at + RECEIVED_AT] = heardMs;
     }
     this.clock.setTimer(now + this.#pushMs, () => this.#push());
   }

@@ -500,9 +500,14 @@ export class VirtualNode {
     this.epoch++;
   }
 
-  /** Tells that nothing is warm here, whatever is true; the next change tells the truth again. */
-  lie(): void {
-    for (const [name, { version }] of this.#warmth) this.#world.events.warm(this.index, name, version, 0, 0);
+  /** Tells that so many sandboxes of each of its functions are idle and none is busy, whatever is true; the next change tells the truth again. */
+  lie(idle = 0): void {
+    for (const [name, { version }] of this.#warmth) this.#world.events.warm(this.index, name, version, idle, 0);
+  }
+
+  /** Its idle sandboxes die. */
+  loseWarm(): void {
+    for (const idle of [...this.#idle]) this.#evict(idle);
   }
 
   /** Its objects are gone (a lost disk). */

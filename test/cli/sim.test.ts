@@ -92,6 +92,33 @@ describe('metronome sim run', () => {
     for (const message of messages) expect(err).toContain(message);
   });
 
+  it('runs the calls of a public trace, and says where one is wrong', async () => {
+    const minutes = Array.from({ length: 1_440 }, (_, i) => i + 1);
+    const row = (name: string, perMinute: number): string => `o,a,${name},http,${minutes.map((minute) => (minute <= 6 ? perMinute : 0)).join(',')}`;
+    await writeFile(join(dir, 'd01.csv'), [`HashOwner,HashApp,HashFunction,Trigger,${minutes.join(',')}`, row('x', 30), row('y', 60), row('z', 5)].join('\n'));
+    const scenario = SMALL.replace('duration: 4s', 'duration: 2m').replace('{ most: 20, least: 5 }', '{ trace: d01.csv, from: 1m }').replace('copies: 3', 'copies: 2');
+    await writeFile(join(dir, 'traced.yaml'), scenario);
+    const { code, out } = await run(['sim', 'run', 'traced.yaml', '--csv', '-q'], { cwd: dir });
+    expect(code).toBe(0);
+    const [header, ...lines] = out.trimEnd().split('\n').map((line) => line.split(','));
+    // Two minutes with 95 calls each, under either policy and with any seed.
+    expect(lines.map((line) => line[header!.indexOf('submitted')])).toEqual(['190', '190', '190', '190']);
+    await writeFile(join(dir, 'traced.yaml'), scenario.replace('d01.csv', 'd01.csv, format: azure-2021'));
+    expect(await run(['sim', 'run', 'traced.yaml'], { cwd: dir })).toMatchObject({ code: 2, err: expect.stringContaining('arrivals.trace d01.csv:1 has no column "app", "func"') as string });
+  }, 60_000);
+
+  it('shrinks what breaks, and prints the one command that shows it again', async () => {
+    // No sandbox ever fits, and nobody gives up before the simulation does: what was accepted never ends.
+    await writeFile(join(dir, 'hopeless.yaml'), `${SMALL.replace('nodes: 3', 'nodes: 3\nnode: { memory: 16MiB }')}faults: { slow: 6, drain: 3 }\nscheduler: { limits.maxWait: 1h }\n`);
+    const broken = await run(['sim', 'run', 'hopeless.yaml', '--policy', 'metronome', '--seed', '3', '--seeds', '1', '--shrink'], { cwd: dir });
+    expect(broken.code).toBe(1);
+    expect(broken.err).toMatch(/metronome, seed 3: at .* live on: .*Again: metronome sim run hopeless\.yaml --policy metronome --seed 3 --seeds 1\n/);
+    const [, command = ''] = /The smallest that still breaks: metronome (sim run .*)\n/.exec(broken.err) ?? [];
+    expect(command).toMatch(/ --part nodes=1,functions=1,duration=\d+,faults=none$/);
+    expect(await run(command.split(' '), { cwd: dir })).toMatchObject({ code: 1, err: expect.stringContaining(`Again: metronome ${command}\n`) as string });
+    expect(await run(['sim', 'run', 'hopeless.yaml', '--part', 'nodes=4'], { cwd: dir })).toMatchObject({ code: 2, err: expect.stringContaining('nodes must be from 1 to 3, not "4"') as string });
+  }, 120_000);
+
   it('refuses policies that are none, and files that are not there', async () => {
     await writeFile(join(dir, 'small.yaml'), SMALL);
     expect(await run(['sim', 'run', 'small.yaml', '--policy', 'lookahed'], { cwd: dir })).toMatchObject({ code: 2, err: expect.stringContaining('Did you mean "lookahead"?') as string });

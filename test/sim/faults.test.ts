@@ -1,36 +1,48 @@
-/** Simulations with faults. A failure names its seed; `METRONOME_SEED=<seed> npx vitest run test/sim/faults.test.ts` replays it, shrunk. */
+/** Simulations with faults. A failure prints the one command that replays its seed, and the smallest scenario that still fails. */
 import { describe, expect, it } from 'vitest';
 import { POLICY_NAMES } from '../../src/policy/registry.ts';
 import { FAULT_KINDS } from '../../src/sim/faults.ts';
 import { breachesOf } from '../../src/sim/invariants.ts';
-import { runScenario, shrink } from '../../src/sim/scenario.ts';
+import { runScenario, type Scenario } from '../../src/sim/scenario.ts';
+import { formatReduction, parseReduction, reduce, shrink } from '../../src/sim/shrink.ts';
 import { Simulation } from '../../src/sim/simulation.ts';
-import { ROUGH } from './scenario.ts';
+import { DECEITFUL, ROUGH } from './scenario.ts';
 
 const replayed = process.env.METRONOME_SEED;
+const SCENARIOS: Readonly<Record<string, Scenario>> = { rough: ROUGH, deceitful: DECEITFUL };
 
-describe.each(POLICY_NAMES)('with policy %s and faults', (policy) => {
-  it('what must always hold holds all along', () => {
+describe.each(Object.keys(SCENARIOS).flatMap((name) => POLICY_NAMES.map((policy) => [name, policy] as const)))('with %s faults under policy %s', (name, policy) => {
+  it('what must always hold holds all along', async () => {
+    const scenario = SCENARIOS[name]!;
     const seeds = replayed === undefined ? Array.from({ length: policy === 'metronome' || policy === 'lookahead' ? 12 : 4 }, (_, i) => i + 1) : [Number(replayed)];
     for (const seed of seeds) {
-      const result = runScenario(ROUGH, policy, seed);
+      const result = runScenario(scenario, policy, seed);
       if (result.breaches.length > 0) {
-        const small = shrink(ROUGH, policy, seed);
-        expect.fail(`seed ${seed}: ${result.breaches.slice(0, 3).join('; ')}\nshrunk to ${JSON.stringify({ nodes: small.nodes, functions: small.functions.length, durationMs: small.durationMs, faults: small.faults })}`);
+        expect.fail(`${result.breaches.slice(0, 3).join('; ')}\nagain: METRONOME_SEED=${seed} npx vitest run test/sim/faults.test.ts -t 'with ${name} faults under policy ${policy}'\nshrunk to ${formatReduction(await shrink(scenario, policy, seed))}`);
       }
       expect(result.faults).toBeGreaterThan(5);
-      expect(result.completed).toBeGreaterThan(0.9 * result.submitted);
+      expect(result.completed).toBeGreaterThan(0.85 * result.submitted);
     }
   });
 });
 
 describe('faults', () => {
   it('of every kind happen', () => {
-    for (const kind of FAULT_KINDS) expect(runScenario({ ...ROUGH, durationMs: 10_000, faults: { [kind]: 30 } }, 'metronome', 3).faults, kind).toBeGreaterThan(0);
+    const calm = runScenario({ ...ROUGH, durationMs: 10_000, faults: {} }, 'metronome', 3).digest;
+    for (const kind of FAULT_KINDS) {
+      // Inputs are read soon after they were put there: many must be lost for one to be missed.
+      const perMinute = kind === 'loseData' ? 6_000 : 30;
+      const { faults, digest, breaches } = runScenario({ ...ROUGH, durationMs: 10_000, faults: { [kind]: perMinute }, scheduler: DECEITFUL.scheduler }, 'metronome', 3);
+      expect(faults, kind).toBeGreaterThan(0);
+      // A result that comes again is noticed by nobody; everything else is.
+      if (kind === 'duplicateResults') expect(digest).toBe(calm);
+      else expect(digest, `${kind} changes nothing`).not.toBe(calm);
+      expect(breaches, kind).toEqual([]);
+    }
   });
 
   it('are the same for the same seed', () => {
-    expect(runScenario(ROUGH, 'metronome', 5)).toEqual(runScenario(ROUGH, 'metronome', 5));
+    for (const scenario of [ROUGH, DECEITFUL]) expect(runScenario(scenario, 'metronome', 5)).toEqual(runScenario(scenario, 'metronome', 5));
     expect(runScenario(ROUGH, 'metronome', 5).digest).not.toBe(runScenario(ROUGH, 'metronome', 6).digest);
   });
 
@@ -54,12 +66,32 @@ describe('the invariants', () => {
     sim.stop();
   });
 
-  it('that fail are shrunk to the smallest scenario that still fails', () => {
+  it('that fail are shrunk to the smallest scenario that still fails, which can be said in one word', async () => {
     // No node is ever ready for so long a wait: what was accepted cannot end.
     const hopeless = { ...ROUGH, faults: {}, node: { ...ROUGH.node, memoryMb: 1 }, scheduler: { maxWaitMs: 10_000_000 } };
     expect(runScenario(hopeless, 'metronome', 1).breaches.length).toBeGreaterThan(0);
-    const small = shrink(hopeless, 'metronome', 1, 12);
-    expect(small.functions).toHaveLength(1);
+    const small = await shrink(hopeless, 'metronome', 1, 12);
+    expect(small.functions).toBe(1);
     expect(small.durationMs).toBeLessThan(ROUGH.durationMs);
+    expect(parseReduction(formatReduction(small), hopeless)).toEqual(small);
+    expect(runScenario(reduce(hopeless, small), 'metronome', 1).breaches.length).toBeGreaterThan(0);
+  });
+});
+
+describe('a part of a scenario', () => {
+  it('loses the faults that do not matter', async () => {
+    const isBad = ({ faults, nodes }: Scenario): boolean => faults.kill === ROUGH.faults.kill && nodes >= 2;
+    expect(formatReduction(await shrink(ROUGH, 'metronome', 1, 100, isBad))).toBe('nodes=2,functions=1,duration=157,faults=kill');
+  });
+
+  it.each([
+    ['nodes=5', 'nodes must be from 1 to 4, not "5"'],
+    ['functions=x', 'functions must be from 1 to 8, not "x"'],
+    ['faults=clockJump', 'it has no faults "clockJump"'],
+    ['seconds=3', 'there is no "seconds"'],
+  ])('that is none is refused: %s', (text, message) => expect(() => parseReduction(text, ROUGH)).toThrow(message));
+
+  it('keeps what is not named', () => {
+    expect(parseReduction('faults=none', ROUGH)).toEqual({ nodes: 4, functions: 8, durationMs: 20_000, faults: [] });
   });
 });

@@ -1,6 +1,6 @@
 /** The generator against the published figures that it is fitted to (Huawei 2025, Azure 2019). Seeded, so that nothing here is a matter of luck. */
 import { describe, expect, it } from 'vitest';
-import { arrivals, flashShape, kindOf, popularArrivals, popularityExponent, ratesByRank, type Arrival, type ArrivalOptions } from '../../src/workload/arrivals.ts';
+import { arrivals, flashShape, kindOf, popularArrivals, popularityExponent, popularityOf, ratesByRank, type Arrival, type ArrivalOptions } from '../../src/workload/arrivals.ts';
 
 const OPTIONS: ArrivalOptions = { seed: 1, functions: 80 };
 const HOUR_MS = 3_600_000;
@@ -119,11 +119,40 @@ describe('a flash crowd', () => {
   });
 });
 
+describe('popularity as in Azure 2019', () => {
+  // 17 577 applications over one day: top shares of the calls, and slopes of log calls over log rank.
+  const weights = Array.from({ length: 17_577 }, (_, rank) => popularityOf(rank, 'azure'));
+  const all = weights.reduce((a, b) => a + b, 0);
+
+  it.each([[0.001, 0.556], [0.01, 0.867], [0.1, 0.988]])('gives the top %f of the functions %f of the calls', (top, share) => {
+    const most = weights.slice(0, Math.round(top * weights.length)).reduce((a, b) => a + b, 0);
+    expect(Math.abs(most / all - share)).toBeLessThan(0.03);
+  });
+
+  it.each([[1, 100, -1.11], [10, 1_000, -1.48], [100, 5_000, -1.99]])('falls over ranks %i to %i with the slope %f', (from, to, slope) => {
+    const places = Array.from({ length: to - from + 1 }, (_, i) => from + i);
+    const x = places.map(Math.log), y = places.map((place) => Math.log(weights[place - 1] as number));
+    const [mx, my] = [mean(x), mean(y)];
+    const fitted = mean(x.map((value, i) => (value - mx) * ((y[i] as number) - my))) / variance(x);
+    expect(Math.abs(fitted - slope)).toBeLessThan(0.1);
+  });
+
+  it('is drawn as it is computed', () => {
+    const counts = new Map<number, number>();
+    let n = 0;
+    for (const { rank } of popularArrivals({ seed: 2, functions: 17_577, perS: 20_000, law: 'azure' }, 5_000)) {
+      n++;
+      if (rank < 176) counts.set(0, (counts.get(0) ?? 0) + 1);
+    }
+    expect(Math.abs((counts.get(0) ?? 0) / n - 0.867)).toBeLessThan(0.03);
+  });
+});
+
 describe('many functions', () => {
   it('share their calls by the power law, and come at the rate that was asked for', () => {
     const counts = new Map<number, number>();
     let n = 0;
-    for (const { rank } of popularArrivals({ seed: 1, functions: 100_000, perS: 20_000, exponent: 1.1 }, 5_000)) {
+    for (const { rank } of popularArrivals({ seed: 1, functions: 100_000, perS: 20_000, law: 1.1 }, 5_000)) {
       n++;
       counts.set(rank, (counts.get(rank) ?? 0) + 1);
     }

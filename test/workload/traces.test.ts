@@ -1,7 +1,12 @@
-import { describe, expect, it } from 'vitest';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readAzure2019 } from '../../src/workload/traces/azure-2019.ts';
 import { readAzure2021 } from '../../src/workload/traces/azure-2021.ts';
 import { readHuawei2023 } from '../../src/workload/traces/huawei-2023.ts';
+import { readTrace, type RankedCalls, type TracePart } from '../../src/workload/traces/read-trace.ts';
 import { linesOf, type TracedCall } from '../../src/workload/traces/trace.ts';
 
 async function all(calls: AsyncIterable<TracedCall>): Promise<TracedCall[]> {
@@ -99,5 +104,46 @@ describe('the Huawei trace of 2023', () => {
     ['a word', 'day,time,0\n1,60,x\n', 'h.csv:2 column 0 must be a number of at least 0, not "x".'],
   ])('refuses %s and names the place', async (_name, content, message) => {
     await expect(all(readHuawei2023([content], 'h.csv', { seed: 1 }))).rejects.toMatchObject({ code: 'TRACE_INVALID', message });
+  });
+});
+
+describe('a part of a trace', () => {
+  let dir: string;
+  beforeAll(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'metronome-traces-'));
+  });
+  afterAll(() => rm(dir, { recursive: true }));
+  const part = async (name: string, content: string | Uint8Array, more: Partial<TracePart>): Promise<RankedCalls> => {
+    await writeFile(join(dir, name), content);
+    return readTrace({ path: join(dir, name), file: name, format: 'azure-2019', fromMs: 0, durationMs: 86_400_000, share: 1, seed: 1, ...more });
+  };
+
+  it('ranks functions by their calls in it, whatever they did before and after', async () => {
+    const text = azure2019([['a', 'rare', { 1: '50', 11: '1' }], ['b', 'often', { 11: '3', 12: '2' }], ['a', 'later', { 13: '9' }]]);
+    const { functions, atMs, rank, durationMs } = await part('d01.csv', text, { fromMs: 600_000, durationMs: 120_000 });
+    expect(functions).toBe(2);
+    expect(rank.filter((each) => each === 0)).toHaveLength(5);
+    expect(rank.filter((each) => each === 1)).toHaveLength(1);
+    expect(atMs).toEqual([...atMs].sort((a, b) => a - b));
+    expect([Math.min(...atMs) >= 0, Math.max(...atMs) < 120_000]).toEqual([true, true]);
+    expect(durationMs).toEqual([0, 0, 0, 0, 0, 0]);
+  });
+
+  it('keeps how long calls ran, and takes a share of any format, packed or not', async () => {
+    const lines = ['app,func,end_timestamp,duration', ...Array.from({ length: 1_000 }, (_, i) => `a,f${i % 2},${i + 1},1`)].join('\n');
+    const whole = await part('t.csv', lines, { format: 'azure-2021' });
+    expect([whole.atMs.length, whole.durationMs[0]]).toEqual([1_000, 1_000]);
+    const share = await part('t.csv.gz', gzipSync(lines), { format: 'azure-2021', share: 0.3 });
+    expect(share.atMs.length).toBeGreaterThan(230);
+    expect(share.atMs.length).toBeLessThan(370);
+  });
+
+  it.each<[string, string, Partial<TracePart>, string]>([
+    ['is empty', azure2019([['a', 'f', { 1: '2' }]]), { fromMs: 600_000 }, 'x.csv has no call in this time.'],
+    ['is too large', azure2019([['a', 'f', { 1: '20' }]]), { maxCalls: 19 }, 'x.csv has more than 19 calls in this time. Take a share of them, or less time.'],
+    ['is broken', 'app,func\n', {}, 'x.csv:1 has no column "HashOwner"'],
+    ['is not there', '', { path: '/nowhere/x.csv' }, 'x.csv cannot be read: ENOENT'],
+  ])('that %s is refused', async (_name, content, more, message) => {
+    await expect(part('x.csv', content, more)).rejects.toMatchObject({ code: 'TRACE_INVALID', message: expect.stringContaining(message) as string });
   });
 });

@@ -10,6 +10,7 @@ import { unknownPolicy, isPolicyName } from '../../policy/registry.ts';
 import { confidenceOf, type Confidence } from '../../report/confidence.ts';
 import { formatProfiles } from '../../sim/profile-file.ts';
 import { runReplicas } from '../../sim/replicas.ts';
+import { formatReduction, parseReduction, reduce, shrink, wholeOf } from '../../sim/shrink.ts';
 import { EXAMPLE_SCENARIO, parseScenario } from '../../sim/scenario-file.ts';
 import type { ScenarioResult } from '../../sim/scenario.ts';
 import { wholeNumber, withExamples } from '../arguments.ts';
@@ -43,10 +44,13 @@ export function simCommand(app: CliApp): Command {
     .option('--seed <n>', 'seed of the first replica', wholeNumber(0, 2 ** 31 - 1_001), 1)
     .option('--threads <n>', 'threads; otherwise one for each core', wholeNumber(1, 256))
     .option('--csv', 'one line for each policy and seed')
+    .option('--shrink', 'when something breaks, look for the smallest part of the scenario that still does')
+    .option('--part <part>', 'only a part of the scenario, as --shrink names it')
     .action(app.action(async (file: string, options: RunOptions, command: Command) => {
       const printer = printerOf(app, command);
       const content = file === '-' ? Buffer.from(await app.io.readStdin()).toString('utf8') : await readScenario(resolve(app.io.cwd, file), file);
-      const { scenario, ...given } = await parseScenario(content, file === '-' ? 'standard input' : file, file === '-' ? app.io.cwd : dirname(resolve(app.io.cwd, file)));
+      const { scenario: whole, ...given } = await parseScenario(content, file === '-' ? 'standard input' : file, file === '-' ? app.io.cwd : dirname(resolve(app.io.cwd, file)));
+      const scenario = options.part === undefined ? whole : reduce(whole, parseReduction(options.part, whole));
       const policies = options.policy === undefined ? given.policies : [...new Set(options.policy.split(',').map((name) => name.trim()))];
       for (const name of policies) if (!isPolicyName(name)) throw unknownPolicy(name);
       const seeds = Array.from({ length: options.seeds ?? given.seeds }, (_, i) => options.seed + i);
@@ -60,9 +64,21 @@ export function simCommand(app: CliApp): Command {
       else if (printer.isStructured) printer.structured({ simulation: true, seeds, policies: rows, replicas: results });
       else printer.table(rows, RUN_COLUMNS);
       const broken = results.filter(({ breaches }) => breaches.length > 0);
-      for (const { policy, seed, breaches } of broken) printer.warn(`${policy}, seed ${seed}: ${breaches[0]}${breaches.length > 1 ? ` (and ${breaches.length - 1} more)` : ''}. Again: metronome sim run ${file} --policy ${policy} --seed ${seed} --seeds 1`);
+      const again = (policy: string, seed: number): string => `metronome sim run ${file} --policy ${policy} --seed ${seed} --seeds 1`;
+      for (const { policy, seed, breaches } of broken) printer.warn(`${policy}, seed ${seed}: ${breaches[0]}${breaches.length > 1 ? ` (and ${breaches.length - 1} more)` : ''}. Again: ${again(policy, seed)}${options.part === undefined ? '' : ` --part ${options.part}`}`);
+      const [first] = broken;
+      if (options.shrink === true && first !== undefined) {
+        const { policy, seed } = first;
+        let tries = 0;
+        const small = await shrink(scenario, policy, seed, MOST_TRIES, async (candidate) => {
+          printer.progress(`shrinking: ${++tries} of at most ${MOST_TRIES}: ${formatReduction(wholeOf(candidate))}`);
+          const [result] = await runReplicas({ scenario: candidate, policies: [policy], seeds: [seed], threads: 1, signal: app.signal });
+          return (result?.breaches.length ?? 0) > 0;
+        });
+        printer.warn(`The smallest that still breaks: ${again(policy, seed)} --part ${formatReduction(small)}`);
+      }
       return broken.length > 0 ? 1 : 0;
-    })), 'metronome sim run scenario.yaml', 'metronome sim run scenario.yaml --policy metronome,lookahead,round-robin --seeds 10', 'metronome sim run scenario.yaml --csv > results.csv', 'metronome sim example | metronome sim run -'));
+    })), 'metronome sim run scenario.yaml', 'metronome sim run scenario.yaml --policy metronome,lookahead,round-robin --seeds 10', 'metronome sim run scenario.yaml --csv > results.csv', 'metronome sim run scenario.yaml --policy metronome --seed 7 --seeds 1 --shrink', 'metronome sim example | metronome sim run -'));
   group.addCommand(withExamples(new Command('example').description('print a scenario that explains itself').action(app.action((_options: object, command: Command) => {
     printerOf(app, command).text(EXAMPLE_SCENARIO);
     return Promise.resolve();
@@ -86,7 +102,12 @@ interface RunOptions {
   readonly seed: number;
   readonly threads?: number;
   readonly csv?: boolean;
+  readonly shrink?: boolean;
+  readonly part?: string;
 }
+
+/** Runs that --shrink makes at most. */
+const MOST_TRIES = 40;
 
 async function readScenario(path: string, given: string): Promise<string> {
   try {
