@@ -1,7 +1,8 @@
 /** The choice of isolation: by the agent's configuration, and by each function. */
 import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, readFileSync, rmdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, rmdirSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
@@ -14,6 +15,17 @@ import { bubblewrapMissing, limitsMissing } from './drivers.ts';
 import { defineFunction, json, putObject, tempDir, testAgent } from './harness.ts';
 
 const isolated = describe.skipIf(bubblewrapMissing !== undefined);
+
+/** Of all processes, as anybody can read them. */
+function commandLines(): string[] {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).flatMap((pid) => {
+    try {
+      return [readFileSync(`/proc/${pid}/cmdline`, 'latin1')];
+    } catch {
+      return []; // it ended
+    }
+  });
+}
 
 isolated('an agent', () => {
   it('gives a function the isolation that it asks for, and its own default to the others', async () => {
@@ -33,6 +45,20 @@ isolated('an agent', () => {
     vi.stubEnv('PATH', '/nowhere');
     await expect(testAgent({ isolation: 'bubblewrap' })).rejects.toMatchObject({ code: 'CONFIG_INVALID', message: expect.stringMatching(/bubblewrap is not installed.*apt-get install/) });
     vi.unstubAllEnvs();
+  });
+
+  it('shows nobody on the machine what a function has in its environment, and gives it the function to the letter', async () => {
+    const secret = `it's "$HOME" \\ \n ${randomUUID()}`;
+    const part = secret.slice(-36);
+    await using node = await testAgent({ isolation: 'bubblewrap' });
+    for (const handler of ['hello.mjs#environment', 'hello.py#environment']) {
+      // Read by the runtimes at their start, so that it has to be there before any channel is.
+      const { result } = await node.client.run(await defineFunction(handler, { env: { NODE_SECRET: secret, PYTHON_SECRET: secret, LC_SECRET: secret, PLAIN: secret } }));
+      expect(json(result)).toMatchObject({ NODE_SECRET: secret, PYTHON_SECRET: secret, LC_SECRET: secret, PLAIN: secret });
+      // Its sandbox is warm, and so is what started it.
+      expect(commandLines().some((line) => line.includes('bwrap'))).toBe(true);
+      expect(commandLines().filter((line) => line.includes(part))).toEqual([]);
+    }
   });
 
   it('runs isolated functions as all others: warm, with inputs and outputs as objects, with the phases of a start', async () => {

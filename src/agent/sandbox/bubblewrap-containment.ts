@@ -10,7 +10,7 @@
  * and no other function's code.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { chownSync, closeSync, existsSync, lstatSync, mkdirSync, openSync, readFileSync, readlinkSync, realpathSync, writeFileSync } from 'node:fs';
+import { chownSync, closeSync, existsSync, fchmodSync, lstatSync, mkdirSync, openSync, readFileSync, readlinkSync, realpathSync, unlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { chmod, copyFile, link, lstat, mkdir, readdir, readlink, rm, symlink } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -115,16 +115,17 @@ class BubblewrapContainment implements Containment {
     cell.cgroup?.limit(sandboxLimits(memoryMb, cpu));
     const stdio = stdioOf(channel);
     // A fresh descriptor for every start: bwrap reads it to its end, and the offset would be shared.
-    const filter = openSync(filterFile, 'r');
+    const opened = [openSync(filterFile, 'r')];
     try {
-      const child = spawn('/bin/sh', ['-c', `${joinScript(cell.cgroup)}${limitsScript(maxFileBytes)}; exec "$@"`, 'sh', this.#options.bwrap, ...this.#arguments(plan, cell), '--seccomp', '4', '--', ...this.#inner(cell, env), interpreter, ...args], {
+      opened.push(openEnvironment(join(places.dir, 'environment'), env));
+      const child = spawn('/bin/sh', ['-c', `${joinScript(cell.cgroup)}${limitsScript(maxFileBytes)}; exec "$@"`, 'sh', this.#options.bwrap, ...this.#arguments(plan, cell), '--seccomp', '4', '--', ...this.#inner(cell), interpreter, ...args], {
         // What the function has in its environment is none of bwrap's business, which may run as root.
-        cwd: '/', env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }, detached: true, stdio: [...stdio, filter],
+        cwd: '/', env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }, detached: true, stdio: [...stdio, ...opened],
       });
       cell.pid = child.pid;
       return child;
     } finally {
-      closeSync(filter);
+      for (const descriptor of opened) closeSync(descriptor);
     }
   }
 
@@ -146,13 +147,13 @@ class BubblewrapContainment implements Containment {
     ];
   }
 
-  /** What stands before the interpreter, inside: everything is given up before the function's environment comes. */
-  #inner({ uid }: Cell, env: Readonly<Record<string, string>>): string[] {
+  /** What stands before the interpreter, inside: everything is given up before the function's environment comes, as file descriptor 5. */
+  #inner({ uid }: Cell): string[] {
     const { setpriv, cgroups } = this.#options;
     // Where no group counts processes, the limit of the user id does; the id is the sandbox's own.
     const limited = cgroups?.controllers.includes('pids') === true ? [] : ['/bin/sh', '-c', `ulimit -p ${MAX_PROCESSES} 2>/dev/null || ulimit -u ${MAX_PROCESSES}; exec "$@"`, 'sh'];
     const dropped = this.#isRoot ? [setpriv ?? 'setpriv', '--reuid', String(uid), '--regid', String(uid), '--clear-groups', '--inh-caps=-all', '--bounding-set=-all'] : [];
-    return [...limited, ...dropped, '/usr/bin/env', '-i', ...Object.entries(env).map(([name, value]) => `${name}=${value}`)];
+    return [...limited, ...dropped, '/bin/sh', '-c', '. /proc/self/fd/5; exec 5<&-; exec /usr/bin/env -i "$@"', 'sh'];
   }
 
   #runtimeOf(interpreter: string): readonly string[] {
@@ -246,6 +247,25 @@ class BubblewrapContainment implements Containment {
     const cell = this.#cells.get(places.dir);
     if (cell === undefined) throw new Error(`The directory ${places.dir} was not prepared.`);
     return cell;
+  }
+}
+
+/**
+ * The environment as shell words in a file that has no name any more: arguments of a process can be read by everybody on the machine for as long as it
+ * lives, and bwrap lives as long as the sandbox.
+ */
+function openEnvironment(path: string, env: Readonly<Record<string, string>>): number {
+  const file = openSync(path, 'wx+', 0o600);
+  try {
+    unlinkSync(path);
+    // The sandbox's own user opens it by its descriptor.
+    fchmodSync(file, 0o444);
+    const words = Object.entries(env).map(([name, value]) => `'${`${name}=${value}`.replaceAll("'", "'\\''")}'`);
+    writeSync(file, `set -- ${words.join(' ')} "$@"\n`);
+    return file;
+  } catch (error) {
+    closeSync(file);
+    throw error;
   }
 }
 
