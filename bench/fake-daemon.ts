@@ -37,9 +37,7 @@ const TRANSITIONS_EACH = 4.67;
 const FUNCTIONS = ['thumbnail', 'transcode', 'parse-log', 'to-markdown', 'classify-image', 'merge-counts', 'resize', 'embed-text'] as const;
 const POLICIES = { metronome: 'Waits for a busy local node if that beats the best free one by the gain, and the slack allows it (Algorithm 1).', lookahead: 'Compares completion times, waits included.', 'round-robin': 'The next node with room, whatever it holds.', 'data-locality': 'A node that holds input data, if one has room.', xfaas: 'Groups of workers by locality, the less loaded of two.' } as const;
 
-interface Live extends InvocationRow {
-  readonly number: number;
-}
+type Live = InvocationRow;
 
 /** Starts on loopback. `port` 0: any. */
 export async function startFakeDaemon(load: FakeLoad, { port = 0, seed = 1 }: { readonly port?: number; readonly seed?: number } = {}): Promise<FakeDaemon> {
@@ -126,7 +124,7 @@ async function answer(world: World, streams: Set<ServerResponse>, changes: strin
     const found = world.explain(subject);
     return found === undefined ? json({ error: { code: 'INVOCATION_NOT_FOUND', message: `Invocation "${subject}" is not remembered.` } }, 404) : json(found);
   }
-  if (what === 'invocations') return json(world.list(query('state'), query('function'), query('node'), Number(query('limit') || 100), Number(query('before') || 0)));
+  if (what === 'invocations') return json(world.list(query('state'), query('function'), query('node'), Number(query('limit') || 100), Number(query('before') || 0), Number(query('beforeSeq') || 0)));
   json({ error: { code: 'ROUTE_NOT_FOUND', message: `There is no ${url.pathname}.` } }, 404);
 }
 
@@ -156,9 +154,9 @@ function createWorld({ delaying, transitionsPerS, nodes, slots }: FakeLoad, seed
   const counters = { submitted: 0, decisions: 0, dispatched: 0, delayed: 0, completed: 0 };
 
   const invent = (arrivedAtMs: number): Live => {
-    const number = ++serial;
+    const seq = ++serial;
     const fn = FUNCTIONS[Math.min(FUNCTIONS.length - 1, Math.floor(-Math.log(1 - random.uniform()) * 2))] ?? FUNCTIONS[0];
-    return { number, id: `inv-${number.toString(36).padStart(8, '0')}`, function: fn, policy: policy.active, state: 'arriving', delayingFor: '', node: pick(nodeNames), arrivedAtMs, latencyMs: 0, slaMs: 2_000, reason: 'arrived' };
+    return { seq, id: `inv-${seq.toString(36).padStart(8, '0')}`, function: fn, policy: policy.active, state: 'arriving', delayingFor: '', node: pick(nodeNames), arrivedAtMs, latencyMs: 0, slaMs: 2_000, reason: 'arrived' };
   };
   const move = (each: Live, to: string, name: string, reason: string, atMs: number, rows: TransitionRow[]): Live => {
     counters.decisions += name === 'PREDICTED' ? 1 : 0;
@@ -216,7 +214,7 @@ function createWorld({ delaying, transitionsPerS, nodes, slots }: FakeLoad, seed
       const finish = (each: Live): void => {
         const done = move(each, 'completed', 'RESULT', 'completed', atMs - 2, rows);
         const rank = FUNCTIONS.indexOf(each.function as (typeof FUNCTIONS)[number]); // invented from this list
-        const waited = each.number % 3 === 0 ? 0 : 40 + 220 * random.uniform();
+        const waited = each.seq % 3 === 0 ? 0 : 40 + 220 * random.uniform();
         const ranMs = (30 + 55 * rank) * Math.exp(0.5 * (random.uniform() + random.uniform() - 1));
         const latencyMs = waited + ranMs + 6;
         counters.completed++;
@@ -249,19 +247,19 @@ function createWorld({ delaying, transitionsPerS, nodes, slots }: FakeLoad, seed
         transitions: { next, missed: rows.length - sampled.length, records: sampled },
       };
     },
-    list(state: string, fn: string, node: string, limit: number, before: number): InvocationList {
+    list(state: string, fn: string, node: string, limit: number, before: number, beforeSeq: number): InvocationList {
       const now = Date.now();
       const fitting: Live[] = [];
       const pools = state === 'delaying' ? [live] : state === 'dispatched' ? [sent] : state === 'completed' ? [ended] : state === '' ? [ended, sent, live] : [];
-      for (const pool of pools) for (const each of pool) if ((fn === '' || each.function === fn) && (node === '' || each.node === node) && (before === 0 || each.arrivedAtMs < before)) fitting.push(each);
-      fitting.sort((a, b) => b.arrivedAtMs - a.arrivedAtMs);
-      return { invocations: fitting.slice(0, limit).map(({ number: _, ...row }) => ({ ...row, latencyMs: row.state === 'completed' ? row.latencyMs : now - row.arrivedAtMs })), more: fitting.length > limit };
+      for (const pool of pools) for (const each of pool) if ((fn === '' || each.function === fn) && (node === '' || each.node === node) && (before === 0 || each.arrivedAtMs < before || (each.arrivedAtMs === before && each.seq < beforeSeq))) fitting.push(each);
+      fitting.sort((a, b) => b.arrivedAtMs - a.arrivedAtMs || b.seq - a.seq);
+      return { invocations: fitting.slice(0, limit).map((row) => ({ ...row, latencyMs: row.state === 'completed' ? row.latencyMs : now - row.arrivedAtMs })), more: fitting.length > limit };
     },
     nodes: (): NodeList => ({ nodes: cells(), leftOut: 0 }),
     node(name: string): NodeDetail {
       const cell = cells().find((each) => each.name === name) as NodeCell; // the page asks for nodes that it was told of
       return {
-        ...cell, running: this.list('dispatched', '', name, cell.used, 0).invocations, line: this.list('delaying', '', name, 200, 0).invocations, warmByFunction: Object.fromEntries(FUNCTIONS.slice(0, 5).map((fn, i) => [fn, { idle: i % 3, busy: (i + 1) % 3 }])),
+        ...cell, running: this.list('dispatched', '', name, cell.used, 0, 0).invocations, line: this.list('delaying', '', name, 200, 0, 0).invocations, warmByFunction: Object.fromEntries(FUNCTIONS.slice(0, 5).map((fn, i) => [fn, { idle: i % 3, busy: (i + 1) % 3 }])),
         zygoteSets: ['numpy, pillow', '@aws-sdk/client-s3'], packageSets: 6, objects: 412, metrics: { cpuUtilisation: cell.cpu, memoryUtilisation: cell.memoryUsed, fetchBytesPerS: cell.fetchBytesPerS, loadAverage: 3.2, contextSwitchesPerS: 12_400 },
       };
     },
@@ -281,7 +279,7 @@ function inventExplanation(each: Live, nodeNames: readonly string[]) {
   const at = each.arrivedAtMs;
   const others = nodeNames.filter((name) => name !== each.node).slice(0, 6);
   const isOver = each.state === 'completed', isSent = isOver || each.state === 'dispatched';
-  const waits = each.number % 3 !== 0 || each.state === 'delaying';
+  const waits = each.seq % 3 !== 0 || each.state === 'delaying';
   const waitedMs = waits ? 132 : 0;
   const best = (waitMs: number, room: number) => ({ node: each.node, locality: { class: 'LOCALITY_CLASS_LOCAL', degree: 0.94, data: 0.58, infrastructure: 0.36 }, predictedMs: 238, spreadMs: 21, ...(waitMs > 0 ? { expectedWaitMs: waitMs } : {}), room, load: room > 0 ? 0.75 : 1, startState: 'START_STATE_WARM', p95Ms: 286, p99Ms: 331, source: 'forest' });
   const rest = others.map((node, i) => ({

@@ -1,5 +1,6 @@
 /** What the page asks for beside the stream: lists and details, answered from the loop's own state. */
 import { MetronomeError } from '../core/errors.ts';
+import { Heap } from '../core/heap.ts';
 import { INVOCATION_STATES, type Invocation } from '../core/invocation.ts';
 import type { InspectInvocationsRequest } from '../gateway/protocol.ts';
 import { toInvocationRow } from '../inspect/invocation-rows.ts';
@@ -11,8 +12,8 @@ import type { Work } from './work.ts';
 
 export interface InspectDeskOptions {
   readonly scheduler: Scheduler;
-  readonly work: Work;
-  readonly cells: NodeCells;
+  readonly work: Pick<Work, 'remembered'>;
+  readonly cells: Pick<NodeCells, 'all' | 'one'>;
   readonly nowMs: () => number;
 }
 
@@ -32,32 +33,30 @@ export function createInspectDesk({ scheduler, work, cells, nowMs }: InspectDesk
   const { cluster, functions, lines } = scheduler;
   const nameOf = (node: number): string => cluster.name(node);
   return {
-    invocations({ state, function: functionName, node, limit, beforeMs }) {
+    invocations({ state, function: functionName, node, limit, beforeMs, beforeSeq }) {
       const wantedState = state === '' ? 0 : INVOCATION_STATES.findIndex((name) => name === state);
       if (wantedState < 0) throw new MetronomeError('INVALID_REQUEST', `There is no state "${state}". States: ${INVOCATION_STATES.slice(1).join(', ')}.`, { component: 'scheduler', violations: [{ field: 'state', description: 'is no state' }] });
       const wantedNode = node === '' ? -1 : cluster.indexOf(node);
       if (node !== '' && wantedNode < 0) throw new MetronomeError('NODE_NOT_FOUND', `There is no node "${node}".`, { component: 'scheduler' });
       const most = Math.min(MAX_ROWS, limit);
       const fits = (invocation: Invocation): boolean =>
-        (wantedState === 0 || invocation.state === wantedState) && (functionName === '' || invocation.functionName === functionName) && (wantedNode < 0 || invocation.node === wantedNode || (invocation.node < 0 && invocation.target === wantedNode)) && (beforeMs === 0 || invocation.arrivedAtMs < beforeMs);
-      // Both are in the order of arrival or of the end, newest last: a few more than wanted of either, then the newest of both.
-      const found: Invocation[] = [];
-      let more = false;
-      for (const list of [[...scheduler.live.values()], [...work.remembered.values()]]) {
-        let taken = 0;
-        for (let i = list.length - 1; i >= 0; i--) {
-          const item = list[i]!;
+        (wantedState === 0 || invocation.state === wantedState) && (functionName === '' || invocation.functionName === functionName) && (wantedNode < 0 || invocation.node === wantedNode || (invocation.node < 0 && invocation.target === wantedNode)) && (beforeMs === 0 || invocation.arrivedAtMs < beforeMs || (invocation.arrivedAtMs === beforeMs && invocation.seq < beforeSeq));
+      // What is remembered stands in the order of ends, so all are looked at; the newest of them are kept, the oldest on top.
+      const newest = new Heap<Invocation>();
+      let count = 0;
+      for (const list of [scheduler.live.values(), work.remembered.values()]) {
+        for (const item of list) {
           if (!('host' in item) || !fits(item)) continue;
-          if (++taken > most) {
-            more = true;
-            break;
-          }
-          found.push(item);
+          count++;
+          newest.push(item.arrivedAtMs, item.seq, item);
+          if (newest.size > most) newest.pop();
         }
       }
-      found.sort((a, b) => b.arrivedAtMs - a.arrivedAtMs || b.seq - a.seq);
+      const found: Invocation[] = [];
+      for (let next = newest.pop(); next !== undefined; next = newest.pop()) found.push(next);
+      found.reverse();
       const now = nowMs();
-      return { invocations: found.slice(0, most).map((invocation) => toInvocationRow(invocation, nameOf, now)), more: more || found.length > most };
+      return { invocations: found.map((invocation) => toInvocationRow(invocation, nameOf, now)), more: count > most };
     },
     nodes: (limit) => ({ nodes: cells.all(limit), leftOut: Math.max(0, cluster.count - limit) }),
     node(name) {

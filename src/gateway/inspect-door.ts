@@ -40,7 +40,7 @@ export function addInspectRoutes(app: Hono<{ Bindings: HttpBindings }>, { loop, 
   app.get('/inspect/api/invocations', async (c) => {
     const query = (name: string): string => c.req.query(name) ?? '';
     return c.json(await loop.call('inspectInvocations', {
-      state: query('state'), function: query('function'), node: query('node'), limit: wholeNumber(c, 'limit', 1, 500, 100), beforeMs: moment(query('before')),
+      state: query('state'), function: query('function'), node: query('node'), limit: wholeNumber(c, 'limit', 1, 500, 100), beforeMs: moment(query('before')), beforeSeq: wholeNumber(c, 'beforeSeq', 0, Number.MAX_SAFE_INTEGER, 0),
     }, disconnection(c)));
   });
   app.get('/inspect/api/invocations/:id', async (c) => c.json(asObject(ExplainResponse.toJSON(await loop.call('explain', { invocationId: c.req.param('id') }, disconnection(c))), { decisions: [], transitions: [] })));
@@ -84,7 +84,7 @@ function numberedFrom(text: string | undefined): number | undefined {
 function wholeNumber(c: DoorContext, name: string, least: number, most: number, otherwise: number): number {
   const text = c.req.query(name);
   if (text === undefined || text === '') return otherwise;
-  if (!/^\d{1,9}$/.test(text) || Number(text) < least || Number(text) > most) throw invalid(name, `${JSON.stringify(text)} is not a number from ${least} to ${most}`);
+  if (!/^\d{1,16}$/.test(text) || Number(text) < least || Number(text) > most) throw invalid(name, `${JSON.stringify(text)} is not a number from ${least} to ${most}`);
   return Number(text);
 }
 

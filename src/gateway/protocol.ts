@@ -97,6 +97,8 @@ export interface InspectInvocationsRequest {
   readonly limit: number;
   /** Arrived before; 0: any. */
   readonly beforeMs: number;
+  /** Those of the same time come in with a smaller number than this; 0: none. */
+  readonly beforeSeq: number;
 }
 
 export type ControlMethod = keyof ControlMethods;

@@ -8,6 +8,7 @@ import type { TransitionRecord } from './transition-ring.ts';
 export function toInvocationRow(invocation: Invocation, nameOf: (node: number) => string, nowMs: number): InvocationRow {
   return {
     id: invocation.id,
+    seq: invocation.seq,
     function: invocation.functionName,
     policy: invocation.decidedBy,
     state: INVOCATION_STATES[invocation.state] ?? 'unspecified',

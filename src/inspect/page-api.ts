@@ -145,13 +145,15 @@ export interface TransitionRow {
 /** GET /inspect/api/invocations: `invocations`, and whether there are more. */
 export interface InvocationList {
   readonly invocations: readonly InvocationRow[];
-  /** True: there are more; the next page is before the arrivedAtMs of the last one. */
+  /** True: there are more; the next page is before the arrivedAtMs and seq of the last one. */
   readonly more: boolean;
 }
 
-/** GET /inspect/api/invocations?state=&function=&node=&limit=&before= : newest first, at most 500. */
+/** GET /inspect/api/invocations?state=&function=&node=&limit=&before=&beforeSeq= : newest first, at most 500. */
 export interface InvocationRow {
   readonly id: string;
+  /** Its number since the start of the scheduler: tells those apart that arrived at the same time. */
+  readonly seq: number;
   readonly function: string;
   readonly policy: string;
   readonly state: string;

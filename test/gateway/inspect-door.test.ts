@@ -182,11 +182,11 @@ describe('what the page asks for', () => {
 
   it('comes from the loop', async () => {
     const { handlers } = door.loop;
-    handlers.inspectInvocations = (request) => ({ invocations: [], more: request.limit === 7 && request.state === 'delaying' && request.node === 'n1' && request.beforeMs === 12.5 });
+    handlers.inspectInvocations = (request) => ({ invocations: [], more: request.limit === 7 && request.state === 'delaying' && request.node === 'n1' && request.beforeMs === 12.5 && request.beforeSeq === 1_234_567_890_123 });
     handlers.inspectNodes = ({ limit }) => ({ nodes: [], leftOut: limit });
     handlers.explain = ({ invocationId }) => ExplainResponse.fromPartial({ invocation: { id: invocationId } });
     handlers.setShadowPolicy = ({ policy }) => ({ previous: 'xfaas', active: policy });
-    expect((await ask('invocations?state=delaying&node=n1&limit=7&before=12.5')).body).toEqual({ invocations: [], more: true });
+    expect((await ask('invocations?state=delaying&node=n1&limit=7&before=12.5&beforeSeq=1234567890123')).body).toEqual({ invocations: [], more: true });
     expect((await ask('nodes')).body).toEqual({ nodes: [], leftOut: 10_000 });
     expect((await ask('invocations/inv-1')).body).toMatchObject({ invocation: { id: 'inv-1' }, decisions: [], transitions: [] });
     expect((await put('shadow', { policy: 'lookahead' })).body).toEqual({ previous: 'xfaas', active: 'lookahead' });
@@ -195,7 +195,7 @@ describe('what the page asks for', () => {
   });
 
   it('is checked, with the place', async () => {
-    for (const [path, field] of [['invocations?limit=0', 'limit'], ['invocations?limit=501', 'limit'], ['invocations?before=yesterday', 'before'], ['nodes?limit=x', 'limit']] as const) {
+    for (const [path, field] of [['invocations?limit=0', 'limit'], ['invocations?limit=501', 'limit'], ['invocations?before=yesterday', 'before'], ['invocations?before=1&beforeSeq=-1', 'beforeSeq'], ['nodes?limit=x', 'limit']] as const) {
       const { status, body } = await ask(path);
       expect(status, path).toBe(400);
       expect(JSON.stringify(body)).toContain(`"field":"${field}"`);

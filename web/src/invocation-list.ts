@@ -43,15 +43,16 @@ export function useInvocations(query: InvocationQuery | undefined, era: number):
     state.current = made;
     setShown(made);
   };
-  const fetchPage = async (before: number, signal?: AbortSignal): Promise<void> => {
+  /** The newest, or those before the last one that is known. */
+  const fetchPage = async (last: InvocationRow | undefined, signal?: AbortSignal): Promise<void> => {
     if (query === undefined || asking.current) return;
     asking.current = true;
     try {
-      const { invocations: rows, more: hasMore } = await ask<InvocationList>(apiUrl('invocations', { state: query.state, function: query.function, node: query.node, limit: PAGE, before: before === 0 ? '' : before }), signal === undefined ? {} : { signal });
+      const { invocations: rows, more: hasMore } = await ask<InvocationList>(apiUrl('invocations', { state: query.state, function: query.function, node: query.node, limit: PAGE, ...(last === undefined ? {} : { before: last.arrivedAtMs, beforeSeq: last.seq }) }), signal === undefined ? {} : { signal });
       if (signal?.aborted === true) return;
       const known = state.current.key === key ? state.current.rows : [];
-      if (before === 0 && known.length <= PAGE) put({ rows, hasMore, error: '' });
-      else if (before > 0) {
+      if (last === undefined && known.length <= PAGE) put({ rows, hasMore, error: '' });
+      else if (last !== undefined) {
         const ids = new Set(known.map(({ id }) => id));
         const all = [...known, ...rows.filter(({ id }) => !ids.has(id))];
         put({ rows: all.slice(0, MAX_ROWS), hasMore: hasMore && rows.length > 0 && all.length < MAX_ROWS, error: '' });
@@ -68,7 +69,7 @@ export function useInvocations(query: InvocationQuery | undefined, era: number):
     let timer: ReturnType<typeof setTimeout> | undefined;
     const turn = async (): Promise<void> => {
       // Whoever has scrolled on keeps what he reads.
-      if (state.current.key !== key || state.current.rows.length <= PAGE) await fetchPage(0, aborting.signal);
+      if (state.current.key !== key || state.current.rows.length <= PAGE) await fetchPage(undefined, aborting.signal);
       if (!aborting.signal.aborted) timer = setTimeout(() => void turn(), REFRESH_MS);
     };
     asking.current = false;
@@ -86,11 +87,11 @@ export function useInvocations(query: InvocationQuery | undefined, era: number):
     rows: isMine ? shown.rows : [], hasMore: isMine && shown.hasMore, error: isMine ? shown.error : '', isLoading: key !== '' && !isMine,
     more() {
       const last = state.current.rows.at(-1);
-      if (isMine && state.current.hasMore && last !== undefined) void fetchPage(last.arrivedAtMs);
+      if (isMine && state.current.hasMore && last !== undefined) void fetchPage(last);
     },
     anew() {
       put({ rows: [], hasMore: false, error: '' });
-      void fetchPage(0);
+      void fetchPage(undefined);
     },
   };
 }
