@@ -19,6 +19,7 @@ const DAY_MS = 86_400_000;
 const LABELS_PATTERN = /^(?:[a-z][a-z0-9-]{0,31}=[^,=]{1,120}(?:,[a-z][a-z0-9-]{0,31}=[^,=]{1,120})*)?$/;
 const SHADOW_PATTERN = /^(?:[a-z][a-z0-9-]*)?$/;
 const NAMES_PATTERN = /^(?:[a-z0-9][a-z0-9-]*(?:,[a-z0-9][a-z0-9-]*)*)?$/;
+const ORIGINS_PATTERN = /^(?:https?:\/\/[a-z0-9.[\]:-]+(?:,https?:\/\/[a-z0-9.[\]:-]+)*)?$/;
 const HOSTS_PATTERN = /^(?:[A-Za-z0-9.-]+(?:,[A-Za-z0-9.-]+)*)?$/;
 const host = { doc: 'Address to listen on.', default: '127.0.0.1', maxLength: 255, pattern: /^[A-Za-z0-9._:[\]%-]+$/, form: 'a host name or address' } as const;
 const port = (doc: string, value: number) => integer({ doc: `${doc} 0 picks a free one.`, default: value, min: 0, max: 65_535 });
@@ -40,6 +41,7 @@ export const sections = {
     logLevel: choice(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { doc: 'Least level that is logged.', default: 'info' }),
     drainGrace: duration({ doc: 'How long a shutdown waits for what is in flight before it is cut off.', default: '30s', min: 0, max: HOUR_MS }),
     reflection: boolean({ doc: 'Whether gRPC reflection is offered.', default: true }),
+    origins: text({ doc: 'Origins of web pages that may use the HTTP door from a browser; separated by commas. Programs need not be named.', default: '', maxLength: 4_096, pattern: ORIGINS_PATTERN, form: 'origins such as https://app.example, in small letters, separated by commas' }),
   },
   delay: {
     localityGain: number({ doc: 'Alpha: wait for a local node only if its prediction is below this share of the fallback\'s.', default: 0.85, min: 0, max: 1, exclusive: 'both' }),
@@ -96,7 +98,7 @@ export const sections = {
     functions: text({ doc: 'Functions of which every invocation is kept in full detail, separated by commas.', default: '', maxLength: 4_096, pattern: NAMES_PATTERN, form: 'names, separated by commas' }),
     keep: integer({ doc: 'Invocations of which full detail is kept; the oldest is forgotten.', default: 1_024, min: 0, max: 100_000 }),
     clients: integer({ doc: 'Readers of the live stream (pages, `metronome top`) at once; further ones get QUEUE_FULL.', default: 16, min: 1, max: 1_000 }),
-    hosts: text({ doc: 'Host names under which the page may be asked for, beside addresses, localhost and scheduler.host; separated by commas.', default: '', maxLength: 1_024, pattern: HOSTS_PATTERN, form: 'host names, separated by commas' }),
+    hosts: text({ doc: 'Host names under which the page, and a door on loopback, may be asked for, beside addresses, localhost and scheduler.host; separated by commas.', default: '', maxLength: 1_024, pattern: HOSTS_PATTERN, form: 'host names, separated by commas' }),
   },
   recording: {
     dir: text({ doc: 'Folder in which all that the scheduler saw and decided is recorded, for `metronome replay` and `metronome what-if`; empty: nothing is.', default: '' }),

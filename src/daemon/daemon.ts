@@ -264,7 +264,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
     if (resumed > 0) log.info({ invocations: resumed }, 'recovery.began');
     const gateway = (config.scheduler.gateway === 'process' ? spawnGatewayProcess : spawnGatewayThread)({
       ...DEFAULT_GATEWAY_CONFIG, host: config.scheduler.host, grpcPort: config.scheduler.grpcPort, httpPort: config.scheduler.httpPort, maxPayloadBytes: config.limits.maxPayloadBytes, maxInputs: config.limits.maxInputs,
-      maxInFlight: config.limits.maxInFlight, maxStreamInFlight: config.limits.maxInFlight, reflection: config.scheduler.reflection, inspectClients: config.inspect.clients, inspectHosts: listOf(config.inspect.hosts), version, logLevel: config.scheduler.logLevel,
+      maxInFlight: config.limits.maxInFlight, maxStreamInFlight: config.limits.maxInFlight, reflection: config.scheduler.reflection, inspectClients: config.inspect.clients, inspectHosts: listOf(config.inspect.hosts), origins: listOf(config.scheduler.origins), version, logLevel: config.scheduler.logLevel,
       recordings: { dir: config.recording.dir, running: recording === undefined ? '' : basename(recording.folder) },
     });
     cleanUp.push(() => gateway.kill());

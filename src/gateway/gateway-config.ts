@@ -26,8 +26,10 @@ export interface GatewayConfig {
   readonly version: string;
   /** Readers of the inspector's stream at once. */
   readonly inspectClients: number;
-  /** Host names under which the page may be asked for, beside addresses, localhost and `host`. */
+  /** Host names under which the page, and a door on loopback, may be asked for, beside addresses, localhost and `host`. */
   readonly inspectHosts: readonly string[];
+  /** Origins of web pages that may use the HTTP door from a browser. */
+  readonly origins: readonly string[];
   /** The recordings that the page may play: their folder (recording.dir; '': none), and the name of the one that is being written ('': none). */
   readonly recordings: { readonly dir: string; readonly running: string };
   /** Level of the gateway's own log: fatal, error, warn, info, debug, trace or silent. */
@@ -49,6 +51,7 @@ export const DEFAULT_GATEWAY_CONFIG: GatewayConfig = Object.freeze({
   version: '0.0.0',
   inspectClients: 16,
   inspectHosts: [],
+  origins: [],
   recordings: Object.freeze({ dir: '', running: '' }),
   logLevel: 'info',
 });

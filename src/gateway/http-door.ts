@@ -17,6 +17,7 @@ import { ListNodesResponse, NodeStatus, type Node } from '../rpc/gen/metronome/v
 import { listenError } from '../rpc/server.ts';
 import { toErrorDetail } from '../rpc/status.ts';
 import { admit, assertPayloadSize } from './admission.ts';
+import { assertNoForeignSite, crossOriginHeaders, type SiteRules } from './foreign-sites.ts';
 import type { GatewayConfig, GatewayLog } from './gateway-config.ts';
 import type { GatewayMetrics } from './gateway-metrics.ts';
 import { clampWaitMs, submitAsync } from './grpc-services.ts';
@@ -91,6 +92,19 @@ function createApp(options: HttpDoorOptions): Hono<{ Bindings: HttpBindings }> {
   app.use(async (c, next) => {
     await next();
     metrics.httpHandled(routeOf(c), c.req.method, c.res.status);
+  });
+  const rules: SiteRules = { listensOn: config.host, names: [config.host, ...config.inspectHosts], origins: config.origins };
+  app.use(async (c, next) => {
+    // The inspector has stricter rules of its own (inspect-door.ts).
+    if (c.req.path.startsWith('/inspect/')) return next();
+    const { method } = c.req;
+    const origin = c.req.header('origin');
+    assertNoForeignSite({ host: c.req.header('host'), origin, fetchSite: c.req.header('sec-fetch-site') }, method !== 'GET' && method !== 'HEAD' && method !== 'OPTIONS', rules);
+    const shared = crossOriginHeaders(origin, rules, method === 'OPTIONS');
+    if (shared === undefined) return next();
+    if (method === 'OPTIONS') return c.body(null, 204, shared);
+    await next();
+    for (const [name, value] of Object.entries(shared)) c.res.headers.set(name, value);
   });
   app.post('/run/:function', (c) => run(c, options));
   app.post('/async/:function', async (c) => {

@@ -37,7 +37,7 @@ describe('loadConfig', () => {
     expect(file).toBeUndefined();
     expect(config.scheduler).toEqual({
       host: '127.0.0.1', grpcPort: 7070, httpPort: 7071, dataDir: '.metronome/scheduler', policy: 'metronome', shadowPolicy: '', engine: 'table',
-      predictor: 'forest', candidates: 'auto', candidateLimit: 64, gateway: 'thread', logLevel: 'info', drainGraceMs: 30_000, reflection: true,
+      predictor: 'forest', candidates: 'auto', candidateLimit: 64, gateway: 'thread', logLevel: 'info', drainGraceMs: 30_000, reflection: true, origins: '',
     });
     expect(config.delay).toEqual({ localityGain: 0.85, safetyMargin: 0.1, monitorIntervalMs: 100, strict: false, localityThreshold: 0.1, decideOn: 'events', blindTo: 'nothing' });
     expect(config.limits).toEqual({
@@ -135,7 +135,7 @@ describe('bad configuration', () => {
     ['stale before the next push', 'nodes:\n  staleAfter: 40ms\n', ['c.yaml:2:15 nodes.staleAfter nodes.staleAfter (40ms) must be longer than nodes.pushInterval (50ms), or every node is stale']],
     ['lost before stale', 'nodes:\n  staleAfter: 4s\n', ['c.yaml:2:15 nodes.staleAfter nodes.lostAfter (3s) must be longer than nodes.staleAfter (4s)']],
     ['several problems', 'scheduler:\n  httpPort: -1\n  x: 1\nfoo: 1\n', [
-      'c.yaml:3:3 scheduler.x is no key of scheduler; known: host, grpcPort, httpPort, dataDir, policy, shadowPolicy, engine, predictor, candidates, candidateLimit, gateway, logLevel, drainGrace, reflection',
+      'c.yaml:3:3 scheduler.x is no key of scheduler; known: host, grpcPort, httpPort, dataDir, policy, shadowPolicy, engine, predictor, candidates, candidateLimit, gateway, logLevel, drainGrace, reflection, origins',
       'c.yaml:4:1 foo is no section; known: scheduler, delay, policies, model, limits, inspect, recording, nodes, agent, up',
       'c.yaml:2:13 scheduler.httpPort must be from 0 to 65535, not -1',
     ]],

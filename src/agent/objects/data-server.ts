@@ -100,6 +100,9 @@ class DataService {
 
   async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { store, latencyMs } = this.#o;
+    // Browsers say where a page is from; agents and gateways do not. No page has any business here.
+    const { origin, 'sec-fetch-site': fetchSite } = request.headers;
+    if (origin !== undefined || (fetchSite !== undefined && fetchSite !== 'none')) throw new MetronomeError('PERMISSION_DENIED', 'Objects are not for web pages; use POST /objects of the HTTP door.', { component: 'agent' });
     if (latencyMs > 0) await wait(latencyMs);
     const url = new URL(request.url ?? '/', 'http://agent');
     const match = /^\/objects(?:\/([^/]+)(\/verify)?)?$/.exec(url.pathname);
