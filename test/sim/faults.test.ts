@@ -26,6 +26,13 @@ describe.each(Object.keys(SCENARIOS).flatMap((name) => POLICY_NAMES.map((policy)
   });
 });
 
+describe('with all faults at once and the forest as predictor', () => {
+  it.each(['metronome', 'lookahead'])('what must always hold holds under policy %s', (policy) => {
+    const scenario: Scenario = { ...DECEITFUL, predictor: 'forest', faults: { ...ROUGH.faults, ...DECEITFUL.faults } };
+    for (const seed of [1, 2]) expect(runScenario(scenario, policy, seed), `seed ${seed}`).toMatchObject({ breaches: [] });
+  });
+});
+
 describe('faults', () => {
   it('of every kind happen', () => {
     const calm = runScenario({ ...ROUGH, durationMs: 10_000, faults: {} }, 'metronome', 3).digest;

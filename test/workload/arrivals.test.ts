@@ -87,6 +87,15 @@ describe('arrivals of half an hour with 80 functions', () => {
     }
   });
 
+  it('of most functions have gaps as published: steady ones vary by 0.5 to 1.1, bursty ones by 1.5 to 3', () => {
+    for (const [kind, least, most] of [['steady', 0.5, 1.1], ['bursty', 1.5, 3]] as const) {
+      const cvs = ranks(kind, 0, 80).map((rank) => shapeOf(still[rank] as number[], durationMs).gapCv).sort((a, b) => a - b);
+      expect(cvs.length, kind).toBeGreaterThan(10);
+      expect(cvs[Math.floor(cvs.length / 2)], kind).toBeGreaterThan(least);
+      expect(cvs[Math.floor(cvs.length / 2)], kind).toBeLessThan(most);
+    }
+  });
+
   it('are the same for the same seed, and others for another one', () => {
     const take = (seed: number): Arrival[] => [...arrivals({ ...OPTIONS, seed }, 5_000)];
     expect(take(7)).toEqual(take(7));
