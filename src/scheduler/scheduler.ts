@@ -161,6 +161,8 @@ const WORTH_A_LOOK = 0.05;
 const HINT_NODES = 64;
 /** Executions over which the mean service time of the cluster moves. */
 const MEAN_OVER = 1_000;
+/** An arrival decides without its prediction after so long, ms. A predictor answers long before, or says that it cannot: this is for one that broke. */
+const PREDICTION_GRACE_MS = 2_000;
 /** After its deadline a dispatched invocation has so long to be reported by the agent, ms. */
 const RESULT_GRACE_MS = 5_000;
 
@@ -513,7 +515,7 @@ export class Scheduler implements InvocationHost {
     if (!this.predictor.predict(invocation, this.#candidates, ticket)) {
       this.#unpredicted.set(invocation.seq, invocation);
       // The prediction may never come; the time still runs.
-      this.#arm(invocation, this.#waitLimitMs(invocation));
+      this.#arm(invocation, Math.min(this.nowMs + PREDICTION_GRACE_MS, this.#waitLimitMs(invocation)));
       return;
     }
     if (invocation.state === ARRIVING) invocation.machine!.send({ type: 'PREDICTED', reason: 'predicted' });
@@ -977,6 +979,11 @@ export class Scheduler implements InvocationHost {
       return;
     }
     if (invocation.expiresAtMs <= now) return this.#end(invocation, { type: 'EXPIRE', reason: 'deadlineExceeded', error: { code: 'DEADLINE_EXCEEDED', message: 'The deadline passed while the invocation waited.', component: 'scheduler', invocationId: id } });
+    if (invocation.state === ARRIVING && invocation.arrivedAtMs + this.#options.maxWaitMs > now) {
+      // Its prediction did not come: the best that is known at once will do.
+      this.#unpredicted.delete(invocation.seq);
+      return this.#classifyAndDecide(invocation, this.functions.entries[invocation.functionIndex] as FunctionEntry);
+    }
     // Who waits for a better node and not for room takes another one when its wait is over.
     if (invocation.state === DELAYING && invocation.delayingFor === 'locality') return this.#monitor(invocation);
     if (invocation.arrivedAtMs + this.#options.maxWaitMs <= now) {

@@ -1008,6 +1008,21 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
       expect(plans[0]?.decision).toMatchObject({ action: 'delay', reason: 'waitForLocalNode' });
     });
 
+    it('it decides with what is known when they do not come for two seconds, and a late one changes nothing', () => {
+      const cluster = make({ slots: [1, 1] });
+      cluster.deploy('f', { slaMs: 60_000 });
+      cluster.predictor.atOnce = false;
+      const invocation = cluster.submit('f', 100);
+      cluster.advance(1_999);
+      expect(cluster.state(invocation)).toBe('arriving');
+      cluster.advance(1);
+      expect(cluster.state(invocation)).toBe('dispatched');
+      expect(cluster.predictor.answer()).toBe(1);
+      cluster.advance(200);
+      expect(cluster.state(invocation)).toBe('completed');
+      expect(cluster.sent).toHaveLength(1);
+    });
+
     it('it can be cancelled, expires, or is given up after the longest wait', () => {
       const cluster = make({ slots: [1], maxWaitMs: 400 });
       cluster.deploy();

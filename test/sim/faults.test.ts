@@ -21,7 +21,7 @@ describe.each(Object.keys(SCENARIOS).flatMap((name) => POLICY_NAMES.map((policy)
         expect.fail(`${result.breaches.slice(0, 3).join('; ')}\nagain: METRONOME_SEED=${seed} npx vitest run test/sim/faults.test.ts -t 'with ${name} faults under policy ${policy}'\nshrunk to ${formatReduction(await shrink(scenario, policy, seed))}`);
       }
       expect(result.faults).toBeGreaterThan(5);
-      expect(result.completed).toBeGreaterThan(0.85 * result.submitted);
+      expect(result.completed).toBeGreaterThan(0.9 * result.submitted);
     }
   });
 });
@@ -39,7 +39,7 @@ describe('faults', () => {
     for (const kind of FAULT_KINDS) {
       // Inputs are read soon after they were put there: many must be lost for one to be missed.
       const perMinute = kind === 'loseData' ? 6_000 : 30;
-      const { faults, digest, breaches } = runScenario({ ...ROUGH, durationMs: 10_000, faults: { [kind]: perMinute }, scheduler: DECEITFUL.scheduler }, 'metronome', 3);
+      const { faults, digest, breaches } = runScenario({ ...ROUGH, durationMs: 10_000, faults: { [kind]: perMinute } }, 'metronome', 3);
       expect(faults, kind).toBeGreaterThan(0);
       // A result that comes again is noticed by nobody; everything else is.
       if (kind === 'duplicateResults') expect(digest).toBe(calm);

@@ -17,8 +17,6 @@ export const ROUGH: Scenario = {
 export const DECEITFUL: Scenario = {
   ...ROUGH,
   faults: { kill: 3, disconnect: 4, loseWarm: 12, claimWarm: 12, claimSlots: 10, loseMessages: 8, reorderMessages: 12, wrongPredictions: 10, latePredictions: 10, missingPredictions: 2, clockJump: 3 },
-  // A prediction that never comes is waited for until then.
-  scheduler: { maxWaitMs: 15_000 },
 };
 
 /** Without faults, shorter. */
