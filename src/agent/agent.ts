@@ -133,10 +133,14 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
   // In the background: the first Python function should not wait for it.
   python.find().catch((error: unknown) => log.info({ error: MetronomeError.from(error).message }, 'python.missing'));
   const budget = new MemoryBudget(options.memoryMb);
+  const keeping = {
+    policy: options.keepAlivePolicy ?? 'ttl', keepAliveMs: options.keepAliveMs,
+    zygoteMemoryMb: options.zygotes === false ? 0 : Math.floor(options.memoryMb * (options.zygoteMemory ?? 0.25)),
+  };
   zygotes = options.zygotes === false ? undefined : new ZygoteKeeper({
     driver,
     budget,
-    limitMb: Math.floor(options.memoryMb * (options.zygoteMemory ?? 0.25)),
+    limitMb: keeping.zygoteMemoryMb,
     stock: options.zygoteStock ?? 1,
     tryAcquire: (source) => programs.tryAcquire(source),
     hasTime: () => executor.runningCount < slots || machine.cpuUtilisation < IDLE_CPU,
@@ -148,7 +152,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
     driver,
     budget,
     ...(zygotes === undefined ? {} : { zygotes }),
-    keepAlive: createKeepAlive(options.keepAlivePolicy ?? 'ttl', options.keepAliveMs),
+    keepAlive: createKeepAlive(keeping.policy, keeping.keepAliveMs),
     maxResultBytes: options.maxResultBytes,
     logBytes: options.logBytes,
     onChange: (functionName, isUrgent) => state?.warmChanged(functionName, isUrgent),
@@ -234,7 +238,7 @@ async function assemble(options: AgentOptions, teardown: (() => void | Promise<v
 
   if (client !== undefined) {
     registration = startRegistration({
-      request: { name, address: grpcAddress, dataUrl, epoch, slots, memoryMb: options.memoryMb, isolation: [...driver.isolations], labels: { ...options.labels, metrics: metrics.source, limits: driver.limited.join('+') || 'none' } },
+      request: { name, address: grpcAddress, dataUrl, epoch, slots, memoryMb: options.memoryMb, isolation: [...driver.isolations], labels: { ...options.labels, metrics: metrics.source, limits: driver.limited.join('+') || 'none' }, keeping },
       register: (request, signal) => client.registerNode(request, { signal, timeoutMs: 5_000 }),
       isConnected: () => dispatch.isOpen && readers.hasReaders,
       onRegistered: ({ pushIntervalMs }) => readers.setInterval(pushIntervalMs),

@@ -6,6 +6,7 @@
 import { availableParallelism, hostname, totalmem } from 'node:os';
 import { z } from 'zod';
 import { LOOKAHEAD_RISKS, LOOKAHEAD_WAITS } from '../policy/policy.ts';
+import { ON_FULL } from '../recording/segment-protocol.ts';
 import { BLIND_TO, DECIDE_ON } from '../scheduler/experiments.ts';
 import { boolean, choice, duration, integer, number, rate, size, text, type Field, type FieldInfo, type FieldKind } from './fields.ts';
 import { NAME_FORM, NAME_PATTERN } from './bounds.ts';
@@ -103,7 +104,8 @@ export const sections = {
   recording: {
     dir: text({ doc: 'Folder in which all that the scheduler saw and decided is recorded, for `metronome replay` and `metronome what-if`; empty: nothing is.', default: '' }),
     segment: size({ doc: 'Size from which a new segment of a recording is begun.', default: '16MiB', min: MIB, max: GIB }),
-    maxBytes: size({ doc: 'Size at which a recording ends; the daemon goes on without.', default: '1GiB', min: MIB, max: 1024 * GIB }),
+    maxBytes: size({ doc: 'Size that a recording may reach; what happens then, recording.onFull says.', default: '1GiB', min: MIB, max: 1024 * GIB }),
+    onFull: choice(ON_FULL, { doc: 'At recording.maxBytes: "stop" ends the recording, the daemon goes on without, and `metronome replay` can make every decision again; "rotate" removes the oldest segments, so that the last hours are there for what-if, export and calibration, but nothing can be replayed once the first segment is gone.', default: 'stop' }),
     keep: integer({ doc: 'Recordings that are kept in the folder, the present one included; the oldest go when one begins.', default: 5, min: 1, max: 10_000 }),
   },
   nodes: {

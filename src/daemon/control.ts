@@ -120,7 +120,7 @@ export function createControl(o: ControlOptions): Handlers {
       }
       const labels = Object.entries(request.labels);
       if (labels.length > MAX_LABELS || labels.some(([name, value]) => name.length + value.length > MAX_LABEL_LENGTH)) throw new MetronomeError('INVALID_REQUEST', `A node may have at most ${MAX_LABELS} labels of at most ${MAX_LABEL_LENGTH} characters; "${request.name}" has ${labels.length}.`, { component: 'scheduler' });
-      const index = scheduler.nodeRegistered({ name: request.name, address: request.address, dataUrl: request.dataUrl, epoch: request.epoch, slots: request.slots, memoryMb: request.memoryMb, isolation: request.isolation.length === 0 ? ['process'] : request.isolation.slice(0, MAX_ISOLATIONS), labels: request.labels });
+      const index = scheduler.nodeRegistered({ name: request.name, address: request.address, dataUrl: request.dataUrl, epoch: request.epoch, slots: request.slots, memoryMb: request.memoryMb, isolation: request.isolation.length === 0 ? ['process'] : request.isolation.slice(0, MAX_ISOLATIONS), labels: request.labels, ...(request.keeping === undefined ? {} : { keeping: request.keeping }) });
       o.links.connect(index, request.address, request.epoch, o.pushIntervalMs);
       return { pushIntervalMs: o.pushIntervalMs };
     },

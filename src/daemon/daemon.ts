@@ -15,7 +15,7 @@ import { spawnGatewayProcess, spawnGatewayThread } from '../gateway/spawn-gatewa
 import { createTracing } from '../inspect/tracing.ts';
 import { Inspector } from '../inspect/inspector.ts';
 import { NodeCells } from '../inspect/node-cells.ts';
-import type { FunctionProfile } from '../predictor/model/online-model.ts';
+import type { FunctionProfile, OnlineModelOptions } from '../predictor/model/online-model.ts';
 import { createMovingAveragePredictor } from '../predictor/moving-average.ts';
 import { startForest, type ForestOptions } from '../predictor/pool/forest.ts';
 import { UNKNOWN_PROFILE } from '../predictor/predictor.ts';
@@ -136,7 +136,7 @@ export async function startDaemon(options: { readonly config: Config; readonly l
       },
     };
     const recording = config.recording.dir === '' ? undefined : startRecording({
-      scheduler: schedulerOptions, log, version, purposeOf, dir: config.recording.dir, segmentBytes: config.recording.segmentBytes, maxBytes: config.recording.maxBytes, keep: config.recording.keep,
+      scheduler: schedulerOptions, log, version, purposeOf, model: forest === undefined ? undefined : { ...modelOptions(config), updatePauseMs: config.model.updatePauseMs }, dir: config.recording.dir, segmentBytes: config.recording.segmentBytes, maxBytes: config.recording.maxBytes, onFull: config.recording.onFull, keep: config.recording.keep,
       context: () => ({ functions: scheduler.functions.entries.filter(({ deleted }) => !deleted).map(({ settings }) => settings), nodes: scheduler.cluster.info }),
     });
     cleanUp.push(() => recording?.stop());
@@ -363,10 +363,14 @@ function forestOptions(config: Config, rest: Pick<ForestOptions, 'clock' | 'log'
   const { model, scheduler, limits } = config;
   return {
     ...rest, engine: scheduler.engine, threads: model.threads, lateAfterMs: model.lateAfterMs, maxRows: limits.maxNodes, dir: join(scheduler.dataDir, 'model'), snapshotEveryMs: model.snapshotEveryMs, updatePauseMs: model.updatePauseMs,
-    // A model must not depend on when it was started: the same observations give the same trees.
-    model: { seed: 1, trainer: model.trainer, trees: model.trees, window: model.window, bootstrapAfter: model.bootstrapAfter, updateEvery: model.updateEvery, replace: model.replace, forgetting: model.forgetting },
+    model: modelOptions(config),
     recording: model.observationLog === '' ? undefined : { folder: model.observationLog, maxBytes: model.observationLogFileBytes, files: model.observationLogFiles },
   };
+}
+
+/** The knobs of the model. It must not depend on when it was started: the same observations give the same trees. */
+function modelOptions({ model }: Config): OnlineModelOptions {
+  return { seed: 1, trainer: model.trainer, trees: model.trees, window: model.window, bootstrapAfter: model.bootstrapAfter, updateEvery: model.updateEvery, replace: model.replace, forgetting: model.forgetting };
 }
 
 function profileOf(scheduler: Scheduler, index: number): Omit<FunctionProfile, 'index'> | undefined {

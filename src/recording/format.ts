@@ -11,8 +11,10 @@
 import { constants, crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { Packr } from 'msgpackr';
 import { MetronomeError } from '../core/errors.ts';
+import type { OnlineModelOptions } from '../predictor/model/online-model.ts';
 import type { SchedulerOptions } from '../scheduler/scheduler.ts';
 import type { Block } from './recorder.ts';
+import type { SegmentContext } from './segment-context.ts';
 
 /** Raised whenever older builds could not read what is written. */
 export const FORMAT = 1;
@@ -24,10 +26,16 @@ const HEAD_BYTES = 20;
 const BLOCK_HEAD_BYTES = 32;
 /** A block cannot be larger; a greater number is damage. */
 const MOST_BYTES = 64 * 1024 ** 2;
-const MOST_HEAD_BYTES = 16 * 1024 ** 2;
+export const MOST_HEAD_BYTES = 16 * 1024 ** 2;
 
 /** The options of the scheduler that are plain values: what a replay needs beside the tapes. */
 export type PlainSchedulerOptions = Omit<SchedulerOptions, 'clock' | 'nodeTable' | 'predictor' | 'transport' | 'observer'>;
+
+/** The knobs of the forest that predicted: what a simulation needs to let the same one learn. */
+export interface RecordedModel extends OnlineModelOptions {
+  /** Least time between two updates, ms. */
+  readonly updatePauseMs: number;
+}
 
 /** What each segment says of its recording. */
 export interface RecordingHead {
@@ -37,7 +45,11 @@ export interface RecordingHead {
   readonly version: string;
   readonly startedAtMs: number;
   readonly predictor: string;
+  /** Undefined: no forest predicted, or an older build wrote the recording. */
+  readonly model?: RecordedModel;
   readonly scheduler: PlainSchedulerOptions;
+  /** What was known when the segment began, where earlier ones may be gone (recording.onFull: rotate). */
+  readonly context?: SegmentContext;
   /** What the numbers on the tape mean. */
   readonly inputs: readonly string[];
   readonly policies: readonly string[];

@@ -1,13 +1,18 @@
 /** What a recording tells as a story: which functions and nodes there were, what arrived when, and what became of it. */
 import { COMPLETED, type InputObject, INVOCATION_STATES } from '../core/invocation.ts';
 import { MetronomeError } from '../core/errors.ts';
+import { isPolicyName } from '../policy/registry.ts';
+import { BY_FOREST } from '../predictor/predictor.ts';
 import type { FunctionSettings } from '../scheduler/function-table.ts';
 import type { NodeInfo } from '../scheduler/cluster-view.ts';
+import { BelongingsOfNodes, type Belongings } from './belongings.ts';
 import { FactCursor } from './cursor.ts';
 import { isInput, type Fact, type Purpose } from './facts.ts';
 import type { RecordedResult, RecordedSubmission } from './inputs.ts';
 import type { RecordingReader } from './read-recording.ts';
 
+/** Silences that are kept. */
+const MOST_SILENCES = 100_000;
 /** Arrivals that are kept in memory. */
 const MOST_ARRIVALS = 1_000_000;
 
@@ -54,14 +59,31 @@ export interface RecordedInvocation {
   readonly outcome: RecordedOutcome | undefined;
 }
 
+/** A node of which nothing was heard for a while. */
+export interface Silence {
+  readonly node: number;
+  readonly fromMs: number;
+  readonly untilMs: number;
+}
+
 /** The story. */
 export interface History {
+  /** Ms since 1970; where earlier segments are gone, of what is left. */
   readonly startedAtMs: number;
   readonly durationMs: number;
+  /** In force at the beginning. */
   readonly policy: string;
   /** As they were applied last, deleted ones included. */
   readonly functions: ReadonlyMap<string, FunctionSettings>;
   readonly nodes: readonly NodeInfo[];
+  /** What nodes had before anything was sent to them: of the daemon's life before, or of another daemon. Nodes by place in `nodes`. */
+  readonly atFirst: Belongings;
+  /** A forest predicted among the first answers: it had learned before. */
+  readonly beganTrained: boolean;
+  /** When nodes (by place in `nodes`) were so silent that they counted as stale, ms: from the last state that came to the next. */
+  readonly silences: readonly Silence[];
+  /** When another policy was put in force. */
+  readonly policyChanges: readonly { readonly atMs: number; readonly policy: string }[];
   readonly invocations: readonly RecordedInvocation[];
   /** Calls of submit that were refused. */
   readonly refused: number;
@@ -71,6 +93,9 @@ export interface History {
 }
 
 type Open = { -readonly [K in keyof RecordedInvocation]: RecordedInvocation[K] } & { dispatchedAtMs: number; node: number; result: RecordedResult | undefined; };
+
+/** Predictions among which a forest that had learned before shows; one that had not needs more executions than that. */
+const FIRST_ANSWERS = 10;
 
 const NO_RESULT = { startState: 0, fetchedMs: 0, initialisedMs: 0, installedMs: 0, ranMs: 0, fetchedBytes: 0, outputs: [] } as const;
 
@@ -86,12 +111,22 @@ export function readHistory(reader: RecordingReader, most = MOST_ARRIVALS): Hist
   const policies = new Map<string, number>();
   const counts = { entries: 0, decisions: 0, dispatches: 0, delays: 0, gaps: 0, missing: 0 };
   let refused = 0, firstMs = 0, nowMs = 0;
+  const { context } = head;
+  const belongings = new BelongingsOfNodes(context?.belongings);
+  let atFirst: Belongings | undefined;
+  const { staleAfterMs } = head.scheduler;
+  const silences: Silence[] = [], silent = new Map<number, number>();
+  let isAwake = true;
+  const policyChanges: { atMs: number; policy: string }[] = [];
+  let answers = 0, beganTrained = false;
   let end: History['end'] = 'cutOff';
   let submission: RecordedSubmission | undefined;
   const noteNode = (info: NodeInfo): void => {
     if (!nodes.has(info.name)) nodeNames.push(info.name);
     nodes.set(info.name, info);
   };
+  for (const settings of context?.functions ?? []) functions.set(settings.name, settings);
+  for (const info of context?.nodes ?? []) noteNode(info);
   const cursor = new FactCursor(head, reader.blocks());
   for (let fact = cursor.next(); fact !== undefined; fact = cursor.next()) {
     if (isInput(fact)) {
@@ -100,15 +135,29 @@ export function readHistory(reader: RecordingReader, most = MOST_ARRIVALS): Hist
     }
     switch (fact.kind) {
       case 'clock':
+        isAwake = fact.ms - nowMs <= staleAfterMs;
         nowMs = fact.ms;
         if (firstMs === 0) firstMs = nowMs;
         break;
+      case 'heard': {
+        const { node, ms } = fact;
+        const silentSinceMs = silent.get(node);
+        if (silentSinceMs !== undefined && ms > silentSinceMs) {
+          silent.delete(node);
+          if (silences.length < MOST_SILENCES) silences.push({ node, fromMs: silentSinceMs - firstMs, untilMs: ms - firstMs });
+        }
+        // Where the scheduler itself slept, what nodes said meanwhile was still to be read.
+        if (isAwake && ms > 0 && nowMs - ms > staleAfterMs) silent.set(node, ms);
+        break;
+      }
       case 'call': {
         const { name, args } = fact;
         // What the arguments are, keptArguments says.
         if (name === 'submit') submission = args[0] as RecordedSubmission;
         else if (name === 'putFunction') functions.set((args[0] as FunctionSettings).name, args[0] as FunctionSettings);
         else if (name === 'nodeRegistered') noteNode(args[0] as NodeInfo);
+        else if (name === 'setPolicy') policyChanges.push({ atMs: nowMs - firstMs, policy: args[0] as string });
+        else if (atFirst === undefined) belongings.noted(name, args);
         else if (name === 'result') {
           const open = byId.get(args[0] as string);
           if (open !== undefined) open.result = args[2] as RecordedResult;
@@ -120,6 +169,9 @@ export function readHistory(reader: RecordingReader, most = MOST_ARRIVALS): Hist
         counts.missing += fact.entries;
         for (const settings of fact.context.functions) functions.set((settings as FunctionSettings).name, settings as FunctionSettings);
         for (const info of fact.context.nodes) noteNode(info as NodeInfo);
+        break;
+      case 'answer':
+        if (++answers <= FIRST_ANSWERS && fact.rows.some(({ source }) => source === BY_FOREST)) beganTrained = true;
         break;
       case 'threw':
         if (submission !== undefined) refused++;
@@ -147,6 +199,7 @@ export function readHistory(reader: RecordingReader, most = MOST_ARRIVALS): Hist
         break;
       case 'execute': {
         counts.dispatches++;
+        atFirst ??= belongings.now;
         const open = openOf(fact.seq);
         open.dispatchedAtMs = nowMs;
         open.node = fact.node;
@@ -172,7 +225,8 @@ export function readHistory(reader: RecordingReader, most = MOST_ARRIVALS): Hist
     }
   }
   return {
-    startedAtMs: head.startedAtMs, durationMs: nowMs - firstMs, policy: head.scheduler.policy, functions, nodes: [...nodes.values()], invocations: invocations.map(({ dispatchedAtMs: _d, node: _n, result: _r, ...kept }) => kept), refused, counts, policies, end,
+    atFirst: atFirst ?? belongings.now, beganTrained, silences, policyChanges: policyChanges.filter(({ policy }) => isPolicyName(policy)),
+    startedAtMs: context === undefined ? head.startedAtMs : firstMs, durationMs: nowMs - firstMs, policy: context?.policy ?? head.scheduler.policy, functions, nodes: [...nodes.values()], invocations: invocations.map(({ dispatchedAtMs: _d, node: _n, result: _r, ...kept }) => kept), refused, counts, policies, end,
   };
 
   /** Its first facts come before the one that says who it is. */

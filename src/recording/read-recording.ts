@@ -19,6 +19,8 @@ export interface RecordingReader {
   readonly others: number;
   readonly head: RecordingHead;
   readonly segments: number;
+  /** Segments before them that were removed (recording.onFull: rotate); 0: it is there from its beginning. */
+  readonly removedSegments: number;
   /** Known after all blocks were read once. */
   readonly torn: TornEnd | undefined;
   /** Bytes of its files as far as they were read. */
@@ -34,15 +36,19 @@ export function openRecording(path: string): RecordingReader {
     try {
       return readFileSync(file);
     } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw new MetronomeError('STATE_CORRUPT', `${file} was removed while it was to be read: the recording rotates (recording.onFull). Read it again, or a copy of its folder.`, { cause: error });
       throw new MetronomeError('STATE_CORRUPT', `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}.`, { cause: error });
     }
   };
   const first = files[0] as string; // findRecording saw one
   const { head } = decodeHead(load(first), first);
+  const firstNumber = Number(basename(first, '.mrec'));
+  // Where nothing is known of what came before, the segments are missing.
+  const removedSegments = head.context === undefined ? 0 : firstNumber - 1;
   let torn: TornEnd | undefined;
   let bytes = 0;
   return {
-    folder, others, head, segments: files.length,
+    folder, others, head, segments: files.length, removedSegments,
     get torn() {
       return torn;
     },
@@ -53,7 +59,7 @@ export function openRecording(path: string): RecordingReader {
       let expected = 0;
       bytes = 0;
       for (const [index, file] of files.entries()) {
-        if (Number(basename(file, '.mrec')) !== index + 1) throw damaged(file, 0, `segment ${index + 1} of the recording is missing`);
+        if (Number(basename(file, '.mrec')) !== removedSegments + index + 1) throw damaged(file, 0, `segment ${removedSegments + index + 1} of the recording is missing`);
         const content = load(file);
         bytes += content.length;
         const isLast = index === files.length - 1;

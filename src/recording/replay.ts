@@ -59,8 +59,9 @@ export interface ReplayOptions {
 
 const PROGRESS_EVERY = 20_000;
 
-/** Replays a recording until its end, its first gap, or the first difference. */
+/** Replays a recording until its end, its first gap, or the first difference. Throws INVALID_REQUEST when its beginning is gone. */
 export function replayRecording(reader: RecordingReader, options: ReplayOptions = {}): ReplayReport {
+  if (reader.removedSegments > 0) throw new MetronomeError('INVALID_REQUEST', `The first ${reader.removedSegments} segments of the recording in ${reader.folder} were removed to keep it within recording.maxBytes (recording.onFull: rotate). A replay needs every input since the scheduler began; what-if, export and sim calibrate work on what is left. Record with onFull "stop" to replay.`);
   const replay = new Replay(reader, options);
   return replay.run();
 }

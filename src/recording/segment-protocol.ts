@@ -1,11 +1,17 @@
 /** The messages between the recorder's sink and the thread that writes segments. */
 
+/** What happens at recording.maxBytes. */
+export const ON_FULL = ['stop', 'rotate'] as const;
+export type OnFull = (typeof ON_FULL)[number];
+
 /** What the thread is born with. */
 export interface SegmentThreadData {
   /** Folder of the recording; it exists. */
   readonly folder: string;
   readonly segmentBytes: number;
   readonly maxBytes: number;
+  /** At maxBytes: it ends, or its oldest segments go. */
+  readonly onFull: OnFull;
   /** Head without the number of the segment, plain data. */
   readonly head: object;
   /** Shared: see SHARED. */

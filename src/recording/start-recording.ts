@@ -1,10 +1,11 @@
 /** Begins a recording: the recorder on the loop's side, the folder, and the thread that writes. */
 import { Worker } from 'node:worker_threads';
+import type { RecordedModel } from './format.ts';
 import { Recorder, type Block, type BlockSink, type RecorderCounters, type RecorderOptions } from './recorder.ts';
 import type { SchedulerOptions } from '../scheduler/scheduler.ts';
 import { headOf } from './recording-head.ts';
 import { openRecordingFolder } from './recording-folder.ts';
-import { SHARED, type SegmentReport, type SegmentRequest, type SegmentThreadData } from './segment-protocol.ts';
+import { SHARED, type OnFull, type SegmentReport, type SegmentRequest, type SegmentThreadData } from './segment-protocol.ts';
 
 /** Blocks that may wait for the thread, MiB together. */
 const WAITING_MIB = 32;
@@ -22,8 +23,12 @@ export interface RecordingOptions extends Pick<RecorderOptions, 'context' | 'pur
   readonly dir: string;
   readonly segmentBytes: number;
   readonly maxBytes: number;
+  /** At maxBytes: it ends, or its oldest segments go. @default stop */
+  readonly onFull?: OnFull;
   /** Recordings that are kept under `dir`, this one included. */
   readonly keep: number;
+  /** The knobs of the forest that predicts. @default none does */
+  readonly model?: RecordedModel | undefined;
   /** Of this build. */
   readonly version: string;
   readonly log: { info(fields: object, event: string): void; warn(fields: object, event: string): void };
@@ -45,10 +50,10 @@ export function startRecording(options: RecordingOptions): Recording {
   const { clock } = scheduler;
   const startedAtMs = clock.nowMs();
   const folder = openRecordingFolder(dir, startedAtMs, options.keep);
-  const head = headOf(scheduler, options.version, startedAtMs);
+  const head = headOf(scheduler, options.version, startedAtMs, options.model);
   const shared = new SharedArrayBuffer(16);
   const counters = new Int32Array(shared);
-  const data: SegmentThreadData = { folder, segmentBytes: options.segmentBytes, maxBytes: options.maxBytes, head, shared };
+  const data: SegmentThreadData = { folder, segmentBytes: options.segmentBytes, maxBytes: options.maxBytes, onFull: options.onFull ?? 'stop', head, shared };
   const worker = new Worker(ENTRY, { name: 'recording', workerData: data });
   const over = (fields: object, event: string): void => {
     Atomics.store(counters, SHARED.isOver, 1);

@@ -47,6 +47,18 @@ export interface NodeInfo {
   readonly labels?: Readonly<Record<string, string>>;
   /** Kinds of isolation it offers, its default first. @default process */
   readonly isolation?: readonly string[];
+  /** What it keeps while nothing runs: for recordings, no decision looks at it. @default not known */
+  readonly keeping?: NodeKeeping;
+}
+
+/** What an agent keeps while nothing runs. */
+export interface NodeKeeping {
+  /** agent.keepAlivePolicy. */
+  readonly policy: string;
+  /** How long "ttl" keeps an idle sandbox, ms. */
+  readonly keepAliveMs: number;
+  /** Memory that zygotes may take, MiB; 0: none are kept. */
+  readonly zygoteMemoryMb: number;
 }
 
 /** Waiters ahead that expectedWaitMs follows one by one. */

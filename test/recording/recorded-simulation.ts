@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createRandom } from '../../src/core/random.ts';
-import { decodeBlock, encodeBlock, encodeHead, type RecordingHead, type StoredBlock } from '../../src/recording/format.ts';
+import { decodeBlock, encodeBlock, encodeHead, type RecordedModel, type RecordingHead, type StoredBlock } from '../../src/recording/format.ts';
 import type { RecordingReader } from '../../src/recording/read-recording.ts';
 import { Recorder, type Block, type BlockSink } from '../../src/recording/recorder.ts';
 import { headOf } from '../../src/recording/recording-head.ts';
@@ -51,7 +51,7 @@ export function writeRecording(dir: string, head: Omit<RecordingHead, 'segment'>
 /** Reads what a memory sink holds, through the form that blocks have on disk. */
 export function readerOf(head: Omit<RecordingHead, 'segment'>, blocks: readonly Block[]): RecordingReader {
   return {
-    folder: 'memory', others: 0, head: { ...head, segment: 1 }, segments: 1, torn: undefined, bytes: 0,
+    folder: 'memory', others: 0, head: { ...head, segment: 1 }, segments: 1, removedSegments: 0, torn: undefined, bytes: 0,
     *blocks(): Generator<StoredBlock> {
       for (const block of blocks) {
         const found = decodeBlock(encodeBlock(block), 0, 'memory', false);
@@ -70,6 +70,8 @@ export interface RecordedOptions {
   readonly faults?: FaultRates;
   readonly sink?: MemorySink;
   readonly predictor?: NonNullable<SimulationOptions['predictor']>;
+  /** What the head says of the forest. */
+  readonly model?: RecordedModel;
   /** Told before each arrival. */
   readonly onArrival?: (index: number, recorder: Recorder) => void;
 }
@@ -84,7 +86,7 @@ export function recordSimulation(options: RecordedOptions = {}) {
   const sim: Simulation = new Simulation({
     rememberDecisions: 64, ...options.scheduler, ...(options.predictor === undefined ? {} : { predictor: options.predictor }), seed, bytesPerMs: 50_000, nodes: Array.from({ length: 4 }, () => ({ slots: 2, cores: 2, memoryMb: 1_024, keepAliveMs: 3_000, zygoteMb: 256, objectQuotaBytes: 1e9 })),
     createScheduler(all) {
-      head = headOf(all, 'test', all.clock.nowMs());
+      head = headOf(all, 'test', all.clock.nowMs(), options.model);
       scheduler = all;
       recorder = new Recorder({ clock: all.clock, sink, context: () => ({ functions: [], nodes: [] }) });
       return createTappedScheduler(all, recorder);

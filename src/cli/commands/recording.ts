@@ -85,7 +85,7 @@ function fieldsOf(reader: RecordingReader, history: History): (readonly [string,
     ['Began', new Date(history.startedAtMs).toISOString()],
     ['Duration', formatMs(history.durationMs)],
     ['Written by', `metronome ${head.version}, policy ${history.policy}, predictor ${head.predictor}`],
-    ['Size', `${formatBytes(reader.bytes)} in ${reader.segments} ${reader.segments === 1 ? 'segment' : 'segments'}`],
+    ['Size', `${formatBytes(reader.bytes)} in ${reader.segments} ${reader.segments === 1 ? 'segment' : 'segments'}${reader.removedSegments === 0 ? '' : `; ${reader.removedSegments} earlier ones were removed, so it cannot be replayed`}`],
     ['End', endOf(reader, history)],
     ['Left out', counts.gaps === 0 ? 'nothing' : `${counts.missing} entries in ${counts.gaps} gaps`],
     ['Nodes', nodes.map(({ name, slots }) => `${name} (${slots} slots)`).join(', ') || 'none'],
@@ -99,7 +99,7 @@ function fieldsOf(reader: RecordingReader, history: History): (readonly [string,
 function summaryOf(reader: RecordingReader, history: History, rows: readonly FunctionRow[]): object {
   const { counts, invocations, refused, nodes, functions, policies, startedAtMs, durationMs, policy } = history;
   return {
-    folder: reader.folder, version: reader.head.version, startedAtMs, durationMs, policy, predictor: reader.head.predictor, bytes: reader.bytes, segments: reader.segments, end: history.end, torn: reader.torn ?? null,
+    folder: reader.folder, version: reader.head.version, startedAtMs, durationMs, policy, predictor: reader.head.predictor, bytes: reader.bytes, segments: reader.segments, removedSegments: reader.removedSegments, end: history.end, torn: reader.torn ?? null,
     nodes: nodes.map(({ name, slots, memoryMb }) => ({ name, slots, memoryMb })), functions: [...functions.keys()], invocations: invocations.length, refused, ...counts, policies: Object.fromEntries(policies), perFunction: rows,
   };
 }

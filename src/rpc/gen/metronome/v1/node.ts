@@ -109,11 +109,23 @@ export interface RegisterNodeRequest {
   isolation: string[];
   /** What people should know about it, for example "link": "250mbit (kernel)"; at most 16. */
   labels: { [key: string]: string };
+  /** What it keeps while nothing runs; absent (an older agent): not known. No decision looks at it; it is recorded, so that simulations keep as much. */
+  keeping?: NodeKeeping | undefined;
 }
 
 export interface RegisterNodeRequest_LabelsEntry {
   key: string;
   value: string;
+}
+
+/** What a node keeps while nothing runs. */
+export interface NodeKeeping {
+  /** agent.keepAlivePolicy. */
+  policy: string;
+  /** agent.keepAlive, milliseconds: how long the policy "ttl" keeps an idle sandbox. */
+  keepAliveMs: number;
+  /** Memory that zygotes may take, MiB; 0: none are kept. */
+  zygoteMemoryMb: number;
 }
 
 /** The scheduler's answer. */
@@ -228,7 +240,17 @@ export interface EvictNodeResponse {
 }
 
 function createBaseRegisterNodeRequest(): RegisterNodeRequest {
-  return { name: "", address: "", dataUrl: "", epoch: 0, slots: 0, memoryMb: 0, isolation: [], labels: {} };
+  return {
+    name: "",
+    address: "",
+    dataUrl: "",
+    epoch: 0,
+    slots: 0,
+    memoryMb: 0,
+    isolation: [],
+    labels: {},
+    keeping: undefined,
+  };
 }
 
 export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
@@ -257,6 +279,9 @@ export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
     globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
       RegisterNodeRequest_LabelsEntry.encode({ key: key as any, value }, writer.uint32(162).fork()).join();
     });
+    if (message.keeping !== undefined) {
+      NodeKeeping.encode(message.keeping, writer.uint32(402).fork()).join();
+    }
     return writer;
   },
 
@@ -340,6 +365,14 @@ export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
             }
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.keeping = NodeKeeping.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -385,6 +418,7 @@ export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
           {},
         )
         : {},
+      keeping: isSet(object.keeping) ? NodeKeeping.fromJSON(object.keeping) : undefined,
     };
   },
 
@@ -420,6 +454,9 @@ export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
         });
       }
     }
+    if (message.keeping !== undefined) {
+      obj.keeping = NodeKeeping.toJSON(message.keeping);
+    }
     return obj;
   },
 
@@ -444,6 +481,9 @@ export const RegisterNodeRequest: MessageFns<RegisterNodeRequest> = {
       },
       {},
     );
+    message.keeping = (object.keeping !== undefined && object.keeping !== null)
+      ? NodeKeeping.fromPartial(object.keeping)
+      : undefined;
     return message;
   },
 };
@@ -531,6 +571,115 @@ export const RegisterNodeRequest_LabelsEntry: MessageFns<RegisterNodeRequest_Lab
     const message = createBaseRegisterNodeRequest_LabelsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseNodeKeeping(): NodeKeeping {
+  return { policy: "", keepAliveMs: 0, zygoteMemoryMb: 0 };
+}
+
+export const NodeKeeping: MessageFns<NodeKeeping> = {
+  encode(message: NodeKeeping, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.policy !== "") {
+      writer.uint32(10).string(message.policy);
+    }
+    if (message.keepAliveMs !== 0) {
+      writer.uint32(17).double(message.keepAliveMs);
+    }
+    if (message.zygoteMemoryMb !== 0) {
+      writer.uint32(24).uint64(message.zygoteMemoryMb);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeKeeping {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeKeeping();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.policy = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.keepAliveMs = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.zygoteMemoryMb = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): NodeKeeping {
+    return {
+      policy: isSet(object.policy) ? globalThis.String(object.policy) : "",
+      keepAliveMs: isSet(object.keepAliveMs)
+        ? globalThis.Number(object.keepAliveMs)
+        : isSet(object.keep_alive_ms)
+        ? globalThis.Number(object.keep_alive_ms)
+        : 0,
+      zygoteMemoryMb: isSet(object.zygoteMemoryMb)
+        ? globalThis.Number(object.zygoteMemoryMb)
+        : isSet(object.zygote_memory_mb)
+        ? globalThis.Number(object.zygote_memory_mb)
+        : 0,
+    };
+  },
+
+  toJSON(message: NodeKeeping): unknown {
+    const obj: any = {};
+    if (message.policy !== "") {
+      obj.policy = message.policy;
+    }
+    if (message.keepAliveMs !== 0) {
+      obj.keepAliveMs = floatToJson(message.keepAliveMs);
+    }
+    if (message.zygoteMemoryMb !== 0) {
+      obj.zygoteMemoryMb = Math.round(message.zygoteMemoryMb);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<NodeKeeping>, I>>(base?: I): NodeKeeping {
+    return NodeKeeping.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<NodeKeeping>, I>>(object: I): NodeKeeping {
+    const message = createBaseNodeKeeping();
+    message.policy = object.policy ?? "";
+    message.keepAliveMs = object.keepAliveMs ?? 0;
+    message.zygoteMemoryMb = object.zygoteMemoryMb ?? 0;
     return message;
   },
 };
