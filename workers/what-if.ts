@@ -7,9 +7,11 @@ import type { WhatIfWork } from '../src/what-if/workload.ts';
 export interface WhatIfTask {
   readonly alternative: Alternative;
   readonly seed: number;
+  /** Later requests are left out. */
+  readonly untilMs: number;
 }
 
 /** Runs it to its end. */
-export default function simulate({ alternative, seed }: WhatIfTask): ReplicaResult {
-  return simulateWork(workerData as WhatIfWork, alternative, seed); // given to the pool
+export default function simulate({ alternative, seed, untilMs }: WhatIfTask): ReplicaResult {
+  return simulateWork(workerData as WhatIfWork, alternative, seed, { untilMs }); // given to the pool
 }

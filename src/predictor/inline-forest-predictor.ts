@@ -3,7 +3,7 @@
  * are due. For the simulator, where a run must be repeatable, and for tests.
  */
 import { COLUMN, SITUATION_WIDTH } from './features.ts';
-import { createOnlineModel, type OnlineModel, type OnlineModelOptions } from './model/online-model.ts';
+import { createOnlineModel, type OnlineModel, type OnlineModelOptions, type UpdateReason } from './model/online-model.ts';
 import { createMovingAveragePredictor } from './moving-average.ts';
 import { BY_FOREST, NO_SITUATION, NO_TICKET, UNKNOWN_PROFILE, type Predictor, type SituationSource } from './predictor.ts';
 import { SituationEncoder, SituationSlab, toModelExclusion } from './situations.ts';
@@ -15,8 +15,8 @@ export interface InlineForestPredictor extends Predictor {
   readonly version: number;
 }
 
-/** Makes it; `model` may have been trained before. */
-export function createInlineForestPredictor(options: OnlineModelOptions, model: OnlineModel = createOnlineModel(options)): InlineForestPredictor {
+/** Makes it; `model` may have been trained before. `mayUpdate`: asked when an update is due, after each observation until it says yes, for who paces them as the daemon does. */
+export function createInlineForestPredictor(options: OnlineModelOptions, model: OnlineModel = createOnlineModel(options), mayUpdate: (reason: UpdateReason) => boolean = () => true): InlineForestPredictor {
   const fallback = createMovingAveragePredictor();
   const encoder = new SituationEncoder();
   const slab = new SituationSlab();
@@ -61,7 +61,8 @@ export function createInlineForestPredictor(options: OnlineModelOptions, model: 
       slab.complete(situation, observation);
       model.observe(slab.rows.subarray(slab.offset(situation)), 1);
       slab.release(situation);
-      if (model.updateDue !== undefined) ({ version } = model.update());
+      const due = model.updateDue;
+      if (due !== undefined && mayUpdate(due)) ({ version } = model.update());
     },
     exclude(situation, why) {
       fallback.exclude(situation, why);

@@ -77,6 +77,8 @@ function zygoteOf(packageSet: string, isHere: boolean): ZygoteFacts {
 }
 
 interface Link {
+  /** Its regular states do not come. */
+  isSilent: boolean;
   /** Number of the present streams; what was sent on former ones never arrives. */
   stream: number;
   isConnected: boolean;
@@ -218,7 +220,7 @@ export class Simulation {
     const index = this.nodes.length;
     const node = new VirtualNode(this.#world, index, `n${index}`, options);
     this.nodes.push(node);
-    this.#links.push({ stream: 0, isConnected: false, extraMs: 0, lastAtMs: 0, duplicates: false, claimedSlots: undefined, hasLied: false, lossy: undefined, reordered: undefined, kept: new Map() });
+    this.#links.push({ isSilent: false, stream: 0, isConnected: false, extraMs: 0, lastAtMs: 0, duplicates: false, claimedSlots: undefined, hasLied: false, lossy: undefined, reordered: undefined, kept: new Map() });
     this.network.addNode();
     this.#register(node);
     return node;
@@ -235,6 +237,12 @@ export class Simulation {
     const deployed: FunctionSettings = { ...whole, zygote: { runtime: 'node', isolation: '', network: true, imports: { direct: [id], byName: new Map([[packageSet, id]]) } } };
     this.#functions.set(whole.name, { settings: deployed, profile: { ...PLAIN_PROFILE, ...profile } });
     this.#schedulerFor(whole.name).putFunction(deployed);
+  }
+
+  /** Idle sandboxes that a node has from the beginning (VirtualNode.warm); of functions that are deployed. */
+  warm(node: number, functionName: string, count: number): void {
+    const of = this.#functions.get(functionName);
+    if (of !== undefined) this.nodes[node]?.warm(of, count);
   }
 
   /** Submits one invocation now. Throws what the scheduler throws. */
@@ -351,6 +359,11 @@ export class Simulation {
   /** Messages from and to a node take so much longer from now on, ms; they stay in order. */
   slowMessages(index: number, extraMs: number): void {
     (this.#links[index] as Link).extraMs = extraMs;
+  }
+
+  /** Nothing is heard of a node's regular states from now on, or again; it works on, and what it does is told. */
+  silence(index: number, isSilent: boolean): void {
+    (this.#links[index] as Link).isSilent = isSilent;
   }
 
   /** Results of a node come twice from now on, or once again. */
@@ -484,10 +497,10 @@ export class Simulation {
   }
 
   #register(node: VirtualNode): void {
-    const { memoryMb } = node.options;
+    const { memoryMb, keepAliveMs, zygoteMb } = node.options;
     const slots = this.#slotsOf(node);
     this.#leases?.addNode(node.index, slots);
-    for (const scheduler of this.schedulers) scheduler.nodeRegistered({ name: node.name, address: '', dataUrl: '', epoch: node.epoch, slots, memoryMb });
+    for (const scheduler of this.schedulers) scheduler.nodeRegistered({ name: node.name, address: '', dataUrl: '', epoch: node.epoch, slots, memoryMb, keeping: { policy: 'ttl', keepAliveMs, zygoteMemoryMb: zygoteMb } });
     this.#open(node);
   }
 
@@ -525,7 +538,8 @@ export class Simulation {
     const table = this.#table;
     for (const node of this.nodes) {
       const { index } = node;
-      if (!node.isAlive || node.isHanging || this.#links[index]?.isConnected !== true) continue;
+      const link = this.#links[index] as Link;
+      if (!node.isAlive || node.isHanging || link.isSilent || !link.isConnected) continue;
       const at = index * NODE_ROW;
       const usedMs = node.processor.usedMs;
       table[at + COLUMN.cpuUtilisation] = Math.min(1, (usedMs - (this.#usedBefore[index] ?? 0)) / (this.#pushMs * node.processor.cores));

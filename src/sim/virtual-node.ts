@@ -53,6 +53,8 @@ export interface VirtualNodeOptions {
   readonly keepAliveMs: number;
   /** Memory that zygotes may take, MiB; 0: none are kept. */
   readonly zygoteMb: number;
+  /** Zygotes take that memory from what sandboxes have, as in an agent (memory-budget.ts): idle sandboxes go for them, they go for sandboxes that work. @default they have it beside them */
+  readonly zygotesShareMemory?: boolean;
   readonly objectQuotaBytes: number;
 }
 
@@ -168,6 +170,21 @@ export class VirtualNode {
     if (this.#packages.has(packageSet)) return;
     this.#packages.add(packageSet);
     this.#world.events.packages(this.index, packageSet, true);
+  }
+
+  /** Idle sandboxes that are here from the beginning, as far as memory allows; they have run often before. */
+  warm({ settings }: VirtualFunction, count: number): void {
+    const warmth = this.#warmthOf(settings);
+    for (let i = 0; i < count && this.usedMb + settings.memoryMb <= this.options.memoryMb; i++) {
+      this.usedMb += settings.memoryMb;
+      this.#keepIdle(warmth, settings.memoryMb, Infinity);
+    }
+    this.#tellWarmth(settings);
+  }
+
+  /** A zygote that is here from the beginning. */
+  keepZygote(packageSet: string): void {
+    if (this.#wantsZygote(packageSet)) this.#addZygote(packageSet);
   }
 
   /** Puts an object here from outside (an upload). */
@@ -312,8 +329,7 @@ export class VirtualNode {
     const start = (): void => {
       if (run.over) return;
       run.initialisedMs += this.#phase(run);
-      const fromZygote = this.#zygotes.delete(set);
-      if (fromZygote) this.#world.events.zygote(this.index, set, false);
+      const fromZygote = this.#takeZygote(set);
       if (run.startState === 0) run.startState = fromZygote ? ZYGOTE : PACKAGES;
       run.job = this.processor.start(fromZygote ? costs.zygoteMs : costs.startMs, 1, () => {
         this.#makeZygote(set, profile);
@@ -365,6 +381,8 @@ export class VirtualNode {
     const isKept = error === undefined && settings.reuse && warmth.version === settings.version && this.options.keepAliveMs > 0;
     if (isKept) this.#keepIdle(warmth, settings.memoryMb, run.earlierRuns + 1);
     else this.usedMb -= settings.memoryMb;
+    // One that had to go for a sandbox that worked comes again.
+    if (this.options.zygotesShareMemory === true) this.#makeZygote(settings.packageSet, profile);
     events.result(this.index, invocation.id, {
       ...(error === undefined ? {} : { error }),
       payload: NO_BYTES, contentType: 'application/json', outputs, fetchedMs: run.fetchedMs, initialisedMs: run.initialisedMs, ranMs, startState: run.startState === 0 ? COLD : run.startState, fetchedBytes: run.fetchedBytes,
@@ -441,23 +459,51 @@ export class VirtualNode {
   }
 
   #takeMemory(needMb: number): boolean {
-    while (this.usedMb + needMb > this.options.memoryMb) {
-      const oldest = this.#idle.values().next().value;
-      if (oldest === undefined) return false;
-      this.#evict(oldest);
-    }
+    while (this.usedMb + needMb > this.options.memoryMb) if (!this.#evictOldest() && !this.#dropZygote()) return false;
     this.usedMb += needMb;
+    return true;
+  }
+
+  #evictOldest(): boolean {
+    const oldest = this.#idle.values().next().value;
+    if (oldest === undefined) return false;
+    this.#evict(oldest);
     return true;
   }
 
   /** After a start without one: a zygote of these packages is made in the background, as far as memory allows. */
   #makeZygote(set: string, profile: FunctionProfile): void {
-    if (this.#zygotes.has(set) || ZYGOTE_MB * (this.#zygotes.size + 1) > this.options.zygoteMb) return;
-    this.#background(profile.processMs + profile.importMs, () => {
-      if (this.#zygotes.has(set)) return;
-      this.#zygotes.add(set);
-      this.#world.events.zygote(this.index, set, true);
-    });
+    if (this.#wantsZygote(set)) this.#background(profile.processMs + profile.importMs, () => this.#addZygote(set));
+  }
+
+  #wantsZygote(set: string): boolean {
+    return !this.#zygotes.has(set) && ZYGOTE_MB * (this.#zygotes.size + 1) <= this.options.zygoteMb;
+  }
+
+  #addZygote(set: string): void {
+    if (this.#zygotes.has(set)) return;
+    if (this.options.zygotesShareMemory === true) {
+      while (this.usedMb + ZYGOTE_MB > this.options.memoryMb) if (!this.#evictOldest()) return;
+      this.usedMb += ZYGOTE_MB;
+    }
+    this.#zygotes.add(set);
+    this.#world.events.zygote(this.index, set, true);
+  }
+
+  /** The oldest one goes; false: there is none, or that would not help. */
+  #dropZygote(): boolean {
+    const [oldest] = this.#zygotes;
+    if (oldest === undefined || this.options.zygotesShareMemory !== true) return false;
+    this.#takeZygote(oldest);
+    return true;
+  }
+
+  /** It became a sandbox, or goes. False: there is none. */
+  #takeZygote(set: string): boolean {
+    if (!this.#zygotes.delete(set)) return false;
+    if (this.options.zygotesShareMemory === true) this.usedMb -= ZYGOTE_MB;
+    this.#world.events.zygote(this.index, set, false);
+    return true;
   }
 
   #keep(id: string, sizeBytes: number): void {

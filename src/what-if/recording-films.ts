@@ -10,6 +10,7 @@ import { replayRecording, type ReplayReport } from '../recording/replay.ts';
 import { Film, type FilmBounds } from '../sim/film.ts';
 import { watcherFor } from '../sim/frames.ts';
 import { figuresOfSide } from './compare.ts';
+import { levelWork } from './level.ts';
 import { simulateWork } from './simulate-work.ts';
 import { slasOf } from './what-if.ts';
 import { samplesOf, workloadOf, type WhatIfWork } from './workload.ts';
@@ -37,10 +38,11 @@ export function recordingFilms(options: RecordingFilmsOptions): SimulationRun[] 
     kind: 'recorded', policy: history.policy, frames: recorded.film.frames, notes: notesOf(recorded.report),
     summary: { ...(work === undefined ? { requests: history.invocations.length } : figuresOf(work, Float64Array.from(work.requests, ({ recordedMs }) => recordedMs))), refused: history.refused, transitionsLeftOut: recorded.film.leftOut },
   }];
-  if (work === undefined) return films;
+  if (work === undefined || policies.length === 0) return films;
+  const levelled = levelWork(work);
   for (const policy of policies) {
     const film = new Film(options, history.durationMs);
-    const { latencies, refused } = simulateWork(work, { policy }, seed, watcherFor(film));
+    const { latencies, refused } = simulateWork(levelled, { policy }, seed, { watcher: watcherFor(film) });
     films.push({ kind: 'whatIf', policy, frames: film.frames, notes: [`Assumed: ${notes.assumed.join('; ')}.`], summary: { ...figuresOf(work, latencies), refused, transitionsLeftOut: film.leftOut } });
   }
   return films;

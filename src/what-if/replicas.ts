@@ -6,8 +6,8 @@ import type { WhatIfWork } from './workload.ts';
 
 /** A pool that knows the workload. */
 export interface Replicas {
-  /** All seeds of all alternatives. Rejects with the signal's reason, or with what a replica threw. */
-  run(alternatives: readonly Alternative[], seeds: readonly number[]): Promise<ReplicaResult[][]>;
+  /** All seeds of all alternatives, of requests that came before `untilMs`. Rejects with the signal's reason, or with what a replica threw. */
+  run(alternatives: readonly Alternative[], seeds: readonly number[], untilMs?: number): Promise<ReplicaResult[][]>;
   close(): Promise<void>;
 }
 
@@ -15,14 +15,14 @@ export interface Replicas {
 export function startReplicas(work: WhatIfWork, options: { readonly threads?: number | undefined; readonly signal?: AbortSignal; readonly onReplica?: () => void } = {}): Replicas {
   const threads = options.threads ?? availableParallelism();
   const filename = new URL(`../../workers/what-if${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url).href;
-  const pool = new Piscina<{ alternative: Alternative; seed: number }, ReplicaResult>({ filename, minThreads: 1, maxThreads: threads, concurrentTasksPerWorker: 1, recordTiming: false, workerData: work });
-  const one = async (alternative: Alternative, seed: number): Promise<ReplicaResult> => {
-    const result = await pool.run({ alternative, seed }, options.signal === undefined ? {} : { signal: options.signal });
+  const pool = new Piscina<{ alternative: Alternative; seed: number; untilMs: number }, ReplicaResult>({ filename, minThreads: 1, maxThreads: threads, concurrentTasksPerWorker: 1, recordTiming: false, workerData: work });
+  const one = async (alternative: Alternative, seed: number, untilMs: number): Promise<ReplicaResult> => {
+    const result = await pool.run({ alternative, seed, untilMs }, options.signal === undefined ? {} : { signal: options.signal });
     options.onReplica?.();
     return result;
   };
   return {
-    run: (alternatives, seeds) => Promise.all(alternatives.map((alternative) => Promise.all(seeds.map((seed) => one(alternative, seed))))),
+    run: (alternatives, seeds, untilMs = Infinity) => Promise.all(alternatives.map((alternative) => Promise.all(seeds.map((seed) => one(alternative, seed, untilMs))))),
     close: () => pool.destroy(),
   };
 }

@@ -1,17 +1,22 @@
 /** One replica of a what-if: the recorded arrivals in the simulator, under a policy with its parameters. */
 import type { InputObject, Invocation } from '../core/invocation.ts';
+import { createInlineForestPredictor, type InlineForestPredictor } from '../predictor/inline-forest-predictor.ts';
+import { restoreOnlineModel, type ModelSnapshot, type OnlineModel } from '../predictor/model/online-model.ts';
+import type { RecordedModel } from '../recording/format.ts';
 import type { SimulationWatcher } from '../sim/scenario.ts';
-import { Simulation, type SchedulerParameters } from '../sim/simulation.ts';
-import type { WhatIfWork, WorkArrival, WorkObject } from './workload.ts';
+import { Simulation, type SchedulerParameters, type SimulationOptions } from '../sim/simulation.ts';
+import { phasesOf, PhaseSum, type PhaseSums } from './phases.ts';
+import type { WhatIfWork, WorkArrival, WorkNode, WorkObject, WorkRequest } from './workload.ts';
 
 /** What is different from the recording. */
 export interface Alternative {
   /** '': the recorded one, with what functions and requests asked for; otherwise all run under this one. */
   readonly policy: string;
-  /** α, β, γ. */
+  /** α, β, γ, κ. */
   readonly localityGain?: number;
   readonly safetyMargin?: number;
   readonly hysteresis?: number;
+  readonly price?: number;
   /** Nodes like the recorded ones, in turns. */
   readonly nodes?: number;
 }
@@ -24,31 +29,78 @@ export interface ReplicaResult {
   readonly invocationMs: Float64Array<ArrayBuffer>;
   readonly refused: number;
   readonly failed: number;
+  /** Where the time went, by place of the function: of arrivals that completed in the recording. */
+  readonly phases: readonly PhaseSums[];
   readonly digest: string;
 }
 
+/** Updates of a forest in one replica at most, those for sudden changes left aside: what bounds the cost of long recordings. */
+const MOST_UPDATES = 400;
+/** Seed of the run in which a forest learns that had learned before the recording began. */
+const LEARNING_SEED = 0;
+/** What such a forest knows, by workload: each thread learns once. */
+const learned = new WeakMap<WhatIfWork, ModelSnapshot>();
+
+/** How it runs. */
+export interface ReplicaOptions {
+  /** Looks on. */
+  readonly watcher?: SimulationWatcher;
+  /** Requests that came then or later are left out; they count as not completed. @default none are */
+  readonly untilMs?: number;
+}
+
 /** Runs it. The same work, alternative and seed give the same result, whether somebody looks on or not. */
-export function simulateWork(work: WhatIfWork, alternative: Alternative, seed: number, watcher?: SimulationWatcher): ReplicaResult {
+export function simulateWork(work: WhatIfWork, alternative: Alternative, seed: number, options: ReplicaOptions = {}): ReplicaResult {
+  return simulate(work, alternative, seed, work.forest?.beganTrained === true ? snapshotFor(work) : undefined, options).result;
+}
+
+/** What the forest knew when the recording began was not recorded: what comes nearest is what it learns from the same traffic. */
+function snapshotFor(work: WhatIfWork): ModelSnapshot {
+  let snapshot = learned.get(work);
+  if (snapshot === undefined) {
+    snapshot = (simulate(work, { policy: '' }, LEARNING_SEED, undefined, {}).forest as InlineForestPredictor).model.toSnapshot(); // the work has a forest
+    learned.set(work, snapshot);
+  }
+  return snapshot;
+}
+
+function simulate(work: WhatIfWork, alternative: Alternative, seed: number, snapshot: ModelSnapshot | undefined, { watcher, untilMs = Infinity }: ReplicaOptions): { readonly result: ReplicaResult; readonly forest: InlineForestPredictor | undefined } {
   const { arrivals, requests, functions } = work;
   const isForced = alternative.policy !== '';
   const nodeCount = alternative.nodes ?? work.nodes.length;
   const scheduler: SchedulerParameters = {
     ...work.scheduler,
     ...(isForced ? { policy: alternative.policy } : {}), ...(alternative.localityGain === undefined ? {} : { localityGain: alternative.localityGain }), ...(alternative.safetyMargin === undefined ? {} : { safetyMargin: alternative.safetyMargin }),
-    ...(alternative.hysteresis === undefined ? {} : { lookahead: { hysteresis: alternative.hysteresis } }),
+    ...(alternative.hysteresis === undefined && alternative.price === undefined ? {} : { lookahead: { ...work.scheduler.lookahead, ...(alternative.hysteresis === undefined ? {} : { hysteresis: alternative.hysteresis }), ...(alternative.price === undefined ? {} : { price: alternative.price }) } }),
   };
+  const spanMs = arrivals.reduce((latest, { request, atMs }) => ((requests[request] as WorkRequest).atMs < untilMs ? Math.max(latest, atMs) : latest), 0);
+  let forest: InlineForestPredictor | undefined;
+  const predictor: NonNullable<SimulationOptions['predictor']> | undefined = work.forest === undefined ? undefined : ({ clock }) => (forest = forestOf(work.forest as RecordedModel, () => clock.nowMs(), spanMs, snapshot)); // it is there
   const sim = new Simulation({
     ...scheduler, seed, bytesPerMs: work.bytesPerMs, latencyMs: work.latencyMs, messageMs: work.messageMs,
-    ...(watcher === undefined ? {} : { onTransition: watcher.transitioned }),
+    ...(watcher === undefined ? {} : { onTransition: watcher.transitioned }), ...(predictor === undefined ? {} : { predictor }),
     nodes: Array.from({ length: nodeCount }, (_, i) => {
-      const { slots, memoryMb } = work.nodes[i % work.nodes.length] as WhatIfWork['nodes'][number];
+      const { slots, memoryMb, keepAliveMs, zygoteMb } = work.nodes[i % work.nodes.length] as WorkNode;
       // As many cores as can be busy: what co-running cost stands in the recorded times.
-      return { slots, cores: slots + 2, memoryMb, keepAliveMs: work.keepAliveMs, zygoteMb: memoryMb * work.zygoteShare, objectQuotaBytes: 1e15 };
+      return { slots, cores: slots + 2, memoryMb, keepAliveMs, zygoteMb, zygotesShareMemory: true, objectQuotaBytes: 1e15 };
     }),
   });
   for (const { settings, profile, isInstalled } of functions) {
     sim.deploy(isForced ? { ...settings, policy: '' } : settings, profile);
     if (isInstalled) for (const node of sim.nodes) node.install(settings.packageSet);
+  }
+  sim.nodes.forEach((node, index) => {
+    const { warm, packageSets, zygotes } = work.nodes[index % work.nodes.length] as WorkNode;
+    for (const set of packageSets) node.install(set);
+    for (const set of zygotes) node.keepZygote(set);
+    for (const { function: place, count } of warm) sim.warm(index, functions[place]?.settings.name ?? '', count);
+  });
+  if (!isForced) for (const { atMs, policy } of work.policyChanges) sim.at(atMs, () => void sim.scheduler.setPolicy(policy));
+  for (const { node: place, fromMs, untilMs: endMs } of work.silences) {
+    for (let node = place; node < nodeCount; node += work.nodes.length) {
+      sim.at(Math.max(0, fromMs), () => sim.silence(node, true));
+      sim.at(endMs, () => sim.silence(node, false));
+    }
   }
   watcher?.begin(sim);
 
@@ -62,6 +114,7 @@ export function simulateWork(work: WhatIfWork, alternative: Alternative, seed: n
     awaited[index] = after.length;
     for (const before of after) (successors[before] ??= []).push(index);
   });
+  const phases = functions.map(() => new PhaseSum());
   let refused = 0, failed = 0, open = 0;
 
   const inputOf = ({ id, sizeBytes, nodes }: WorkObject): InputObject => {
@@ -78,22 +131,51 @@ export function simulateWork(work: WhatIfWork, alternative: Alternative, seed: n
     }
     return made.get(id) as InputObject; // put there above
   };
+  /** When each request comes; of those that follow another one, that is known when that one has ended. */
+  const comesAtMs = Float64Array.from(requests, ({ atMs }) => atMs);
+  const roots = requests.map((): number[] => []), followers = requests.map((): number[] => []);
+  const left = new Int32Array(requests.length);
+  arrivals.forEach(({ request, after }, index) => {
+    left[request] = (left[request] as number) + 1;
+    if (after.length === 0) roots[request]?.push(index);
+  });
+  work.followings?.forEach((following, request) => {
+    if (following !== undefined) followers[following.request]?.push(request);
+  });
+  /** All of a request has ended, or so much of it that the rest never comes: its caller goes on. */
+  const answered = (request: number): void => {
+    if (left[request] === -1) return;
+    left[request] = -1;
+    for (const follower of followers[request] as number[]) come(follower, sim.elapsedMs + (work.followings?.[follower]?.lagMs ?? 0));
+  };
+  const come = (request: number, atMs: number): void => {
+    if ((requests[request] as WorkRequest).atMs >= untilMs) return;
+    comesAtMs[request] = atMs;
+    for (const index of roots[request] as number[]) submit(index, atMs);
+  };
   const lost = (index: number): void => {
     failed++;
-    latencies[(arrivals[index] as WorkArrival).request] = Number.NaN;
+    const { request } = arrivals[index] as WorkArrival;
+    latencies[request] = Number.NaN;
+    answered(request);
   };
   const settled = (index: number, invocation: Invocation): void => {
     const arrival = arrivals[index] as WorkArrival;
     open--;
     if (invocation.error !== undefined) return lost(index);
-    invocationMs[index] = invocation.endedAtMs - invocation.arrivedAtMs;
+    const totalMs = (invocationMs[index] = invocation.endedAtMs - invocation.arrivedAtMs);
+    if (arrival.recorded !== undefined && invocation.result !== undefined) phases[arrival.function]?.add(phasesOf(invocation.result, invocation.dispatchedAtMs - invocation.arrivedAtMs, totalMs));
     for (const { id, sizeBytes } of arrival.outputs) made.set(id, sim.upload(invocation.node, id, sizeBytes));
-    const request = requests[arrival.request] as WhatIfWork['requests'][number];
+    const { request } = arrival;
     // Math.max keeps NaN.
-    latencies[arrival.request] = Math.max(latencies[arrival.request] as number, sim.elapsedMs - request.atMs);
-    for (const next of successors[index] ?? []) {
-      awaited[next] = (awaited[next] as number) - 1;
-      if (awaited[next] === 0) submit(next, sim.elapsedMs + (arrivals[next] as WorkArrival).lagMs);
+    latencies[request] = Math.max(latencies[request] as number, sim.elapsedMs - (comesAtMs[request] as number));
+    for (const later of successors[index] ?? []) {
+      awaited[later] = (awaited[later] as number) - 1;
+      if (awaited[later] === 0) submit(later, sim.elapsedMs + (arrivals[later] as WorkArrival).lagMs);
+    }
+    if ((left[request] as number) > 0) {
+      left[request] = (left[request] as number) - 1;
+      if (left[request] === 0) answered(request);
     }
   };
   const submit = (index: number, atMs: number): void => {
@@ -112,13 +194,13 @@ export function simulateWork(work: WhatIfWork, alternative: Alternative, seed: n
       }
     });
   };
-  arrivals.forEach(({ after, atMs }, index) => {
-    if (after.length === 0) submit(index, atMs);
+  requests.forEach(({ atMs }, request) => {
+    if (work.followings?.[request] === undefined) come(request, atMs);
   });
   // Whoever arrives last may wait as long as anybody may.
-  const lastMs = arrivals.reduce((latest, { atMs }) => Math.max(latest, atMs), 0);
-  sim.advance(lastMs);
-  const until = sim.elapsedMs + (work.scheduler.maxWaitMs ?? 600_000) + 3_600_000;
+  sim.advance(spanMs);
+  // Callers who wait may make a slower world last longer.
+  const until = 4 * sim.elapsedMs + (work.scheduler.maxWaitMs ?? 600_000) + 3_600_000;
   while (open > 0 && sim.elapsedMs < until) {
     const next = sim.clock.nextTimerMs();
     if (next === undefined) break;
@@ -129,7 +211,21 @@ export function simulateWork(work: WhatIfWork, alternative: Alternative, seed: n
   arrivals.forEach(({ request }, index) => {
     if (Number.isNaN(invocationMs[index])) latencies[request] = Number.NaN;
   });
-  return { latencies, invocationMs, refused, failed, digest: String(sim.digest) };
+  return { result: { latencies, invocationMs, refused, failed, phases: phases.map((sum) => ({ ...sum })), digest: String(sim.digest) }, forest };
+}
+
+/** The recorded forest, paced as the daemon paces it, and slower where that would be too many updates. */
+function forestOf(recorded: RecordedModel, nowMs: () => number, spanMs: number, snapshot: ModelSnapshot | undefined): InlineForestPredictor {
+  const { updatePauseMs, ...options } = recorded;
+  const pauseMs = Math.max(updatePauseMs, spanMs / MOST_UPDATES);
+  const model: OnlineModel | undefined = snapshot === undefined ? undefined : restoreOnlineModel(snapshot);
+  let updatedAtMs = -Infinity;
+  return createInlineForestPredictor(options, model, (reason) => {
+    // A sudden change does not wait.
+    if (reason === 'observations' && nowMs() - updatedAtMs < pauseMs) return false;
+    updatedAtMs = nowMs();
+    return true;
+  });
 }
 
 function hashOf(text: string): number {

@@ -1,6 +1,6 @@
 /**
- * Searches α, β and γ for a target on a recording: a coarse grid, then finer steps around the best. What is compared in the end ran with other seeds
- * than the search, so that the best is not the luckiest.
+ * Searches α, β, γ and κ for a target on a recording: a coarse grid, then finer steps around the best. The search sees the first part of the requests only; what
+ * the best is worth is told on the second part, with other seeds: the best of many looks better than it is on what it was chosen by.
  */
 import { MetronomeError } from '../core/errors.ts';
 import { figuresOfSide, type Figures } from './compare.ts';
@@ -10,7 +10,7 @@ import type { Alternative } from './simulate-work.ts';
 import type { WhatIfWork } from './workload.ts';
 
 /** What is searched, by the names of the paper. */
-export const TUNABLE = ['alpha', 'beta', 'gamma'] as const;
+export const TUNABLE = ['alpha', 'beta', 'gamma', 'kappa'] as const;
 export type Tunable = (typeof TUNABLE)[number];
 export const TARGETS = ['mean', 'p99', 'sla-misses'] as const;
 export type Target = (typeof TARGETS)[number];
@@ -18,7 +18,7 @@ export type Target = (typeof TARGETS)[number];
 /** A tunable: where it belongs, its grid, its bounds, and the policies that look at it. */
 interface Dimension {
   readonly key: string;
-  readonly field: 'localityGain' | 'safetyMargin' | 'hysteresis';
+  readonly field: 'localityGain' | 'safetyMargin' | 'hysteresis' | 'price';
   readonly grid: readonly number[];
   readonly least: number;
   readonly most: number;
@@ -30,11 +30,14 @@ export const DIMENSIONS: Readonly<Record<Tunable, Dimension>> = {
   alpha: { key: 'delay.localityGain', field: 'localityGain', grid: [0.5, 0.7, 0.85, 0.95], least: 0.05, most: 0.99, step: 0.1, policies: ['metronome', 'rule-delay', 'lookahead'] },
   beta: { key: 'delay.safetyMargin', field: 'safetyMargin', grid: [0, 0.1, 0.3, 0.5], least: 0, most: 0.95, step: 0.1, policies: ['metronome'] },
   gamma: { key: 'policies.lookaheadHysteresis', field: 'hysteresis', grid: [0.7, 0.85, 0.95, 1], least: 0.1, most: 1, step: 0.1, policies: ['lookahead'] },
+  kappa: { key: 'policies.lookaheadPrice', field: 'price', grid: [0, 0.5, 1, 2], least: 0, most: 8, step: 0.5, policies: ['lookahead'] },
 };
 /** Rounds of refinement; the step halves in each. */
 const ROUNDS = 2;
-/** Parameter sets that are tried at most. */
+/** Parameter sets that are tried at most. No policy looks at more than three parameters: 64 sets of a grid, and what the rounds add. */
 const MOST_TRIES = 96;
+/** Share of the requests that the search sees; and how many each part must have at least, or there are no parts. */
+const SEARCHED = 0.5, LEAST_REQUESTS = 40;
 
 /** One set of parameters that was tried. */
 export interface Tried {
@@ -48,7 +51,9 @@ export interface Tried {
 export interface Tuned {
   readonly tried: readonly Tried[];
   readonly best: Alternative;
-  /** The best against the recorded parameters, with seeds that the search did not use. */
+  /** When the part begins on which the answer was made, ms; 0: the recording is too short, and the answer is on what the search saw. */
+  readonly splitAtMs: number;
+  /** The best against the recorded parameters, on the second part and with seeds that the search did not use. */
   readonly answer: WhatIfAnswer;
 }
 
@@ -59,6 +64,9 @@ export async function tune(work: WhatIfWork, replicas: Replicas, options: { read
   if (idle.length > 0) throw new MetronomeError('INVALID_REQUEST', `Policy "${policy}" does not look at ${idle.join(' and ')}: ${idle.map((name) => `${name} is for ${DIMENSIONS[name].policies.join(', ')}`).join('; ')}.`);
   const searchSeeds = Array.from({ length: options.seeds }, (_, i) => i + 1), otherSeeds = searchSeeds.map((seed) => seed + options.seeds);
   const slaMs = slasOf(work);
+  const order = work.requests.map(({ atMs }) => atMs).sort((a, b) => a - b);
+  const splitAtMs = order.length < 2 * LEAST_REQUESTS ? 0 : (order[Math.floor(order.length * SEARCHED)] as number);
+  const searched = work.requests.flatMap(({ atMs }, place) => (splitAtMs === 0 || atMs < splitAtMs ? [place] : []));
   const base: Alternative = { policy: options.policy, ...(options.nodes === undefined ? {} : { nodes: options.nodes }) };
   const seen = new Map<string, { alternative: Alternative; figures: Figures }>();
   const valueOf = ({ figures }: { figures: Figures }): readonly number[] => (options.target === 'mean' ? [figures.meanMs, figures.p99Ms] : options.target === 'p99' ? [figures.p99Ms, figures.meanMs] : [figures.slaMisses, figures.p99Ms]);
@@ -69,8 +77,8 @@ export async function tune(work: WhatIfWork, replicas: Replicas, options: { read
   const tryAll = async (candidates: readonly Alternative[]): Promise<void> => {
     const fresh = new Map(candidates.map((candidate) => [JSON.stringify(candidate), candidate] as const).filter(([key]) => !seen.has(key)));
     const some = [...fresh].slice(0, Math.max(0, MOST_TRIES - seen.size));
-    const results = await replicas.run(some.map(([, candidate]) => candidate), searchSeeds);
-    some.forEach(([key, alternative], i) => seen.set(key, { alternative, figures: figuresOfSide(latenciesOf(results[i] ?? []), slaMs) }));
+    const results = await replicas.run(some.map(([, candidate]) => candidate), searchSeeds, splitAtMs === 0 ? Infinity : splitAtMs);
+    some.forEach(([key, alternative], i) => seen.set(key, { alternative, figures: figuresOfSide(latenciesOf(results[i] ?? []), slaMs, searched) }));
   };
   const best = (): { alternative: Alternative; figures: Figures } => [...seen.values()].reduce((a, b) => (isBetter(b, a) ? b : a));
 
@@ -83,7 +91,7 @@ export async function tune(work: WhatIfWork, replicas: Replicas, options: { read
     const { alternative } = best();
     const around = options.what.flatMap((name) => {
       const { field, least, most, step } = DIMENSIONS[name];
-      const here = alternative[field] ?? (field === 'hysteresis' ? work.scheduler.lookahead?.hysteresis ?? 0.95 : work.scheduler[field] ?? 0);
+      const here = alternative[field] ?? recordedValue(work, field);
       return [-1, 1].map((direction) => ({ ...alternative, [field]: rounded(Math.min(most, Math.max(least, here + (direction * step) / 2 ** round))) }));
     });
     options.onRound?.(`round ${round} around ${JSON.stringify(alternative)}`);
@@ -93,7 +101,17 @@ export async function tune(work: WhatIfWork, replicas: Replicas, options: { read
   const [control, other] = await replicas.run([CONTROL, chosen], otherSeeds);
   const all = [...seen.values()];
   const tried = all.map((one): Tried => ({ ...one, isOnFrontier: !all.some(({ figures }) => figures.meanMs <= one.figures.meanMs && figures.p99Ms <= one.figures.p99Ms && (figures.meanMs < one.figures.meanMs || figures.p99Ms < one.figures.p99Ms)) }));
-  return { tried, best: chosen, answer: answerOf(work, control ?? [], other ?? [], otherSeeds.length) };
+  return { tried, best: chosen, splitAtMs, answer: answerOf(work, control ?? [], other ?? [], otherSeeds.length, splitAtMs) };
+}
+
+/** What the recorded scheduler had. */
+function recordedValue({ scheduler }: WhatIfWork, field: Dimension['field']): number {
+  switch (field) {
+    case 'hysteresis': return scheduler.lookahead?.hysteresis ?? 0.95;
+    case 'price': return scheduler.lookahead?.price ?? 1;
+    case 'localityGain':
+    case 'safetyMargin': return scheduler[field] ?? 0;
+  }
 }
 
 function rounded(value: number): number {

@@ -80,6 +80,13 @@ describe('a recording of a daemon', () => {
     expect(rows.find(({ name, isWorkflow }) => name === 'chain' && isWorkflow)?.comparison.requests).toBe(2);
     expect(reality.requests).toBeGreaterThan(100);
     expect(reality.control.meanMs).toBeGreaterThan(0);
+    // The forest and what the agents keep are told by the recording, not assumed.
+    expect(reader.head.model).toMatchObject({ bootstrapAfter: 30, trees: 100 });
+    expect(history.nodes.every(({ keeping }) => keeping?.policy === 'ttl' && keeping.keepAliveMs > 0)).toBe(true);
+    expect(whatIf.err).toMatch(/predictions by a forest that learns as the recorded one/);
+    expect(whatIf.err).not.toMatch(/did not say how long|does not describe its own/);
+    const fitted = await run(['sim', 'calibrate', dir, '-o', 'json']);
+    expect(JSON.parse(fitted.out)).toMatchObject({ functions: [{ function: 'tool' }] });
   }, 120_000);
 
   it('replays up to where the scheduler was killed, and its successor has a recording of its own', async () => {

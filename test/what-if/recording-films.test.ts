@@ -70,7 +70,7 @@ describe('the films of a recording', () => {
   it('end with everything ended, when the simulation is done before the recording was', () => {
     const { work } = workloadOf(readHistory(recorded.reader()), { ...recorded.head, segment: 1 }, 'memory');
     const film = new Film(BOUNDS, 60_000);
-    simulateWork(work, { policy: 'metronome' }, 1, watcherFor(film));
+    simulateWork(work, { policy: 'metronome' }, 1, { watcher: watcherFor(film) });
     expect(film.frames.length).toBeLessThan(BOUNDS.frames);
     const { counts = [], nodes = [] } = film.frames.at(-1) ?? {};
     expect(counts.slice(0, COMPLETED).every((count) => count === 0)).toBe(true);
@@ -79,7 +79,7 @@ describe('the films of a recording', () => {
 
   it('change nothing of the simulation that they show', () => {
     const { work } = workloadOf(readHistory(recorded.reader()), { ...recorded.head, segment: 1 }, 'memory');
-    const watched = simulateWork(work, { policy: 'lookahead' }, 3, watcherFor(new Film(BOUNDS, 8_000)));
+    const watched = simulateWork(work, { policy: 'lookahead' }, 3, { watcher: watcherFor(new Film(BOUNDS, 8_000)) });
     expect(watched.digest).toBe(simulateWork(work, { policy: 'lookahead' }, 3).digest);
   });
 

@@ -6,8 +6,9 @@ import { formatMs } from '../../core/units.ts';
 import { isPolicyName, unknownPolicy } from '../../policy/registry.ts';
 import type { Comparison, Interval } from '../../what-if/compare.ts';
 import type { Alternative } from '../../what-if/simulate-work.ts';
-import type { Tried, Tuned } from '../../what-if/tune.ts';
-import type { WhatIfAnswer, WhatIfRow } from '../../what-if/what-if.ts';
+import type { PhaseMeans } from '../../what-if/phases.ts';
+import type { Tried, Tunable, Tuned } from '../../what-if/tune.ts';
+import type { Reality, WhatIfAnswer, WhatIfRow } from '../../what-if/what-if.ts';
 import { wholeNumber, withExamples } from '../arguments.ts';
 import { printerOf } from '../context.ts';
 import type { Printer } from '../output/printer.ts';
@@ -20,10 +21,11 @@ interface WhatIfOptions {
   readonly alpha?: number;
   readonly beta?: number;
   readonly gamma?: number;
+  readonly kappa?: number;
   readonly nodes?: number;
   readonly seeds: number;
   readonly threads?: number;
-  readonly tune?: readonly ('alpha' | 'beta' | 'gamma')[];
+  readonly tune?: readonly Tunable[];
   readonly target: 'mean' | 'p99' | 'sla-misses';
 }
 
@@ -35,23 +37,25 @@ export function whatIfCommand(app: CliApp): Command {
     .option('--alpha <share>', 'delay.localityGain', share('above 0 and below 1', (value) => value > 0 && value < 1))
     .option('--beta <share>', 'delay.safetyMargin', share('from 0 to below 1', (value) => value >= 0 && value < 1))
     .option('--gamma <share>', 'policies.lookaheadHysteresis', share('above 0, at most 1', (value) => value > 0 && value <= 1))
+    .option('--kappa <factor>', 'policies.lookaheadPrice', share('from 0 to 100', (value) => value >= 0 && value <= 100))
     .option('--nodes <n>', 'nodes like the recorded ones', wholeNumber(1, 10_000))
     .option('--seeds <n>', 'replicas of each side', wholeNumber(1, 100), 5)
     .option('--threads <n>', 'threads (default: one per CPU)', wholeNumber(1, 256))
-    .option('--tune <parameters>', 'search alpha, beta and gamma, separated by commas, for --target', tunables)
+    .option('--tune <parameters>', 'search some of alpha, beta, gamma and kappa, separated by commas, for --target', tunables)
     .addOption(new Option('--target <figure>', 'what --tune makes small').choices(['mean', 'p99', 'sla-misses']).default('p99'))
     .action(app.action(async (path: string, options: WhatIfOptions, own: Command) => {
       const printer = printerOf(app, own);
-      const { policy = '', alpha, beta, gamma, nodes } = options;
+      const { policy = '', alpha, beta, gamma, kappa, nodes } = options;
       if (policy !== '' && !isPolicyName(policy)) throw unknownPolicy(policy);
-      if (policy === '' && alpha === undefined && beta === undefined && gamma === undefined && nodes === undefined && options.tune === undefined) throw new MetronomeError('INVALID_REQUEST', 'Say what is to be different: --policy, --alpha, --beta, --gamma, --nodes, or --tune.');
-      if (options.tune !== undefined && (alpha ?? beta ?? gamma) !== undefined) throw new MetronomeError('INVALID_REQUEST', '--tune searches alpha, beta and gamma; leave out --alpha, --beta and --gamma.');
+      if (policy === '' && alpha === undefined && beta === undefined && gamma === undefined && kappa === undefined && nodes === undefined && options.tune === undefined) throw new MetronomeError('INVALID_REQUEST', 'Say what is to be different: --policy, --alpha, --beta, --gamma, --kappa, --nodes, or --tune.');
+      if (options.tune !== undefined && (alpha ?? beta ?? gamma ?? kappa) !== undefined) throw new MetronomeError('INVALID_REQUEST', '--tune searches alpha, beta, gamma and kappa; leave out --alpha, --beta, --gamma and --kappa.');
       const reader = await openForCommand(printer, resolve(app.io.cwd, path));
-      const [{ readHistory }, { workloadOf }, { startReplicas }, { whatIf }, { tune }] = await Promise.all([import('../../recording/history.ts'), import('../../what-if/workload.ts'), import('../../what-if/replicas.ts'), import('../../what-if/what-if.ts'), import('../../what-if/tune.ts')]);
+      const [{ readHistory }, { workloadOf }, { levelWork }, { startReplicas }, { whatIf }, { tune }] = await Promise.all([import('../../recording/history.ts'), import('../../what-if/workload.ts'), import('../../what-if/level.ts'), import('../../what-if/replicas.ts'), import('../../what-if/what-if.ts'), import('../../what-if/tune.ts')]);
       const history = readHistory(reader);
       if (history.counts.gaps > 0) printer.warn(`${history.counts.missing} entries are missing in ${history.counts.gaps} gaps of the recording: what arrived then is not in the comparison.`);
-      const { work, notes } = workloadOf(history, reader.head, reader.folder);
-      printer.progress(`SIMULATION of ${work.arrivals.length} recorded invocations (${work.requests.length} requests) on ${nodes ?? work.nodes.length} nodes; costs from ${notes.calibrated.length} functions; assumed: ${notes.assumed.join('; ')}`);
+      const { work: fitted, notes } = workloadOf(history, reader.head, reader.folder);
+      const work = levelWork(fitted);
+      printer.progress(`SIMULATION of ${work.arrivals.length} recorded invocations (${work.requests.length} requests) on ${nodes ?? work.nodes.length} nodes; costs from ${notes.calibrated.length} functions; predictions by ${work.forest === undefined ? 'moving averages' : 'a forest that learns as the recorded one'}; assumed: ${notes.assumed.join('; ') || 'nothing'}`);
       let done = 0;
       const replicas = startReplicas(work, { threads: options.threads, signal: app.signal, onReplica: () => void (++done % 20 === 0 && printer.progress(`${done} replicas …`)) });
       try {
@@ -61,7 +65,7 @@ export function whatIfCommand(app: CliApp): Command {
           else showTuned(printer, tuned, options.target);
           return;
         }
-        const alternative: Alternative = { policy, ...(alpha === undefined ? {} : { localityGain: alpha }), ...(beta === undefined ? {} : { safetyMargin: beta }), ...(gamma === undefined ? {} : { hysteresis: gamma }), ...(nodes === undefined ? {} : { nodes }) };
+        const alternative: Alternative = { policy, ...(alpha === undefined ? {} : { localityGain: alpha }), ...(beta === undefined ? {} : { safetyMargin: beta }), ...(gamma === undefined ? {} : { hysteresis: gamma }), ...(kappa === undefined ? {} : { price: kappa }), ...(nodes === undefined ? {} : { nodes }) };
         const answer = await whatIf(work, replicas, alternative, Array.from({ length: options.seeds }, (_, i) => i + 1));
         if (printer.isStructured) printer.structured({ simulation: true, notes, alternative, ...answer });
         else show(printer, answer);
@@ -81,10 +85,10 @@ function share(bounds: string, isFine: (value: number) => boolean): (text: strin
   };
 }
 
-function tunables(text: string): ('alpha' | 'beta' | 'gamma')[] {
+function tunables(text: string): Tunable[] {
   const names = text.split(',').map((name) => name.trim());
-  const known = (['alpha', 'beta', 'gamma'] as const).filter((name) => names.includes(name));
-  if (known.length !== new Set(names).size) throw new InvalidArgumentError('It must name some of alpha, beta and gamma, separated by commas.');
+  const known = (['alpha', 'beta', 'gamma', 'kappa'] as const).filter((name) => names.includes(name));
+  if (known.length !== new Set(names).size) throw new InvalidArgumentError('It must name some of alpha, beta, gamma and kappa, separated by commas.');
   return known;
 }
 
@@ -100,10 +104,23 @@ function difference({ value, low, high }: Interval, text: (value: number) => str
 
 const percent = (value: number): string => `${(value * 100).toFixed(value !== 0 && Math.abs(value) < 0.1 ? 1 : 0)}%`;
 
-function honesty({ reality: { requests, recorded, control } }: WhatIfAnswer): string {
-  const off = (a: number, b: number): string => `${a >= b ? '+' : '−'}${percent(Math.abs(a / b - 1))}`;
+/** Errors of the control's mean up to which milliseconds are near, and up to which the direction is all that can be believed. */
+const NEAR = 0.1, FAR = 0.25;
+
+function honesty({ reality: { requests, recorded, control, error, phases } }: WhatIfAnswer): string {
+  const off = (share: number): string => `${share >= 0 ? '+' : '−'}${percent(Math.abs(share))}`;
   if (requests === 0) return 'Nothing completed in the recording: how far the simulation is from reality is not known.\n';
-  return `Distance from reality, over the ${requests} requests that completed: recorded mean ${formatMs(recorded.meanMs)}, P95 ${formatMs(recorded.p95Ms)}; control in simulation ${formatMs(control.meanMs)} (${off(control.meanMs, recorded.meanMs)}), ${formatMs(control.p95Ms)} (${off(control.p95Ms, recorded.p95Ms)}).\n`;
+  const distance = Math.abs(error.meanMs);
+  const trust = distance <= NEAR ? 'The control is near: read the differences as milliseconds.' : distance <= FAR ? 'Believe the direction of the differences, not their milliseconds.' : 'The control is far from what was recorded: differences smaller than its error say nothing.';
+  return `Distance from reality, over the ${requests} requests that completed: recorded mean ${formatMs(recorded.meanMs)}, P95 ${formatMs(recorded.p95Ms)}; control in simulation ${formatMs(control.meanMs)} (${off(error.meanMs)}), ${formatMs(control.p95Ms)} (${off(error.p95Ms)}). ${trust}\n`
+    + `Per invocation, recorded → control: ${PHASE_WORDS.map(([phase, word]) => `${word} ${formatMs(phases.recorded[phase])} → ${formatMs(phases.control[phase])}`).join(', ')}; cold starts ${coldOf(phases.recorded)} → ${coldOf(phases.control)}.\n`;
+}
+
+const PHASE_WORDS = [['waitedMs', 'waited'], ['fetchedMs', 'fetched'], ['initialisedMs', 'initialised'], ['ranMs', 'ran'], ['otherMs', 'messages and loops']] as const satisfies readonly (readonly [keyof Reality['phases']['recorded'], string])[];
+
+/** Everything that was not warm. */
+function coldOf({ starts: [cold, packages, zygote] }: PhaseMeans): string {
+  return percent(cold + packages + zygote);
 }
 
 function show(printer: Printer, answer: WhatIfAnswer): void {
@@ -114,11 +131,13 @@ function show(printer: Printer, answer: WhatIfAnswer): void {
   printer.text(`\nMean: ${verdict(meanMs)}. P95: ${verdict(p95Ms)}. P99: ${verdict(p99Ms)}. SLA misses: ${verdict(slaMisses)}.\n${honesty(answer)}`);
 }
 
-function showTuned(printer: Printer, { tried, best, answer }: Tuned, target: string): void {
+function showTuned(printer: Printer, { tried, best, splitAtMs, answer }: Tuned, target: string): void {
   const frontier = tried.filter(({ isOnFrontier }) => isOnFrontier).sort((a, b) => a.figures.meanMs - b.figures.meanMs);
   printer.text(`SIMULATION: ${tried.length} sets of parameters; nothing that was tried beats these in mean and P99.\n\n`);
   printer.table(frontier, triedColumns(best));
-  printer.text(`\nThe best for ${target}, against the recorded parameters, with seeds that the search did not use:\n\n`);
+  printer.text(splitAtMs === 0
+    ? `\nThe best for ${target}, against the recorded parameters, with seeds that the search did not use. The recording has too few requests to keep some from the search: the best of ${tried.length} looks better here than it is.\n\n`
+    : `\nThe best for ${target}, against the recorded parameters, on requests from ${formatMs(splitAtMs)} on, which the search did not see (it chose the best of ${tried.length} on those before), and with other seeds:\n\n`);
   printer.table(answer.rows, COLUMNS);
   const lines = linesOf(best);
   const metric = answer.rows[0]?.comparison.difference[target === 'mean' ? 'meanMs' : target === 'p99' ? 'p99Ms' : 'slaMisses'];
@@ -126,11 +145,11 @@ function showTuned(printer: Printer, { tried, best, answer }: Tuned, target: str
 }
 
 /** The configuration for it. */
-function linesOf({ policy, localityGain, safetyMargin, hysteresis }: Alternative): string[] {
+function linesOf({ policy, localityGain, safetyMargin, hysteresis, price }: Alternative): string[] {
   return [
     ...(policy === '' ? [] : ['scheduler:', `  policy: ${policy}`]),
     ...(localityGain === undefined && safetyMargin === undefined ? [] : ['delay:', ...(localityGain === undefined ? [] : [`  localityGain: ${localityGain}`]), ...(safetyMargin === undefined ? [] : [`  safetyMargin: ${safetyMargin}`])]),
-    ...(hysteresis === undefined ? [] : ['policies:', `  lookaheadHysteresis: ${hysteresis}`]),
+    ...(hysteresis === undefined && price === undefined ? [] : ['policies:', ...(hysteresis === undefined ? [] : [`  lookaheadHysteresis: ${hysteresis}`]), ...(price === undefined ? [] : [`  lookaheadPrice: ${price}`])]),
   ];
 }
 
@@ -159,6 +178,7 @@ function triedColumns(best: Alternative): readonly Column<Tried>[] {
     { header: 'ALPHA', align: 'right', cell: ({ alternative }) => value(alternative.localityGain) },
     { header: 'BETA', align: 'right', cell: ({ alternative }) => value(alternative.safetyMargin) },
     { header: 'GAMMA', align: 'right', cell: ({ alternative }) => value(alternative.hysteresis) },
+    { header: 'KAPPA', align: 'right', cell: ({ alternative }) => value(alternative.price) },
     { header: 'MEAN', align: 'right', cell: ({ figures }) => formatMs(figures.meanMs) },
     { header: 'P95', align: 'right', cell: ({ figures }) => formatMs(figures.p95Ms) },
     { header: 'P99', align: 'right', cell: ({ figures }) => formatMs(figures.p99Ms) },
