@@ -1,10 +1,11 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatLogHeader, formatObservation } from '../../src/predictor/observation-log.ts';
 import { parseProfiles } from '../../src/sim/profile-file.ts';
 import { createSyntheticExecutions } from '../../src/workload/synthetic-executions.ts';
+import { recordSimulation, writeRecording } from '../recording/recorded-simulation.ts';
 import { run } from './run.ts';
 
 let dir: string;
@@ -40,6 +41,41 @@ describe('metronome sim calibrate', () => {
     const short = await run(['sim', 'calibrate', 'short.jsonl'], { cwd: dir });
     expect([short.code, short.err]).toEqual([2, expect.stringContaining('short.jsonl: no function has 5 successful executions; nothing can be fitted.')]);
     expect((await run(['sim', 'calibrate', 'none.jsonl'], { cwd: dir })).err).toContain('none.jsonl cannot be read');
+  });
+
+  it('reads folders: recordings of a scheduler, the newest of several, and folders of observations', async () => {
+    const recordings = join(dir, 'recordings');
+    await mkdir(recordings);
+    const { head, sink, sim } = recordSimulation({ durationMs: 6_000 });
+    const { folder } = writeRecording(recordings, head, sink.blocks, 2);
+    const { code, out, err } = await run(['sim', 'calibrate', 'recordings', '-o', 'json'], { cwd: dir });
+    expect([code, err]).toEqual([0, expect.stringMatching(new RegExp(`^recordings: ${sim.scheduler.counters.completed} executions, \\d+ excluded\n$`))]);
+    const { functions } = JSON.parse(out) as { functions: { function: string; profile: { runMs: number; runMsPerMib: number } }[] };
+    expect(functions.map(({ function: name }) => name)).toEqual(['f0', 'f1', 'f2', 'f3', 'f4', 'f5']);
+    expect(functions[0]?.profile.runMs).toBeGreaterThan(20);
+    // The folder of one recording is meant itself.
+    expect((await run(['sim', 'calibrate', folder, '-o', 'json'], { cwd: dir })).out).toBe(out);
+    const older = join(recordings, '20251125T190838123Z-1');
+    await mkdir(older);
+    await copyFile(join(folder, '000001.mrec'), join(older, '000001.mrec'));
+    expect((await run(['sim', 'calibrate', 'recordings', '-o', 'json'], { cwd: dir })).err).toContain('(20261125T190838123Z-1, the newest of 2 recordings)');
+    await mkdir(join(dir, 'observed'));
+    await copyFile(join(dir, 'seen.jsonl'), join(dir, 'observed', 'observations.jsonl'));
+    await copyFile(join(dir, 'seen.jsonl'), join(dir, 'observed', 'observations-1.jsonl'));
+    expect((await run(['sim', 'calibrate', 'observed', '-o', 'json'], { cwd: dir })).err).toBe('observed: 1200 executions, 0 excluded (2 files of observations)\n');
+  });
+
+  it('says of a folder without a recording, and of a damaged one, what is wrong and where', async () => {
+    await mkdir(join(dir, 'nothing'));
+    expect(await run(['sim', 'calibrate', 'nothing'], { cwd: dir })).toMatchObject({ code: 2, err: expect.stringContaining('nothing holds no recording') as string });
+    const damaged = join(dir, '20261125T190838123Z-2');
+    await mkdir(damaged);
+    await writeFile(join(damaged, '000001.mrec'), 'NOTAFILE and more than twenty bytes');
+    expect(await run(['sim', 'calibrate', damaged], { cwd: dir })).toMatchObject({ code: 1, err: expect.stringContaining('000001.mrec, byte 0: this is no segment of a recording') as string });
+    const short = recordSimulation({ durationMs: 60 });
+    await mkdir(join(dir, 'few'));
+    writeRecording(join(dir, 'few'), short.head, short.sink.blocks);
+    expect(await run(['sim', 'calibrate', 'few'], { cwd: dir })).toMatchObject({ code: 2, err: expect.stringContaining('few: no function has 5 successful executions; nothing can be fitted.') as string });
   });
 });
 

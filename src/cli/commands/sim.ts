@@ -1,8 +1,8 @@
 /** `metronome sim`: fits the simulator to recordings of real runs, and runs scenarios in it. */
 import { Command } from 'commander';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
-import { basename, dirname, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { MetronomeError } from '../../core/errors.ts';
 import { calibrate, LEAST_SAMPLES, type Calibration, type FunctionFit } from '../../sim/calibrate.ts';
 import { readCalibration, type CalibrationRecording } from '../../sim/calibration-samples.ts';
@@ -21,14 +21,14 @@ import type { CliApp } from '../app.ts';
 
 export function simCommand(app: CliApp): Command {
   const group = new Command('sim').description('simulate: the same scheduler and policies on virtual time');
-  group.addCommand(withExamples(new Command('calibrate').argument('<recording...>', 'files of recorded observations (model.observationLog), .jsonl or .jsonl.gz, or folders of recordings (up --record)').description('fit what functions cost in the simulator to recorded runs, and say how good the fit is')
+  group.addCommand(withExamples(new Command('calibrate').argument('<recording...>', 'recorded observations (model.observationLog): files, .jsonl or .jsonl.gz, or their folder; or folders of recordings (up --record)').description('fit what functions cost in the simulator to recorded runs, and say how good the fit is')
     .option('--profiles <file>', 'write the profiles to this file, for scenarios')
     .action(app.action(async (files: readonly string[], { profiles }: { readonly profiles?: string }, command: Command) => {
       const printer = printerOf(app, command);
       const recordings = [];
-      for (const file of files) recordings.push(await readAny(resolve(app.io.cwd, file)));
+      for (const file of files) recordings.push({ file, ...(await readAny(resolve(app.io.cwd, file))) });
       const samples = recordings.flatMap((recording) => recording.samples);
-      recordings.forEach(({ samples: own, excluded, note }, i) => printer.progress(`${files[i]}: ${own.length} executions, ${excluded} excluded${note === '' ? '' : ` (${note})`}`));
+      for (const { file, samples: own, excluded, note } of recordings) printer.progress(`${file}: ${own.length} executions, ${excluded} excluded${note === '' ? '' : ` (${note})`}`);
       const calibration = calibrate(samples);
       if (calibration.functions.length === 0) throw new MetronomeError('INVALID_REQUEST', `${files.join(', ')}: no function has ${LEAST_SAMPLES} successful executions; nothing can be fitted.`);
       if (profiles !== undefined) {
@@ -37,7 +37,7 @@ export function simCommand(app: CliApp): Command {
         printer.progress(`${profiles}: profiles of ${calibration.functions.length} functions`);
       }
       show(printer, calibration);
-    })), 'metronome sim calibrate observations.jsonl', 'metronome sim calibrate observations-*.jsonl.gz --profiles profiles.json', 'metronome sim calibrate observations.jsonl -o json'));
+    })), 'metronome sim calibrate observations.jsonl', 'metronome sim calibrate observations-*.jsonl.gz --profiles profiles.json', 'metronome sim calibrate ./recordings', 'metronome sim calibrate observations.jsonl -o json'));
   group.addCommand(withExamples(new Command('run').argument('<scenario>', 'file of a scenario, YAML or JSON; - for standard input').description('run a scenario under one or more policies, replicas in parallel')
     .option('--policy <names>', 'policies, separated by commas; otherwise those of the scenario')
     .option('--seeds <n>', 'replicas with other randomness; otherwise those of the scenario', wholeNumber(1, 1_000))
@@ -86,14 +86,24 @@ export function simCommand(app: CliApp): Command {
   return group;
 }
 
-/** Of a file of observations, or of a folder in which a scheduler was recorded. */
+/** Files of model.observationLog. */
+const OBSERVATIONS = /\.jsonl(?:\.gz)?$/;
+
+/** Of a file of observations, of a folder of them, or of a folder in which a scheduler was recorded. */
 async function readAny(path: string): Promise<CalibrationRecording> {
   if (!existsSync(path) || !statSync(path).isDirectory()) return readCalibration(path);
+  const observed = readdirSync(path).filter((name) => OBSERVATIONS.test(name)).sort();
+  if (observed.length > 0) {
+    const parts = [];
+    for (const name of observed) parts.push(await readCalibration(join(path, name)));
+    return { path, note: `${observed.length} files of observations`, samples: parts.flatMap(({ samples }) => samples), excluded: parts.reduce((sum, { excluded }) => sum + excluded, 0) };
+  }
   const [{ openRecording }, { readHistory }, { samplesOf }] = await Promise.all([import('../../recording/read-recording.ts'), import('../../recording/history.ts'), import('../../what-if/workload.ts')]);
   const reader = openRecording(path);
   const history = readHistory(reader);
   const samples = samplesOf(history);
-  return { path: reader.folder, note: '', samples, excluded: history.invocations.length - samples.length };
+  const which = reader.others > 0 ? `${basename(reader.folder)}, the newest of ${reader.others + 1} recordings` : '';
+  return { path: reader.folder, note: history.counts.gaps === 0 ? which : [which, `${history.counts.missing} entries are missing in gaps`].filter((text) => text !== '').join('; '), samples, excluded: history.invocations.length - samples.length };
 }
 
 interface RunOptions {
