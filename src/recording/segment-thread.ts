@@ -2,7 +2,7 @@
 import { closeSync, fdatasyncSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
-import { unpack } from 'msgpackr';
+import { Packr } from 'msgpackr';
 import { MetronomeError } from '../core/errors.ts';
 import { encodeBlock, encodeHead, MOST_HEAD_BYTES, type RecordingHead } from './format.ts';
 import { ContextFollower } from './segment-context.ts';
@@ -15,6 +15,8 @@ const { folder, maxBytes, onFull, head: given, shared, ...data } = workerData as
 const head = given as Omit<RecordingHead, 'segment'>; // plain data of its kind
 const segmentBytes = onFull === 'rotate' ? Math.min(data.segmentBytes, Math.floor(maxBytes / LEAST_SEGMENTS)) : data.segmentBytes;
 const counters = new Int32Array(shared);
+/** As the recorder packs, maps included. */
+const packr = new Packr();
 /** Segments on disk, the oldest first; the last one is being written. */
 const segments: { readonly number: number; bytes: number }[] = [];
 const follower = onFull === 'rotate' ? new ContextFollower({ ...head, segment: 1 }) : undefined;
@@ -74,7 +76,7 @@ function take(request: SegmentRequest & { kind: 'block' }): void {
       return tell({ kind: 'full', bytes: total });
     }
     write(block);
-    follower?.follow({ firstEntry: request.firstEntry, entries: request.entries, numbers: request.numbers, values: unpack(request.values) as unknown[] }); // packed by the recorder
+    follower?.follow({ firstEntry: request.firstEntry, entries: request.entries, numbers: request.numbers, values: packr.unpack(request.values) as unknown[] }); // packed by the recorder
   } catch (error) {
     Atomics.store(counters, SHARED.isOver, 1);
     tell({ kind: 'failed', message: error instanceof Error ? error.message : String(error) });

@@ -43,7 +43,7 @@ export function recordingFilms(options: RecordingFilmsOptions): SimulationRun[] 
   for (const policy of policies) {
     const film = new Film(options, history.durationMs);
     const { latencies, refused } = simulateWork(levelled, { policy }, seed, { watcher: watcherFor(film) });
-    films.push({ kind: 'whatIf', policy, frames: film.frames, notes: [`Assumed: ${notes.assumed.join('; ')}.`], summary: { ...figuresOf(work, latencies), refused, transitionsLeftOut: film.leftOut } });
+    films.push({ kind: 'whatIf', policy, frames: film.frames, notes: [`Assumed: ${notes.assumed.join('; ') || 'nothing'}.`], summary: { ...figuresOf(work, latencies), refused, transitionsLeftOut: film.leftOut } });
   }
   return films;
 }

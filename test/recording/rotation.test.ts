@@ -24,6 +24,8 @@ beforeEach(async () => {
 });
 afterEach(() => rm(dir, { recursive: true }));
 
+const FUNCTION = { name: 'f', version: '1', memoryMb: 128, zygote: { runtime: 'node', isolation: '', network: true, imports: { direct: ['p@1'], byName: new Map([['p', 'p@1']]) } } };
+
 describe('a recording that rotates', () => {
   /** Entries that do not get smaller by packing, about 8 kB each. */
   const record = async (entries: number, more: Partial<Parameters<typeof startRecording>[0]> = {}) => {
@@ -32,6 +34,7 @@ describe('a recording that rotates', () => {
     const recording = startRecording({
       scheduler: { ...scheduler, clock: createSystemClock() }, log: { info: () => {}, warn }, dir, segmentBytes: MIB, maxBytes: 2 * MIB, onFull: 'rotate', keep: 2, version: 'test', context: () => ({ functions: [], nodes: [] }), ...more,
     });
+    recording.recorder.call('putFunction', [FUNCTION], () => {});
     let state = 1;
     for (let i = 0; i < entries; i++) recording.recorder.input(OP.timer, i, () => {
       for (let k = 0; k < 500; k++) recording.recorder.tape.put2(OP.clock, (state = (state * 16_807) % 2_147_483_647) / 7);
@@ -43,7 +46,7 @@ describe('a recording that rotates', () => {
   it('keeps the newest segments within its bound, without a gap and without an end', async () => {
     const { recording, warn } = await record(1_500);
     expect(warn).not.toHaveBeenCalled();
-    expect(recording.counters).toMatchObject({ entries: 1_501, dropped: 0 });
+    expect(recording.counters).toMatchObject({ entries: 1_502, dropped: 0 });
     const reader = openRecording(dir);
     const blocks = [...reader.blocks()];
     expect(reader.bytes).toBeLessThanOrEqual(2 * MIB);
@@ -52,9 +55,12 @@ describe('a recording that rotates', () => {
     expect(reader.removedSegments).toBeGreaterThan(2);
     const [first, last] = [blocks[0], blocks.at(-1)];
     expect(first?.firstEntry).toBeGreaterThan(100);
-    expect(blocks.reduce((sum, { entries }) => sum + entries, 0)).toBe(1_501 - (first?.firstEntry ?? 0));
-    expect((last?.firstEntry ?? 0) + (last?.entries ?? 0)).toBe(1_501);
+    expect(blocks.reduce((sum, { entries }) => sum + entries, 0)).toBe(1_502 - (first?.firstEntry ?? 0));
+    expect((last?.firstEntry ?? 0) + (last?.entries ?? 0)).toBe(1_502);
     expect(readdirSync(recording.folder)).toHaveLength(reader.segments);
+    // What came long before is known.
+    expect(reader.head.context?.functions).toEqual([FUNCTION]);
+    expect(readHistory(reader).functions.get('f')).toEqual(FUNCTION);
     // What it cannot do, it says.
     expect(() => replayRecording(reader)).toThrow(/^The first \d+ segments of the recording in .* were removed .* A replay needs every input since the scheduler began; what-if, export and sim calibrate work on what is left\./);
     expect((await run(['recording', 'info', dir])).out).toMatch(/Size: +.* in \d segments; \d+ earlier ones were removed, so it cannot be replayed/);
@@ -63,7 +69,7 @@ describe('a recording that rotates', () => {
   it('is an ordinary recording as long as nothing had to go', async () => {
     await record(100);
     const reader = openRecording(dir);
-    expect([...reader.blocks()].reduce((sum, { entries }) => sum + entries, 0)).toBe(101);
+    expect([...reader.blocks()].reduce((sum, { entries }) => sum + entries, 0)).toBe(102);
     expect(reader).toMatchObject({ removedSegments: 0, segments: expect.any(Number) as number });
     expect(reader.head.context).toBeUndefined();
   }, 60_000);

@@ -54,8 +54,8 @@ export function whatIfCommand(app: CliApp): Command {
       const history = readHistory(reader);
       if (history.counts.gaps > 0) printer.warn(`${history.counts.missing} entries are missing in ${history.counts.gaps} gaps of the recording: what arrived then is not in the comparison.`);
       const { work: fitted, notes } = workloadOf(history, reader.head, reader.folder);
+      printer.progress(`SIMULATION of ${fitted.arrivals.length} recorded invocations (${fitted.requests.length} requests) on ${nodes ?? fitted.nodes.length} nodes; costs from ${notes.calibrated.length} functions; predictions by ${fitted.forest === undefined ? 'moving averages' : 'a forest that learns as the recorded one'}; assumed: ${notes.assumed.join('; ') || 'nothing'}`);
       const work = levelWork(fitted);
-      printer.progress(`SIMULATION of ${work.arrivals.length} recorded invocations (${work.requests.length} requests) on ${nodes ?? work.nodes.length} nodes; costs from ${notes.calibrated.length} functions; predictions by ${work.forest === undefined ? 'moving averages' : 'a forest that learns as the recorded one'}; assumed: ${notes.assumed.join('; ') || 'nothing'}`);
       let done = 0;
       const replicas = startReplicas(work, { threads: options.threads, signal: app.signal, onReplica: () => void (++done % 20 === 0 && printer.progress(`${done} replicas …`)) });
       try {
