@@ -18,6 +18,7 @@ import { modelRecoveryBench } from './model-recovery.ts';
 import { pageBench } from './page.ts';
 import { paperBench } from './paper.ts';
 import { recordingOverheadBench } from './recording-overhead.ts';
+import { resourceTuningBench } from './resource-tuning.ts';
 import { scaleBench } from './scale.ts';
 import { shardsBench } from './shards.ts';
 import { simSpeedBench } from './sim-speed.ts';
@@ -43,6 +44,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   page: pageBench,
   paper: paperBench,
   'recording-overhead': recordingOverheadBench,
+  'resource-tuning': resourceTuningBench,
   scale: scaleBench,
   shards: shardsBench,
   'sim-speed': simSpeedBench,
