@@ -2,6 +2,7 @@
 import { createSystemClock } from '../src/core/clock.ts';
 import { OBSERVATION_WIDTH, encodeObservation } from '../src/predictor/model/observation.ts';
 import { startForest, type Forest } from '../src/predictor/pool/forest.ts';
+import { MAX_WAITING_OBSERVATIONS } from '../src/predictor/pool/training-pool.ts';
 import { createSyntheticExecutions, type SyntheticExecutions } from '../src/workload/synthetic-executions.ts';
 
 /** Window of the model, full when the measuring begins: the 2 000 observations that the issue of this bench names. The default is 4 000. */
@@ -16,8 +17,11 @@ const EXECUTIONS = 20_000;
 export interface TrainedForest {
   readonly forest: Forest;
   readonly source: SyntheticExecutions;
-  /** Begins to feed the training thread; the returned function ends it and waits until the thread rests. */
-  train(): () => Promise<void>;
+  /**
+   * Begins to feed the training thread, or nobody: then the loop wakes up as often and copies as many numbers, and that is all. The returned function ends it and waits
+   * until the thread rests.
+   */
+  train(whom?: 'training' | 'nobody'): () => Promise<void>;
 }
 
 /** Makes it. `updatePauseMs` 0: an update follows the other. `lateAfterMs` is so long that every answer is waited for: the bench wants to know how long it takes. */
@@ -39,6 +43,7 @@ export async function createTrainedForest(seed: number, updatePauseMs: number): 
   const feed = (count: number): void => {
     for (let i = 0; i < count; i++) forest.training.observe(executions, (next++ % EXECUTIONS) * OBSERVATION_WIDTH);
   };
+  const drop = createBin(executions);
   const rests = async (): Promise<void> => {
     for (let quiet = 0, last = -1; quiet < 10; ) {
       const { learned, updates } = forest.training.counters;
@@ -54,12 +59,24 @@ export async function createTrainedForest(seed: number, updatePauseMs: number): 
   while (forest.state !== 'serving' || !forest.predictor.isPoolGood) await new Promise((resolve) => setTimeout(resolve, 20));
   return {
     forest, source,
-    train() {
-      const timer = setInterval(() => forest.training.waiting < 500 && feed(FEED), FEED_EVERY_MS);
+    train(whom = 'training') {
+      const timer = setInterval(whom === 'nobody' ? () => drop(FEED) : () => forest.training.waiting < 500 && feed(FEED), FEED_EVERY_MS);
       return async () => {
         clearInterval(timer);
         await rests();
       };
     },
+  };
+}
+
+/** Takes observations like the line to the training thread, number by number into a ring of as many, and tells nobody. */
+function createBin(executions: Float64Array): (count: number) => void {
+  const ring = new Float64Array(MAX_WAITING_OBSERVATIONS * OBSERVATION_WIDTH);
+  let next = 0;
+  return (count) => {
+    for (let i = 0; i < count; i++, next++) {
+      const from = (next % EXECUTIONS) * OBSERVATION_WIDTH, to = (next % MAX_WAITING_OBSERVATIONS) * OBSERVATION_WIDTH;
+      for (let column = 0; column < OBSERVATION_WIDTH; column++) ring[to + column] = executions[from + column] as number;
+    }
   };
 }

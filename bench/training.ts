@@ -1,7 +1,9 @@
 /**
  * Bench `training`: what one update of the model costs its thread, and what training does to decisions: the time from arrival to dispatch,
  * prediction in the pool included, without training, with it as it is by default at a thousand observations a second, and beside a control thread that computes
- * the same for itself (training-control.ts), in turns of one run. What the control costs decisions is the machine's; what training costs beyond it is ours.
+ * the same for itself (training-control.ts). What the control costs decisions is the machine's; what training costs beyond it is ours. The loop is woken and fed with
+ * observations alike in all three, only that nobody gets them in two. Short slices take turns, and growth is told from slices that stand side by side, so a
+ * machine that drifts meets all alike.
  */
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
@@ -25,6 +27,8 @@ const HOUR_MS = 3_600_000;
 const UPDATE_PAUSE_MS = 250;
 /** How long the training pool collects observations, ms. */
 const LEARN_EVERY_MS = 100;
+/** Decisions before a slice is measured: until training, or its control, is at its pace. */
+const LEAD_IN = 100;
 const EMPTY = new Uint8Array();
 
 /** The control thread, ready. */
@@ -95,21 +99,35 @@ export const trainingBench: Bench = {
       }
       return times.sort();
     };
-    const rounds = quick ? 5 : 12, arrivals = quick ? 500 : 1_500;
-    await decide(arrivals);
+    const rounds = quick ? 15 : 36, arrivals = quick ? 300 : 600;
+    await decide(3 * arrivals);
+    const spentUs = (): number => {
+      const { user, system } = process.threadCpuUsage();
+      return user + system;
+    };
+    const slice = async (arm: Arm): Promise<void> => {
+      await decide(LEAD_IN);
+      const beforeUs = spentUs();
+      p95[arm].push(quantile(await decide(arrivals), 0.95));
+      loopUs[arm].push((spentUs() - beforeUs) / arrivals);
+    };
     const p95: Record<Arm, number[]> = { quiet: [], training: [], control: [] };
+    /** CPU of the loop's own thread per decision, the feed included, µs: what it says does not depend on who else has the machine. */
+    const loopUs: Record<Arm, number[]> = { quiet: [], training: [], control: [] };
     /** Per cent of a core that the thread computed. */
     const busy: Record<Exclude<Arm, 'quiet'>, number[]> = { training: [], control: [] };
     const updateMs: number[] = [];
     let updates = 0;
     const arms: Record<Arm, () => Promise<void>> = {
       async quiet() {
-        p95.quiet.push(quantile(await decide(arrivals), 0.95));
+        const stopFeed = world.train('nobody');
+        await slice('quiet');
+        await stopFeed();
       },
       async training() {
         const before = { ...forest.training.counters }, beganAtMs = performance.now();
         const stopTraining = world.train();
-        p95.training.push(quantile(await decide(arrivals), 0.95));
+        await slice('training');
         const after = { ...forest.training.counters }, tookMs = performance.now() - beganAtMs;
         await stopTraining();
         const updatedMs = after.updateComputedMs - before.updateComputedMs;
@@ -120,28 +138,31 @@ export const trainingBench: Bench = {
       async control() {
         const beganAtMs = performance.now();
         control.start();
-        p95.control.push(quantile(await decide(arrivals), 0.95));
+        const stopFeed = world.train('nobody');
+        await slice('control');
         const tookMs = performance.now() - beganAtMs;
         busy.control.push((100 * (await control.stop())) / tookMs);
+        await stopFeed();
       },
     };
     for (let round = 0; round < rounds; round++) {
-      progress(`training: round ${round + 1} of ${rounds}, ${arrivals} decisions each without training, with it and beside the control thread`);
+      if (round % 5 === 0) progress(`training: slice ${round + 1} of ${rounds}, ${arrivals} decisions each without training, with it and beside the control thread`);
       // Each arm comes first, second and third equally often.
       for (let i = 0; i < ARMS.length; i++) await arms[ARMS[(round + i) % ARMS.length] as Arm]();
     }
     scheduler.stop();
     await Promise.all([forest.stop(), control.end()]);
-    const over = (above: Arm, below: Arm): number[] => p95[above].map((value, round) => value / (p95[below][round] as number));
+    const over = (above: Arm, below: Arm, of = p95): number[] => of[above].map((value, round) => value / (of[below][round] as number));
     return {
       mode: 'micro',
       figures: [
         overRounds('update_ms', 'ms', updateMs, updates),
         overRounds('decision_p95_quiet', 'µs', p95.quiet, rounds * arrivals), overRounds('decision_p95_training', 'µs', p95.training, rounds * arrivals), overRounds('decision_p95_control', 'µs', p95.control, rounds * arrivals),
         overRounds('decision_p95_growth', '×', over('training', 'quiet'), rounds), overRounds('decision_p95_growth_control', '×', over('control', 'quiet'), rounds), overRounds('decision_p95_growth_own', '×', over('training', 'control'), rounds),
+        overRounds('loop_cpu_quiet', 'µs', loopUs.quiet, rounds * arrivals), overRounds('loop_cpu_growth', '×', over('training', 'quiet', loopUs), rounds),
         overRounds('training_cpu', '%', busy.training, rounds), overRounds('control_cpu', '%', busy.control, rounds),
       ],
-      params: { window: WINDOW, updatePauseMs: UPDATE_PAUSE_MS, nodes: NODES, rounds, arrivals, updates, source: 'synthetic' },
+      params: { window: WINDOW, updatePauseMs: UPDATE_PAUSE_MS, nodes: NODES, rounds, arrivals, leadIn: LEAD_IN, updates, source: 'synthetic' },
     };
   },
 };
