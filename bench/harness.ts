@@ -4,16 +4,17 @@
  */
 import { execFileSync } from 'node:child_process';
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import { confidenceOf } from '../src/report/confidence.ts';
 
 /** One figure of a report. */
 export interface Figure {
   readonly name: string;
   readonly unit: string;
-  /** The median over the rounds (or over the samples, for percentile figures of one round). */
+  /** The median over the rounds (or over the samples, for percentile figures of one round); of overSeeds the mean over the seeds. */
   readonly value: number;
   /** Samples behind it. */
   readonly n: number;
-  /** Least and greatest value over the rounds. */
+  /** Least and greatest value over the rounds; of overSeeds the bounds of the 95 % confidence interval of the mean. */
   readonly low: number;
   readonly high: number;
 }
@@ -63,6 +64,12 @@ export function quantile(sorted: ArrayLike<number>, share: number): number {
 export function overRounds(name: string, unit: string, rounds: readonly number[], samples: number): Figure {
   const sorted = [...rounds].sort((a, b) => a - b);
   return { name, unit, value: round(quantile(sorted, 0.5)), n: samples, low: round(sorted[0] ?? Number.NaN), high: round(sorted.at(-1) ?? Number.NaN) };
+}
+
+/** A figure from one value per seed: the mean with its 95 % confidence interval (Student's t). Needs two seeds at least. */
+export function overSeeds(name: string, unit: string, values: readonly number[], samples: number): Figure {
+  const { mean, low, high } = confidenceOf(values);
+  return { name, unit, value: round(mean), n: samples, low: round(low), high: round(high) };
 }
 
 function round(value: number): number {

@@ -1,17 +1,31 @@
 /**
  * Bench `shards`: what is lost when functions are shared among several schedulers that lease the slots of all nodes (src/sim/slot-leases.ts), and
- * how many messages that takes, against one scheduler that sees everything. In simulation, on the same work.
+ * how many messages that takes, against one scheduler that sees everything: at three utilisations, and while nodes and schedulers die and messages about
+ * leases are late or lost. In simulation, on the same work; what must always hold is asserted all along.
  */
-import { drawLines, writePlot } from '../src/report/plot.ts';
+import { join } from 'node:path';
+import { writeFile } from 'node:fs/promises';
+import { markdownTable } from '../src/report/markdown-table.ts';
+import { drawLines, writePlot, type Series } from '../src/report/plot.ts';
+import type { FaultRates } from '../src/sim/faults.ts';
 import { PLAIN_PROFILE } from '../src/sim/profiles.ts';
 import { runScenario, type Scenario, type ScenarioResult } from '../src/sim/scenario.ts';
-import { overRounds, type Bench, type BenchContext, type BenchResult, type Figure } from './harness.ts';
+import { overSeeds, type Bench, type BenchContext, type BenchResult, type Figure } from './harness.ts';
 
 const NODES = 40, SLOTS = 16, FUNCTIONS = 400;
-const COUNTS = [1, 2, 4, 8, 16] as const;
+const COUNTS = [1, 2, 4, 8, 16], QUICK_COUNTS = [1, 4, 16];
+/** Slots that are used once all is warm, %. */
+const UTILISATIONS = [40, 70, 90] as const;
+/** The most popular function's calls per second at which 57 % of the slots are used. */
+const MOST_PER_S = 32, USED_THEN = 57;
+/** Per minute, in the whole cluster. One scheduler has the same faults of nodes; it does not die, and leases nothing. */
+const NODE_FAULTS: FaultRates = { kill: 9, hang: 6, disconnect: 9, lateMessages: 9 };
+const SHARD_FAULTS: FaultRates = { killShard: 6, lateLeases: 12, lostLeases: 12 };
+const FAULTY_UTILISATION = 70;
 
-/** Somewhat more than half of the slots are used (57 % once all is warm); a quarter of the functions has inputs. */
-function scenarioOf(shards: number, durationMs: number): Scenario {
+/** A quarter of the functions has inputs. */
+function scenarioOf(shards: number, utilisation: number, durationMs: number, hasFaults: boolean): Scenario {
+  const mostPerS = (MOST_PER_S * utilisation) / USED_THEN;
   return {
     nodes: NODES, node: { slots: SLOTS, cores: SLOTS, memoryMb: 16_384, keepAliveMs: 60_000, zygoteMb: 2_048, objectQuotaBytes: 1e9 }, bytesPerMs: 125_000,
     functions: Array.from({ length: FUNCTIONS }, (_, i) => ({
@@ -19,52 +33,87 @@ function scenarioOf(shards: number, durationMs: number): Scenario {
       profile: { ...PLAIN_PROFILE, installMs: 500, importMs: 200, runMs: 100 + 40 * (i % 10), noise: 0.2 },
     })),
     // An exponent of one half: no function is so popular that its shard has most of the work.
-    mostPerS: 32, leastPerS: 32 / Math.sqrt(FUNCTIONS), durationMs, warmUpMs: durationMs / 3, faults: {}, scheduler: {}, shards,
+    mostPerS, leastPerS: mostPerS / Math.sqrt(FUNCTIONS), durationMs, warmUpMs: durationMs / 3, faults: hasFaults ? { ...NODE_FAULTS, ...(shards > 1 ? SHARD_FAULTS : {}) } : {}, scheduler: {}, shards,
   };
+}
+
+interface Setting {
+  /** Of figures. */
+  readonly name: string;
+  readonly title: string;
+  readonly policy: string;
+  readonly utilisation: number;
+  readonly hasFaults: boolean;
+}
+
+/** One number of shards in one setting: a value per seed. */
+interface Cell {
+  readonly shards: number;
+  readonly results: readonly ScenarioResult[];
+}
+
+function run({ policy, utilisation, hasFaults, title }: Setting, shards: number, durationMs: number, seed: number): ScenarioResult {
+  const result = runScenario(scenarioOf(shards, utilisation, durationMs, hasFaults), policy, seed);
+  // Under faults attempts run out now and then, and that is an answer; without them everything completes.
+  if (result.breaches.length > 0 || (!hasFaults && result.completed !== result.submitted)) throw new Error(`bench shards: ${title}, ${shards} shards, seed ${seed}: ${result.completed} of ${result.submitted} completed; ${result.breaches.join('; ')}`);
+  return result;
 }
 
 /** The bench. */
 export const shardsBench: Bench = {
-  description: 'loss of latency and messages per invocation with 1 to 16 schedulers that lease slots, in simulation',
+  description: 'loss of latency and messages per invocation with 1 to 16 schedulers that lease slots, at three utilisations and under faults, in simulation',
   async run(context: BenchContext): Promise<BenchResult> {
-    const seeds = Array.from({ length: context.quick ? 1 : 5 }, (_, i) => context.seed + i);
+    const seeds = Array.from({ length: context.quick ? 2 : 5 }, (_, i) => context.seed + i);
     const durationMs = context.quick ? 6_000 : 20_000;
-    const figures: Figure[] = [];
-    const lost: { policy: string; points: { x: number; y: number }[] }[] = [], sent: typeof lost = [];
-    for (const policy of context.quick ? ['metronome'] : ['metronome', 'lookahead']) {
+    const policies = context.quick ? ['metronome'] : ['metronome', 'lookahead'];
+    const settings = policies.flatMap((policy): Setting[] => {
       const prefix = policy === 'metronome' ? '' : `${policy}_`;
-      const alone: ScenarioResult[] = [];
-      const loss: { x: number; y: number }[] = [], messages: { x: number; y: number }[] = [];
-      for (const shards of COUNTS) {
-        context.progress(`shards: ${policy}, ${shards} of them, ${seeds.length} seeds`);
-        const means: number[] = [], tails: number[] = [], each: number[] = [], leases: number[] = [];
-        let completed = 0;
-        seeds.forEach((seed, i) => {
-          const result = runScenario(scenarioOf(shards, durationMs), policy, seed, false);
-          if (result.breaches.length > 0 || result.completed !== result.submitted) throw new Error(`bench shards: ${shards} shards, seed ${seed}: ${result.completed} of ${result.submitted} completed; ${result.breaches.join('; ')}`);
-          if (shards === 1) alone.push(result);
-          const one = alone[i] as ScenarioResult;
-          means.push(100 * (result.meanMs / one.meanMs - 1));
-          tails.push(100 * (result.p99Ms / one.p99Ms - 1));
-          each.push(result.messages / result.submitted);
-          leases.push(result.leaseMessages / result.submitted);
-          completed += result.completed;
-        });
-        if (shards === 1) figures.push(overRounds(`${prefix}mean_ms_1`, 'ms', alone.map(({ meanMs }) => meanMs), completed), overRounds(`${prefix}p99_ms_1`, 'ms', alone.map(({ p99Ms }) => p99Ms), completed));
-        else figures.push(overRounds(`${prefix}mean_loss_${shards}`, '%', means, completed), overRounds(`${prefix}p99_loss_${shards}`, '%', tails, completed));
-        const perInvocation = overRounds(`${prefix}messages_${shards}`, '', each, completed);
-        figures.push(perInvocation, overRounds(`${prefix}lease_messages_${shards}`, '', leases, completed));
-        loss.push({ x: shards, y: overRounds('', '', means, 1).value });
-        messages.push({ x: shards, y: perInvocation.value });
+      return [
+        ...UTILISATIONS.map((utilisation): Setting => ({ name: `${prefix}u${utilisation}`, title: `${policy}, ${utilisation} %`, policy, utilisation, hasFaults: false })),
+        { name: `${prefix}faults`, title: `${policy}, ${FAULTY_UTILISATION} %, faults`, policy, utilisation: FAULTY_UTILISATION, hasFaults: true },
+      ];
+    });
+    const figures: Figure[] = [];
+    const loss: Series[] = [], messages: Series[] = [];
+    const rows: string[][] = [];
+    for (const setting of settings) {
+      const { name, title } = setting;
+      const cells = (context.quick ? QUICK_COUNTS : COUNTS).map((shards): Cell => {
+        context.progress(`shards: ${title}, ${shards} of them, ${seeds.length} seeds`);
+        return { shards, results: seeds.map((seed) => run(setting, shards, durationMs, seed)) };
+      });
+      const alone = cells[0]?.results ?? [];
+      const lossOf = (results: readonly ScenarioResult[], of: (result: ScenarioResult) => number): number[] => results.map((result, i) => 100 * (of(result) / of(alone[i] as ScenarioResult) - 1)); // as many seeds everywhere
+      const means: { x: number; y: number }[] = [], sent: { x: number; y: number }[] = [];
+      for (const { shards, results } of cells) {
+        const completed = results.reduce((sum, result) => sum + result.completed, 0);
+        const add = (what: string, unit: string, values: readonly number[]): Figure => {
+          const figure = overSeeds(`${name}_${what}_${shards}`, unit, values, completed);
+          figures.push(figure);
+          return figure;
+        };
+        const mean = shards === 1 ? add('mean_ms', 'ms', results.map(({ meanMs }) => meanMs)) : add('mean_loss', '%', lossOf(results, ({ meanMs }) => meanMs));
+        const tail = shards === 1 ? add('p99_ms', 'ms', results.map(({ p99Ms }) => p99Ms)) : add('p99_loss', '%', lossOf(results, ({ p99Ms }) => p99Ms));
+        const each = add('messages', '', results.map((result) => result.messages / result.submitted));
+        const leases = add('lease_messages', '', results.map((result) => result.leaseMessages / result.submitted));
+        if (setting.hasFaults) {
+          add('failed', '%', results.map((result) => (100 * (result.failed + result.refused)) / result.submitted));
+          if (shards > 1) add('asked_again', '%', results.map((result) => (100 * result.lost) / result.submitted));
+        }
+        means.push({ x: shards, y: shards === 1 ? 0 : mean.value });
+        sent.push({ x: shards, y: each.value });
+        const interval = ({ value, low, high, unit }: Figure): string => `${value} ${unit} (${low} to ${high})`;
+        rows.push([title, String(shards), interval(mean), interval(tail), String(each.value), String(leases.value)]);
       }
-      lost.push({ policy, points: loss });
-      sent.push({ policy, points: messages });
+      loss.push({ name: title, points: means });
+      messages.push({ name: title, points: sent });
     }
     if (context.out !== undefined) {
-      const caption = `simulation, ${NODES} nodes of ${SLOTS} slots, ${FUNCTIONS} functions, somewhat more than half of the slots used, seeds: ${seeds.length}`;
-      await writePlot(context.out, 'shards-loss', drawLines({ title: 'Loss of mean latency against one scheduler', caption, x: { label: 'shards', type: 'log' }, y: { label: '%' }, rules: [0], series: lost.map(({ policy, points }) => ({ name: policy, points })) }));
-      await writePlot(context.out, 'shards-messages', drawLines({ title: 'Messages per invocation', caption, x: { label: 'shards', type: 'log' }, y: { label: 'messages' }, series: sent.map(({ policy, points }) => ({ name: policy, points })) }));
+      const caption = `simulation, ${NODES} nodes of ${SLOTS} slots, ${FUNCTIONS} functions, ${seeds.length} seeds`;
+      await writePlot(context.out, 'shards-loss', drawLines({ title: 'Loss of mean latency against one scheduler', caption, x: { label: 'shards', type: 'log' }, y: { label: '%' }, rules: [0], series: loss }));
+      await writePlot(context.out, 'shards-messages', drawLines({ title: 'Messages per invocation', caption, x: { label: 'shards', type: 'log' }, y: { label: 'messages' }, series: messages }));
+      await writeFile(join(context.out, 'shards.md'), markdownTable({ header: ['policy, slots used', 'shards', 'mean: ms of one, loss of several', 'P99', 'messages per invocation', 'of them about leases'], rows }));
     }
-    return { mode: 'sim', figures, params: { nodes: NODES, slots: SLOTS, functions: FUNCTIONS, seeds: seeds.length, durationMs, statesPerSecond: 'not counted: 20 per node and shard' } };
+    return { mode: 'sim', figures, params: { nodes: NODES, slots: SLOTS, functions: FUNCTIONS, seeds: seeds.length, durationMs, nodeFaultsPerMinute: NODE_FAULTS, shardFaultsPerMinute: SHARD_FAULTS, statesPerSecond: 'not counted: 20 per node and shard' } };
   },
 };

@@ -1,6 +1,7 @@
 /**
  * Faults from the seed. Nodes die, hang, grow slow, drain, lose their streams, data or warmth, and lie about warmth and slots; messages are late, lost, in
- * another order, or come twice; predictions are wrong, late or missing; the scheduler's clock jumps. Each heals after a while. One stream of
+ * another order, or come twice; predictions are wrong, late or missing; the scheduler's clock jumps; with several
+ * schedulers one of them dies, or messages about leases of slots are late or lost. Each heals after a while. One stream of
  * randomness per kind, so that switching one off leaves the others as they were.
  *
  * Streams keep their order and lose nothing without breaking, as real ones do (ARCHITECTURE.md): a lost message breaks its stream, and only what
@@ -11,14 +12,18 @@ import { createRandom, type Random } from '../core/random.ts';
 import type { TimerHandle } from '../core/clock.ts';
 import { LOST } from '../scheduler/cluster-view.ts';
 import type { Simulation } from './simulation.ts';
+import type { Disturbance } from './slot-leases.ts';
 import type { PredictionFaults } from './unreliable-predictor.ts';
 
 /** Kinds of faults. The place of a kind is its stream of randomness: new ones come at the end. */
 export const FAULT_KINDS = [
   'kill', 'hang', 'disconnect', 'loseData', 'slow', 'drain', 'forgetWarm', 'lateMessages', 'duplicateResults',
   'loseWarm', 'claimWarm', 'claimSlots', 'loseMessages', 'reorderMessages', 'wrongPredictions', 'latePredictions', 'missingPredictions', 'clockJump',
+  'killShard', 'lateLeases', 'lostLeases',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
+/** Those that happen to shards, and need some. */
+export const SHARD_FAULT_KINDS: readonly FaultKind[] = ['killShard', 'lateLeases', 'lostLeases'];
 
 /** How often each kind happens in the whole cluster, per minute. @default 0 */
 export type FaultRates = Readonly<Partial<Record<FaultKind, number>>>;
@@ -31,6 +36,8 @@ const LOST_SHARE = 0.05;
 /** A node that boasts says that it has up to so many times its slots. */
 const BOAST = 3;
 const LONGEST_JUMP_MS = 10_000;
+/** Share of the messages about leases that is lost for a while, and by how much late ones are late at most, ms. */
+const LOST_LEASES = 0.5, LATE_LEASES_MS = 200;
 
 export class FaultInjector {
   /** Faults so far. */
@@ -58,7 +65,7 @@ export class FaultInjector {
     for (const timer of this.#timers) this.#sim.clock.clearTimer(timer);
     for (const heal of [...this.#open]) heal();
     // Nodes that count as lost register again, as their agents do.
-    for (const node of this.#sim.nodes) if (this.#sim.scheduler.cluster.status[node.index] === LOST) this.#sim.registerAgain(node.index);
+    for (const node of this.#sim.nodes) if (this.#sim.schedulers.some(({ cluster }) => cluster.status[node.index] === LOST)) this.#sim.registerAgain(node.index);
   }
 
   #plan(kind: FaultKind, perMinute: number, random: Random): void {
@@ -109,8 +116,10 @@ export class FaultInjector {
         node.processor.setSpeed(SLOW);
         return this.#later(random, () => node.processor.setSpeed(1));
       case 'drain':
-        sim.scheduler.drainNode(index, true);
-        return this.#later(random, () => sim.scheduler.drainNode(index, false));
+        for (const scheduler of sim.living()) scheduler.drainNode(index, true);
+        return this.#later(random, () => {
+          for (const scheduler of sim.living()) scheduler.drainNode(index, false);
+        });
       case 'forgetWarm':
         // It says that it has nothing warm, whatever is true.
         return node.lie();
@@ -140,7 +149,26 @@ export class FaultInjector {
       case 'latePredictions':
       case 'missingPredictions':
         return this.#spoil(kind, random);
+      case 'killShard': {
+        const shard = index % sim.schedulers.length;
+        sim.killShard(shard);
+        return this.#later(random, () => sim.restartShard(shard));
+      }
+      case 'lateLeases':
+        return this.#disturb(random, { lateMs: LATE_LEASES_MS }, { lateMs: 0 });
+      case 'lostLeases':
+        return this.#disturb(random, { lost: LOST_LEASES }, { lost: 0 });
     }
+  }
+
+  /** All messages about leases at once. */
+  #disturb(random: Random, how: Partial<Disturbance>, afterwards: Partial<Disturbance>): void {
+    const { leases } = this.#sim;
+    if (leases === undefined) return;
+    leases.disturbance = { ...leases.disturbance, ...how };
+    this.#later(random, () => {
+      leases.disturbance = { ...leases.disturbance, ...afterwards };
+    });
   }
 
   /** All predictions at once: there is one predictor. */

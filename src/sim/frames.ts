@@ -1,4 +1,5 @@
 /** Films of simulations, and a run of a scenario as one. */
+import { MetronomeError } from '../core/errors.ts';
 import type { SimulationRun } from '../inspect/page-api.ts';
 import { Film, type FilmBounds } from './film.ts';
 import { EPOCH_MS, type Simulation } from './simulation.ts';
@@ -29,6 +30,7 @@ export function watcherFor(film: Film): SimulationWatcher {
 
 /** Runs it to its end and returns the film with figures. Transitions beyond the bound of a frame are left out; `transitionsLeftOut` counts them. */
 export function recordFrames(scenario: Scenario, policy: string, seed: number, bounds: FilmBounds): SimulationRun {
+  if ((scenario.shards ?? 1) > 1) throw new MetronomeError('CONFIG_INVALID', `A film shows one scheduler, and the scenario has ${scenario.shards} shards; take \`shards\` out of it, or use \`metronome sim run\`.`);
   const film = new Film(bounds, scenario.durationMs);
   const result = runScenario(scenario, policy, seed, false, watcherFor(film));
   const figures = Object.entries(result).filter((entry): entry is [string, number] => typeof entry[1] === 'number');

@@ -10,7 +10,7 @@ import { at, pathText, parseYaml, type YamlDocument } from '../config/yaml-sourc
 import { MetronomeError, suggest, type Violation } from '../core/errors.ts';
 import { isPolicyName, POLICY_NAMES } from '../policy/registry.ts';
 import { readTrace, TRACE_FORMATS } from '../workload/traces/read-trace.ts';
-import { FAULT_KINDS, type FaultRates } from './faults.ts';
+import { FAULT_KINDS, SHARD_FAULT_KINDS, type FaultRates } from './faults.ts';
 import { profileSchema, readProfiles } from './profile-file.ts';
 import { PLAIN_PROFILE, type FunctionProfile } from './profiles.ts';
 import type { Scenario, ScenarioFunction } from './scenario.ts';
@@ -65,6 +65,7 @@ const scenarioSchema = map({
   profiles: text({ doc: 'File of fitted profiles, relative to the scenario.', default: '' }),
   functions: z.array(functionSchema, { error: (issue) => (issue.input === undefined ? 'is missing; it must be a list of functions' : `must be a list of functions, not ${show(issue.input)}`) }).min(1, { error: 'must have at least one function' }).max(10_000, { error: 'must have at most 10000 entries; use copies' }),
   predictor: choice(['moving-average', 'forest', 'oracle'], { doc: 'Where predictions come from.', default: 'moving-average' }),
+  shards: integer({ doc: 'Schedulers that share the functions and lease the slots of all nodes.', default: 1, min: 1, max: 64 }),
   faults: z.record(z.string(), z.unknown()).prefault({}),
   scheduler: z.record(z.string(), z.unknown()).prefault({}),
   policies: z.array(z.string()).prefault(['metronome']),
@@ -101,6 +102,7 @@ export async function parseScenario(content: string, file: string, folder: strin
     const kind = FAULT_KINDS.find((each) => each === name);
     if (kind === undefined) report(['faults', name], `is no kind of fault${hint(name, FAULT_KINDS)}`);
     else if (typeof perMinute !== 'number' || !(perMinute >= 0 && perMinute <= 1e5)) report(['faults', name], `must be a number per minute from 0 to 100000, not ${show(perMinute)}`);
+    else if (perMinute > 0 && given.shards === 1 && SHARD_FAULT_KINDS.includes(kind)) report(['faults', name], 'happens to shards; set shards to 2 or more');
     else faults[kind] = perMinute;
   }
   given.policies.forEach((name, i) => {
@@ -154,7 +156,7 @@ export async function parseScenario(content: string, file: string, folder: strin
   return {
     policies: given.policies, seeds: given.seeds,
     scenario: {
-      nodes: given.nodes, bytesPerMs: given.link / 8_000, functions, mostPerS: arrivals.most, leastPerS: arrivals.least, ...(calls === undefined ? {} : { calls }), durationMs: given.duration, warmUpMs: given.warmUp, predictor: given.predictor, faults: faults satisfies FaultRates, scheduler,
+      nodes: given.nodes, bytesPerMs: given.link / 8_000, functions, mostPerS: arrivals.most, leastPerS: arrivals.least, ...(calls === undefined ? {} : { calls }), durationMs: given.duration, warmUpMs: given.warmUp, predictor: given.predictor, faults: faults satisfies FaultRates, scheduler, ...(given.shards === 1 ? {} : { shards: given.shards }),
       node: { slots: node.slots, cores: node.cores, memoryMb: Math.floor(node.memory / MIB), keepAliveMs: node.keepAlive, zygoteMb: Math.floor(node.zygoteMemory / MIB), objectQuotaBytes: node.objectQuota },
     },
   };
@@ -206,6 +208,7 @@ functions:
     costs: { installMs: 4000, importMs: 900, runMs: 15, noise: 0.1, freshFactor: 3 }
 faults: { kill: 0, slow: 0 } # per minute in the whole cluster; also:
 # ${FAULT_KINDS.filter((kind) => kind !== 'kill' && kind !== 'slow').join(', ')}
+# shards: 4 # schedulers that share the functions and lease the slots of all nodes; ${SHARD_FAULT_KINDS.join(', ')} happen only to them
 predictor: moving-average # or forest (as in the daemon), or oracle (knows what everything costs)
 scheduler: { delay.localityGain: 0.85 } # keys of the configuration
 policies: [round-robin, metronome, lookahead]

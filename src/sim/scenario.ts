@@ -5,15 +5,15 @@
 import { lognormal } from '../core/distributions.ts';
 import { MetronomeError } from '../core/errors.ts';
 import { createRandom } from '../core/random.ts';
-import { DISPATCHED, type Invocation, type InvocationEvent } from '../core/invocation.ts';
+import { DISPATCHED, type InputObject, type Invocation, type InvocationEvent } from '../core/invocation.ts';
 import { arrivals } from '../workload/arrivals.ts';
-import { FAULT_KINDS, FaultInjector, type FaultKind, type FaultRates } from './faults.ts';
+import { FAULT_KINDS, FaultInjector, SHARD_FAULT_KINDS, type FaultKind, type FaultRates } from './faults.ts';
 import { breachesOf, leftoversOf } from './invariants.ts';
 import type { FunctionProfile } from './profiles.ts';
 import { createInlineForestPredictor } from '../predictor/inline-forest-predictor.ts';
 import { createMovingAveragePredictor } from '../predictor/moving-average.ts';
 import { createOraclePredictor } from './oracle.ts';
-import { Simulation, type SchedulerParameters } from './simulation.ts';
+import { Simulation, type SchedulerParameters, type SimulatedWork } from './simulation.ts';
 import { createUnreliablePredictor, type PredictionFaults } from './unreliable-predictor.ts';
 import type { VirtualNodeOptions } from './virtual-node.ts';
 
@@ -48,7 +48,7 @@ export interface Scenario {
   readonly warmUpMs: number;
   readonly faults: FaultRates;
   readonly scheduler: SchedulerParameters;
-  /** Schedulers that share the functions; without faults only. @default 1 */
+  /** Schedulers that share the functions. @default 1 */
   readonly shards?: number;
   /** Who predicts; `oracle` knows what really comes (oracle.ts). @default 'moving-average' */
   readonly predictor?: 'moving-average' | 'forest' | 'oracle';
@@ -62,6 +62,8 @@ export interface ScenarioResult {
   readonly refused: number;
   readonly completed: number;
   readonly failed: number;
+  /** Lived in a shard that died; callers asked again for what may run twice, and the rest counts as failed. */
+  readonly lost: number;
   readonly slaMissed: number;
   readonly meanMs: number;
   readonly p50Ms: number;
@@ -86,6 +88,8 @@ export interface ScenarioResult {
 /** How often invariants are looked at while faults are injected, ms. */
 const CHECK_EVERY_MS = 97;
 const MAX_BREACHES = 20;
+/** Callers whose shard is dead ask again after this, ms. */
+const ASK_AGAIN_MS = 200;
 /** After the last arrival and the last fault, everything must end within this. */
 const SETTLE_MS = 900_000;
 
@@ -119,23 +123,27 @@ class Latencies {
 
 /** Runs a scenario. `check`: invariants are asserted all along, not only at the end. */
 export function runScenario(scenario: Scenario, policy: string, seed: number, check = true, watcher?: SimulationWatcher): ScenarioResult {
-  if ((scenario.shards ?? 1) > 1 && FAULT_KINDS.some((kind) => (scenario.faults[kind] ?? 0) > 0)) throw new MetronomeError('CONFIG_INVALID', `${scenario.shards} shards are simulated without faults only; take the faults or the shards out of the scenario.`);
+  const { shards = 1 } = scenario;
+  const needsShards = SHARD_FAULT_KINDS.filter((kind) => (scenario.faults[kind] ?? 0) > 0);
+  if (shards === 1 && needsShards.length > 0) throw new MetronomeError('CONFIG_INVALID', `The fault ${needsShards[0]} happens to shards, and the scenario has one scheduler; set \`shards\` to 2 or more, or take the fault out.`);
   const latencies = new Latencies();
   const breaches: string[] = [];
   const ends = new Map<string, number>();
   const has = (...kinds: readonly FaultKind[]): boolean => kinds.some((kind) => (scenario.faults[kind] ?? 0) > 0);
-  const checksAllAlong = check && has(...FAULT_KINDS);
+  const checksAllAlong = check && (shards > 1 || has(...FAULT_KINDS));
   let predictions: PredictionFaults | undefined;
   /** Invocations of functions that must run once: how often their handler was called. */
   const calls = new Map<string, number>();
-  let submitted = 0, refused = 0, completed = 0, failed = 0, slaMissed = 0;
+  let submitted = 0, refused = 0, accepted = 0, lost = 0, completed = 0, failed = 0, slaMissed = 0;
+  /** When callers asked first whose shard died meanwhile, ms, by key. */
+  const askedFirst = new Map<number, number>();
   const sim: Simulation = new Simulation({
-    ...scenario.scheduler, policy, seed, clockJumps: has('clockJump'), bytesPerMs: scenario.bytesPerMs, shards: scenario.shards ?? 1, nodes: Array.from({ length: scenario.nodes }, () => scenario.node),
+    ...scenario.scheduler, policy, seed, clockJumps: has('clockJump'), bytesPerMs: scenario.bytesPerMs, shards, nodes: Array.from({ length: scenario.nodes }, () => scenario.node),
     predictor(world) {
       const predictor = predictorOf(scenario, seed)(world);
       if (!has('wrongPredictions', 'latePredictions', 'missingPredictions')) return predictor;
-      const unreliable = createUnreliablePredictor(predictor, world.clock);
-      predictions = unreliable.faults;
+      const unreliable = createUnreliablePredictor(predictor, world.clock, predictions);
+      predictions = unreliable.faults; // the same for all shards
       return unreliable;
     },
     ...(watcher === undefined && !checksAllAlong ? {} : {
@@ -153,17 +161,41 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
       }
       if (invocation.error !== undefined) failed++;
       else completed++;
-      if (invocation.error !== undefined || sim.elapsedMs - (invocation.endedAtMs - invocation.arrivedAtMs) < scenario.warmUpMs) return;
-      const latencyMs = invocation.endedAtMs - invocation.arrivedAtMs;
+      const latencyMs = invocation.endedAtMs - (askedFirst.get((invocation.cargo as SimulatedWork).key) ?? invocation.arrivedAtMs); // every submission carries it
+      if (invocation.error !== undefined || sim.elapsedMs - latencyMs < scenario.warmUpMs) return;
       latencies.add(latencyMs);
       if (latencyMs > invocation.slaMs) slaMissed++;
     },
+    onShardLost(invocations) {
+      for (const { functionName, inputs, cargo, arrivedAtMs, idempotent } of invocations) {
+        lost++;
+        const { key, runMs } = cargo as SimulatedWork; // as above
+        // Callers get an error. Of what may run twice they ask again; the rest has failed.
+        if (idempotent) askAgain({ name: functionName, key, inputs, runMs, idempotent }, arrivedAtMs);
+        else failed++;
+      }
+    },
   });
+  const ask = (call: Call): void => {
+    const { name, key, inputs, runMs, idempotent } = call;
+    try {
+      const { id } = sim.submit(name, { key, inputs, ...(runMs === undefined ? {} : { runMs }) });
+      accepted++;
+      if (checksAllAlong && !idempotent) calls.set(id, 0);
+    } catch (error) {
+      if (shards > 1 && MetronomeError.from(error).code === 'UNAVAILABLE') askAgain(call, sim.schedulerClock.nowMs());
+      else refused++; // no node, or the queue is full: that is an answer
+    }
+  };
+  const askAgain = (call: Call, sinceMs: number): void => {
+    if (!askedFirst.has(call.key)) askedFirst.set(call.key, sinceMs);
+    sim.at(sim.elapsedMs + ASK_AGAIN_MS, () => ask(call));
+  };
   const note = (breach: string): void => {
     if (breaches.length < MAX_BREACHES) breaches.push(`at ${sim.elapsedMs.toFixed(1)} ms: ${breach}`);
   };
   const noteOversold = (node: number, id: string): void => {
-    const { used, slots } = sim.scheduler.cluster;
+    const { used, slots } = sim.schedulerOf(id).cluster;
     if ((used[node] ?? 0) >= (slots[node] ?? 0)) note(`${id} is sent to n${node}, which has ${used[node]} of ${slots[node]} slots used`);
   };
   const countCall = (id: string): void => {
@@ -183,13 +215,7 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
       const of = scenario.functions[arrival.value.rank] as ScenarioFunction;
       const key = submitted++;
       const inputs = of.inputBytes > 0 ? [sim.upload(random.below(scenario.nodes), `in-${key}`, Math.max(1, Math.round(lognormal(random, of.inputBytes, of.inputSigma))))] : [];
-      try {
-        const { runMs } = arrival.value;
-        const { id } = sim.submit(of.name, { key, inputs, ...(runMs === undefined ? {} : { runMs }) });
-        if (checksAllAlong && !of.idempotent) calls.set(id, 0);
-      } catch {
-        refused++; // no node, or the queue is full: that is an answer
-      }
+      ask({ name: of.name, key, inputs, runMs: arrival.value.runMs, idempotent: of.idempotent });
       next();
     });
   };
@@ -197,7 +223,8 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
   const faults = new FaultInjector(sim, scenario.faults, seed, predictions);
   if (checksAllAlong) {
     const look = (): void => {
-      for (const breach of breachesOf(sim.scheduler, sim.schedulerClock.nowMs(), sim.options.monitorIntervalMs ?? 100, (node) => sim.hasLied(node))) note(breach);
+      for (const scheduler of sim.living()) for (const breach of breachesOf(scheduler, sim.schedulerClock.nowMs(), sim.options.monitorIntervalMs ?? 100, (node) => sim.hasLied(node))) note(breach);
+      for (const breach of sim.leases?.breaches() ?? []) note(breach);
       for (const node of sim.nodes) if (node.runs.size > node.options.slots) note(`${node.name} runs ${node.runs.size} on ${node.options.slots} slots`);
       if (sim.elapsedMs < scenario.durationMs) sim.at(sim.elapsedMs + CHECK_EVERY_MS, look);
     };
@@ -205,17 +232,29 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
   }
   sim.advance(scenario.durationMs);
   faults.stop();
+  // Who was to ask again does so now.
+  if (askedFirst.size > 0) sim.advance(ASK_AGAIN_MS);
   sim.settle(SETTLE_MS);
   watcher?.end?.(sim);
   for (const scheduler of sim.schedulers) for (const left of leftoversOf(scheduler)) note(left);
-  if (check && ends.size !== submitted - refused) note(`${submitted - refused} were accepted, ${ends.size} ended`);
+  if (check && ends.size !== accepted - lost) note(`${accepted} were accepted, ${lost} lost with their shards, ${ends.size} ended`);
+  if (completed + failed + refused !== submitted) note(`${submitted} were submitted, ${completed} completed, ${failed} failed, ${refused} were refused`);
   sim.stop();
   const sorted = latencies.sorted();
   const at = (share: number): number => sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(share * sorted.length) - 1))] ?? 0;
   return {
-    policy, seed, submitted, refused, completed, failed, slaMissed, meanMs: sorted.length === 0 ? 0 : sorted.reduce((a, b) => a + b, 0) / sorted.length, p50Ms: at(0.5), p90Ms: at(0.9), p95Ms: at(0.95), p99Ms: at(0.99),
+    policy, seed, submitted, refused, completed, failed, lost, slaMissed, meanMs: sorted.length === 0 ? 0 : sorted.reduce((a, b) => a + b, 0) / sorted.length, p50Ms: at(0.5), p90Ms: at(0.9), p95Ms: at(0.95), p99Ms: at(0.99),
     movedBytes: sim.network.movedBytes, faults: faults.count, decisions: sim.schedulers.reduce((sum, { counters }) => sum + counters.decisions, 0), messages: sim.messages, leaseMessages: sim.leaseMessages, digest: String(sim.digest), transitions: sim.digest.count, simulatedMs: sim.elapsedMs, breaches,
   };
+}
+
+/** What a caller asks for. */
+interface Call {
+  readonly name: string;
+  readonly key: number;
+  readonly inputs: readonly InputObject[];
+  readonly runMs: number | undefined;
+  readonly idempotent: boolean;
 }
 
 interface TimedCall {

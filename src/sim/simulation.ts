@@ -4,11 +4,12 @@
  */
 import { createVirtualClock, type Clock, type VirtualClock } from '../core/clock.ts';
 import { importId } from '../core/zygote-distance.ts';
+import { MetronomeError } from '../core/errors.ts';
 import type { InputObject, Invocation, InvocationEvent, RunResult } from '../core/invocation.ts';
 import type { Random } from '../core/random.ts';
 import { createMovingAveragePredictor } from '../predictor/moving-average.ts';
 import { WARM, type Predictor } from '../predictor/predictor.ts';
-import { METRIC_NAMES, NODE_ROW, RECEIVED_AT, SENT_AT, createNodeTable, type MetricName } from '../scheduler/cluster-view.ts';
+import { METRIC_NAMES, NODE_ROW, RECEIVED_AT, SENT_AT, createNodeTable, type MetricName, type NodeInfo } from '../scheduler/cluster-view.ts';
 import type { FunctionSettings } from '../scheduler/function-table.ts';
 import { Scheduler, type SchedulerOptions, type Submission } from '../scheduler/scheduler.ts';
 import type { ZygoteFacts } from '../scheduler/zygote-index.ts';
@@ -44,8 +45,10 @@ export interface SimulationOptions extends SchedulerParameters {
   readonly predictor?: (world: { readonly clock: VirtualClock; readonly nodeTable: SharedArrayBuffer; simulation(): Simulation }) => Predictor;
   /** Makes the scheduler, for who wants to listen in (a recording). @default new Scheduler */
   readonly createScheduler?: (options: SchedulerOptions) => Scheduler;
-  /** Schedulers that share the work by function, each with leases of the nodes' slots (slot-leases.ts). Without faults only. @default 1 */
+  /** Schedulers that share the work by function, each with leases of the nodes' slots (slot-leases.ts). @default 1 */
   readonly shards?: number;
+  /** A shard died with what lived in it: nobody will tell what became of it. What runs on nodes runs on. */
+  readonly onShardLost?: (lost: readonly Invocation[]) => void;
   /** The scheduler's clock may be put forward (jumpClock). @default false: it is that of the world */
   readonly clockJumps?: boolean;
   readonly onTransition?: (invocation: Invocation, from: number, to: number, event: InvocationEvent) => void;
@@ -114,11 +117,16 @@ export class Simulation {
   /** The scheduler's own; the same unless it may jump. */
   readonly schedulerClock: Clock;
   readonly #jumping: JumpingClock | undefined;
-  /** All schedulers: more than one when sharded. */
+  /** All schedulers: more than one when sharded. One that died stands in its place until another does. */
   readonly schedulers: readonly Scheduler[];
-  /** The first one, or the only one. */
-  readonly scheduler: Scheduler;
-  readonly #leases: SlotLeases | undefined;
+  readonly #schedulers: Scheduler[];
+  readonly #createScheduler: (shard: number, life: number) => Scheduler;
+  /** By shard: how often it died, and whether it lives. */
+  readonly #lives: number[];
+  readonly #isUp: boolean[];
+  readonly leases: SlotLeases | undefined;
+  /** The only one that hears what nodes tell now; undefined: all do. */
+  #onlyTo: number | undefined;
   /** Messages between schedulers and nodes so far, leases included; regular states of nodes are not counted. */
   #messages = 0;
   readonly network: Network;
@@ -152,26 +160,28 @@ export class Simulation {
     const { digest } = this;
     const createScheduler = options.createScheduler ?? ((all: SchedulerOptions) => new Scheduler(all));
     const shards = options.shards ?? 1;
-    this.schedulers = Array.from({ length: shards }, (_, shard) => createScheduler({
+    this.#lives = Array.from({ length: shards }, () => 0);
+    this.#isUp = Array.from({ length: shards }, () => true);
+    this.#createScheduler = (shard, life) => createScheduler({
       clock: schedulerClock, seed: options.seed, engine: options.engine ?? 'table', policy: options.policy ?? 'metronome', localityGain: options.localityGain ?? 0.85, safetyMargin: options.safetyMargin ?? 0.1, strict: options.strict ?? false,
       ...(options.lookahead === undefined ? {} : { lookahead: options.lookahead }), ...(options.ruleDelay === undefined ? {} : { ruleDelay: options.ruleDelay }), ...(options.xfaas === undefined ? {} : { xfaas: options.xfaas }), ...(options.pools === undefined ? {} : { pools: options.pools }),
       localityThreshold: options.localityThreshold ?? 0.1, decideOn: options.decideOn ?? 'events', blindTo: options.blindTo ?? 'nothing', monitorIntervalMs: options.monitorIntervalMs ?? 100, staleAfterMs: options.staleAfterMs ?? 3 * this.#pushMs, lostAfterMs: options.lostAfterMs ?? 60 * this.#pushMs,
-      maxLive: options.maxLive ?? 1_000_000, maxNodes, maxObjects: options.maxObjects ?? 1_000_000, maxWaitMs: options.maxWaitMs ?? 600_000, rememberDecisions: options.rememberDecisions ?? 1, candidates: options.candidates ?? 'auto', candidateLimit: options.candidateLimit ?? 64, idPrefix: shards === 1 ? 's' : `s${shard}.`, nodeTable,
+      maxLive: options.maxLive ?? 1_000_000, maxNodes, maxObjects: options.maxObjects ?? 1_000_000, maxWaitMs: options.maxWaitMs ?? 600_000, rememberDecisions: options.rememberDecisions ?? 1, candidates: options.candidates ?? 'auto', candidateLimit: options.candidateLimit ?? 64, idPrefix: shards === 1 ? 's' : life === 0 ? `s${shard}.` : `s${shard}.${life}.`, nodeTable,
       predictor: options.predictor?.({ clock, nodeTable, simulation: () => this }) ?? createMovingAveragePredictor(),
       transport: {
         execute: (invocation, node) => {
           const { attempt } = invocation;
-          this.#toNode(node, () => this.#take(node, invocation, attempt));
+          this.#later(node, () => this.#take(node, invocation, attempt), shard);
         },
-        cancel: (invocation, node) => this.#toNode(node, () => this.nodes[node]?.cancel(invocation.id)),
-        prewarm: (name, node, count) => this.#toNode(node, () => {
+        cancel: (invocation, node) => this.#later(node, () => this.nodes[node]?.cancel(invocation.id), shard),
+        prewarm: (name, node, count) => this.#later(node, () => {
           const of = this.#functions.get(name);
           if (of !== undefined) this.nodes[node]?.prewarm(of, count);
-        }),
-        evict: (name, node, count) => this.#toNode(node, () => {
+        }, shard),
+        evict: (name, node, count) => this.#later(node, () => {
           const of = this.#functions.get(name);
           if (of !== undefined) this.nodes[node]?.evictIdle(of, count);
-        }),
+        }, shard),
       },
       observer: {
         transitioned(invocation, from, to, event) {
@@ -185,9 +195,13 @@ export class Simulation {
         },
         nodeChanged: (node, status) => options.onNodeChanged?.(node, status),
       },
-    }));
-    this.scheduler = this.schedulers[0] as Scheduler;
-    this.#leases = shards === 1 ? undefined : new SlotLeases({ clock, messageMs: this.#messageMs, shards: this.schedulers });
+    });
+    this.#schedulers = Array.from({ length: shards }, (_, shard) => this.#createScheduler(shard, 0));
+    this.schedulers = this.#schedulers;
+    this.leases = shards === 1 ? undefined : new SlotLeases({
+      clock, seed: options.seed, messageMs: this.#messageMs, shards: this.schedulers, isUp: (shard) => this.#isUp[shard] === true,
+      isReachable: (node) => this.nodes[node]?.isAlive === true && !this.nodes[node].isHanging && this.#links[node]?.isConnected === true, runningOn: (node) => this.#runningOn(node),
+    });
     this.#world = {
       clock, network: this.network, seed: options.seed, host: options.host === undefined ? undefined : new Host(options.host.cores, options.host.contention),
       functionOf: (name) => this.#functions.get(name),
@@ -197,11 +211,11 @@ export class Simulation {
       events: {
         started: (node, id, startState) => {
           options.onHandlerCalled?.(id, node);
-          this.#toScheduler(node, () => this.#schedulerOf(id).started(id, node, startState));
+          this.#toShard(node, this.#shardOf(id), (scheduler) => scheduler.started(id, node, startState));
         },
-        rejected: (node, id, error) => this.#toScheduler(node, () => this.#schedulerOf(id).rejected(id, node, error)),
+        rejected: (node, id, error) => this.#toShard(node, this.#shardOf(id), (scheduler) => scheduler.rejected(id, node, error)),
         result: (node, id, result) => this.#keepResult(node, id, result),
-        warm: (node, name, version, idle, busy) => this.#toScheduler(node, () => this.#schedulerFor(name).setWarm(name, version, node, idle, busy), true),
+        warm: (node, name, version, idle, busy) => this.#toShard(node, this.#shardFor(name), (scheduler) => scheduler.setWarm(name, version, node, idle, busy), true),
         packages: (node, set, isHere) => this.#toAll(node, (scheduler) => scheduler.setPackages(set, node, isHere)),
         zygote: (node, set, isHere) => this.#toAll(node, (scheduler) => scheduler.setZygote(node, zygoteOf(set, isHere))),
         object: (node, id, sizeBytes, isHere) => this.#toAll(node, (scheduler) => (isHere ? scheduler.objectAdded(id, sizeBytes, node) : scheduler.objectRemoved(id, node))),
@@ -236,7 +250,8 @@ export class Simulation {
     const id = importId(packageSet, '1');
     const deployed: FunctionSettings = { ...whole, zygote: { runtime: 'node', isolation: '', network: true, imports: { direct: [id], byName: new Map([[packageSet, id]]) } } };
     this.#functions.set(whole.name, { settings: deployed, profile: { ...PLAIN_PROFILE, ...profile } });
-    this.#schedulerFor(whole.name).putFunction(deployed);
+    const shard = this.#shardFor(whole.name);
+    if (this.#isUp[shard] === true) (this.#schedulers[shard] as Scheduler).putFunction(deployed); // one that comes back is told then
   }
 
   /** Idle sandboxes that a node has from the beginning (VirtualNode.warm); of functions that are deployed. */
@@ -245,12 +260,14 @@ export class Simulation {
     if (of !== undefined) this.nodes[node]?.warm(of, count);
   }
 
-  /** Submits one invocation now. Throws what the scheduler throws. */
+  /** Submits one invocation now. Throws what the scheduler throws, and UNAVAILABLE while its shard is dead. */
   submit(functionName: string, more: Partial<Submission> & Partial<SimulatedWork> = {}): Invocation {
     const { key, runMs, onSettled, ...request } = more;
     const cargo: SimulatedWork = { key: key ?? this.#submitted, ...(runMs === undefined ? {} : { runMs }), ...(onSettled === undefined ? {} : { onSettled }) };
     this.#submitted++;
-    return this.#schedulerFor(functionName).submit({ functionName, slaMs: 0, expiresAtMs: Infinity, inputs: [], localityKey: '', policyName: '', cargo, ...request });
+    const shard = this.#shardFor(functionName);
+    if (this.#isUp[shard] !== true) throw new MetronomeError('UNAVAILABLE', `The scheduler of "${functionName}", shard ${shard}, is down.`, { retryAfterMs: 100 });
+    return (this.#schedulers[shard] as Scheduler).submit({ functionName, slaMs: 0, expiresAtMs: Infinity, inputs: [], localityKey: '', policyName: '', cargo, ...request });
   }
 
   /** Puts an object on a node and tells the scheduler. */
@@ -278,17 +295,32 @@ export class Simulation {
 
   /** Invocations that live. */
   get live(): number {
-    return this.schedulers.reduce((sum, { live }) => sum + live.size, 0);
+    return this.#schedulers.reduce((sum, { live }, shard) => sum + (this.#isUp[shard] === true ? live.size : 0), 0);
+  }
+
+  /** The first scheduler, or the only one. */
+  get scheduler(): Scheduler {
+    return this.#schedulers[0] as Scheduler;
+  }
+
+  /** All schedulers that live. */
+  living(): readonly Scheduler[] {
+    return this.#schedulers.length === 1 ? this.#schedulers : this.#schedulers.filter((_, shard) => this.#isUp[shard]);
+  }
+
+  /** The scheduler of an invocation, dead or alive. */
+  schedulerOf(id: string): Scheduler {
+    return this.#schedulers[this.#shardOf(id)] as Scheduler;
   }
 
   /** Messages between schedulers and nodes so far; the regular states of nodes are not counted. */
   get messages(): number {
-    return this.#messages + (this.#leases?.messages ?? 0);
+    return this.#messages + (this.leases?.messages ?? 0);
   }
 
   /** Those of them that move leases of slots between shards. */
   get leaseMessages(): number {
-    return this.#leases?.messages ?? 0;
+    return this.leases?.messages ?? 0;
   }
 
   /** Simulated time since the start, ms. */
@@ -320,7 +352,7 @@ export class Simulation {
   /** Ends it: the scheduler's timers are gone. */
   stop(): void {
     for (const scheduler of this.schedulers) scheduler.stop();
-    this.#leases?.stop();
+    this.leases?.stop();
   }
 
   // ── faults ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -330,7 +362,7 @@ export class Simulation {
     const link = this.#links[index] as Link;
     if (!link.isConnected) return;
     link.isConnected = false;
-    for (const scheduler of this.schedulers) scheduler.nodeDisconnected(index);
+    for (const scheduler of this.living()) scheduler.nodeDisconnected(index);
   }
 
   /** The streams stand again: a snapshot, then what could not be delivered. */
@@ -345,7 +377,7 @@ export class Simulation {
     this.nodes[index]?.die();
     link.isConnected = false;
     link.kept.clear();
-    if (noticed) for (const scheduler of this.schedulers) scheduler.nodeGone(index);
+    if (noticed) for (const scheduler of this.living()) scheduler.nodeGone(index);
   }
 
   /** A node that counts as lost, or whose streams broke, registers with what it has. */
@@ -353,6 +385,8 @@ export class Simulation {
     const node = this.nodes[index] as VirtualNode;
     if (!node.isAlive) return;
     (this.#links[index] as Link).isConnected = false;
+    // With several schedulers nothing may be sent by what was leased before the new streams.
+    if (this.schedulers.length > 1) for (const scheduler of this.living()) if (scheduler.cluster.count > index) scheduler.nodeDisconnected(index);
     this.#register(node);
   }
 
@@ -374,7 +408,7 @@ export class Simulation {
   /** A node says that it has so many slots, on new streams; undefined: the truth. Not with shards, which have leases of their own. */
   claimSlots(index: number, slots: number | undefined): void {
     const link = this.#links[index] as Link;
-    if (this.#leases !== undefined || link.claimedSlots === slots) return;
+    if (this.leases !== undefined || link.claimedSlots === slots) return;
     link.claimedSlots = slots;
     link.hasLied = true;
     this.disconnect(index);
@@ -412,20 +446,60 @@ export class Simulation {
     this.#register(node);
   }
 
+  /** A shard dies with all that it had in memory, and its streams break. Only where there are several. */
+  killShard(shard: number): void {
+    const scheduler = this.#schedulers[shard];
+    if (scheduler === undefined || this.leases === undefined || this.#isUp[shard] !== true) return;
+    this.#isUp[shard] = false;
+    this.#lives[shard] = (this.#lives[shard] as number) + 1;
+    scheduler.stop();
+    this.leases.shardGone(shard);
+    this.options.onShardLost?.([...scheduler.live.values()]);
+  }
+
+  /** Another one takes its place: its functions come from its store, all else from the nodes. */
+  restartShard(shard: number): void {
+    const { leases } = this;
+    if (this.#schedulers[shard] === undefined || leases === undefined || this.#isUp[shard] === true) return;
+    const scheduler = this.#createScheduler(shard, this.#lives[shard] as number);
+    this.#schedulers[shard] = scheduler;
+    this.#isUp[shard] = true;
+    for (const [name, { settings }] of this.#functions) if (this.#shardFor(name) === shard) scheduler.putFunction(settings);
+    for (const node of this.nodes) {
+      scheduler.nodeRegistered(this.#infoOf(node));
+      const link = this.#links[node.index] as Link;
+      if (!link.isConnected) continue; // it opens streams to all when it comes back
+      const connectedAtMs = this.schedulerClock.nowMs();
+      this.#later(node.index, () => {
+        const running = this.#idsOn(node).filter((id) => this.#shardOf(id) === shard);
+        const deal = leases.openFor(node.index, shard);
+        this.#toShard(node.index, shard, (own) => own.nodeSnapshot(node.index, leases.opened(shard, node.index, deal), running, connectedAtMs));
+        this.#onlyTo = shard;
+        node.tellAll();
+        this.#onlyTo = undefined;
+        for (const id of link.kept.keys()) if (this.#shardOf(id) === shard) this.#deliver(node.index, id);
+      }, shard);
+    }
+  }
+
   // ── between scheduler and nodes ───────────────────────────────────────────────────────────────────────────────
 
-  /** Does it one message later, if the streams of now still stand then. `isState`: on the stream of states. */
-  #later(index: number, what: () => void, isState = false): void {
+  /**
+   * Does it one message later, if the streams of now still stand then, and the shard that it is from or for lives on. -1: it concerns all of them.
+   * `isState`: on the stream of states.
+   */
+  #later(index: number, what: (scheduler: Scheduler) => void, shard = -1, isState = false): void {
     const link = this.#links[index] as Link;
     if (!link.isConnected) return;
     const { stream, lossy, reordered } = link;
+    const life = this.#lives[shard];
     this.#messages++;
     if (lossy !== undefined && lossy.random.uniform() < lossy.share) return this.#break(index, stream);
     let atMs = this.clock.nowMs() + this.#messageMs + link.extraMs + (reordered === undefined ? 0 : REORDER_MS * reordered.random.uniform());
     if (isState && reordered !== undefined) reordered.lastStateAtMs = atMs = Math.max(reordered.lastStateAtMs, atMs);
     else link.lastAtMs = atMs = Math.max(link.lastAtMs, atMs);
     this.clock.setTimer(atMs, () => {
-      if (link.isConnected && link.stream === stream) what();
+      if (link.isConnected && link.stream === stream && (shard < 0 || this.#lives[shard] === life)) what(this.#schedulers[shard] as Scheduler); // who concerns all does not ask for it
     });
   }
 
@@ -439,32 +513,46 @@ export class Simulation {
     });
   }
 
-  #toNode(index: number, what: () => void): void {
-    this.#later(index, what);
-  }
-
-  #toScheduler(index: number, what: () => void, isState = false): void {
-    if (this.nodes[index]?.isHanging !== true) this.#later(index, what, isState);
-  }
-
   /** A state, the same to every scheduler. */
   #toAll(index: number, what: (scheduler: Scheduler) => void): void {
-    for (const scheduler of this.schedulers) this.#toScheduler(index, () => what(scheduler), true);
+    for (let shard = 0; shard < this.#schedulers.length; shard++) this.#toShard(index, shard, what, true);
   }
 
-  /** The scheduler of a function: by its name. */
-  #schedulerFor(functionName: string): Scheduler {
-    const { length } = this.schedulers;
-    if (length === 1) return this.scheduler;
+  /** To one of them, if it lives. */
+  #toShard(index: number, shard: number, what: (scheduler: Scheduler) => void, isState = false): void {
+    if (this.#isUp[shard] !== true || (this.#onlyTo !== undefined && this.#onlyTo !== shard)) return;
+    if (this.nodes[index]?.isHanging !== true) this.#later(index, what, shard, isState);
+  }
+
+  /** The shard of a function: by its name. */
+  #shardFor(functionName: string): number {
+    const { length } = this.#schedulers;
+    if (length === 1) return 0;
     // FNV-1a, its high bits folded down.
     let hash = 0x811c_9dc5;
     for (let i = 0; i < functionName.length; i++) hash = Math.imul(hash ^ functionName.charCodeAt(i), 0x0100_0193);
-    return this.schedulers[((hash ^ (hash >>> 15)) >>> 0) % length] as Scheduler;
+    return ((hash ^ (hash >>> 15)) >>> 0) % length;
   }
 
-  /** The scheduler of an invocation: its id says. */
-  #schedulerOf(id: string): Scheduler {
-    return this.schedulers.length === 1 ? this.scheduler : (this.schedulers[Number.parseInt(id.slice(1), 10)] as Scheduler);
+  /** The shard of an invocation: its id says. */
+  #shardOf(id: string): number {
+    return this.#schedulers.length === 1 ? 0 : Number.parseInt(id.slice(1), 10);
+  }
+
+  /** What runs on a node, and what it could not deliver. */
+  #idsOn(node: VirtualNode): string[] {
+    return [...node.runs.keys(), ...(this.#links[node.index] as Link).kept.keys()];
+  }
+
+  #runningOn(node: number): number[] {
+    const counts = this.#schedulers.map(() => 0);
+    const count = (id: string): void => {
+      const shard = this.#shardOf(id);
+      counts[shard] = (counts[shard] ?? 0) + 1;
+    };
+    for (const id of (this.nodes[node] as VirtualNode).runs.keys()) count(id);
+    for (const id of (this.#links[node] as Link).kept.keys()) count(id);
+    return counts;
   }
 
   #take(index: number, invocation: Invocation, attempt: number): void {
@@ -475,7 +563,7 @@ export class Simulation {
   }
 
   #keepResult(index: number, id: string, result: RunResult): void {
-    (this.#links[index] as Link).kept.set(id, { attempt: this.#schedulerOf(id).live.get(id)?.attempt ?? 0, result });
+    (this.#links[index] as Link).kept.set(id, { attempt: this.schedulerOf(id).live.get(id)?.attempt ?? 0, result });
     this.#deliver(index, id);
   }
 
@@ -483,11 +571,12 @@ export class Simulation {
     const link = this.#links[index] as Link;
     const kept = link.kept.get(id);
     if (kept === undefined) return;
-    this.#toScheduler(index, () => {
+    const shard = this.#shardOf(id);
+    this.#toShard(index, shard, (scheduler) => {
       if (link.kept.get(id) === kept) link.kept.delete(id);
-      this.#schedulerOf(id).result(id, index, kept.result);
+      scheduler.result(id, index, kept.result);
       // An acknowledgement was lost: it is told once more.
-      if (link.duplicates) this.#toScheduler(index, () => this.#schedulerOf(id).result(id, index, kept.result));
+      if (link.duplicates) this.#toShard(index, shard, (again) => again.result(id, index, kept.result));
     });
   }
 
@@ -496,11 +585,13 @@ export class Simulation {
     return this.#links[node.index]?.claimedSlots ?? node.options.slots;
   }
 
+  #infoOf(node: VirtualNode): NodeInfo {
+    const { name, epoch, options: { memoryMb, keepAliveMs, zygoteMb } } = node;
+    return { name, address: '', dataUrl: '', epoch, slots: this.#slotsOf(node), memoryMb, keeping: { policy: 'ttl', keepAliveMs, zygoteMemoryMb: zygoteMb } };
+  }
+
   #register(node: VirtualNode): void {
-    const { memoryMb, keepAliveMs, zygoteMb } = node.options;
-    const slots = this.#slotsOf(node);
-    this.#leases?.addNode(node.index, slots);
-    for (const scheduler of this.schedulers) scheduler.nodeRegistered({ name: node.name, address: '', dataUrl: '', epoch: node.epoch, slots, memoryMb, keeping: { policy: 'ttl', keepAliveMs, zygoteMemoryMb: zygoteMb } });
+    for (const scheduler of this.living()) scheduler.nodeRegistered(this.#infoOf(node));
     this.#open(node);
   }
 
@@ -511,12 +602,17 @@ export class Simulation {
     const connectedAtMs = this.schedulerClock.nowMs();
     // The node hears of the new streams, and what it tells then comes back one message later.
     this.#later(node.index, () => {
-      const running = [...node.runs.keys(), ...link.kept.keys()];
+      const running = this.#idsOn(node);
+      const { leases } = this;
+      const deals = leases?.open(node.index, node.options.slots);
+      const lives = [...this.#lives];
       this.#later(node.index, () => {
         this.#table[node.index * NODE_ROW + RECEIVED_AT] = this.schedulerClock.nowMs();
-        this.schedulers.forEach((scheduler, shard) => {
-          const own = this.schedulers.length === 1 ? running : running.filter((id) => this.#schedulerOf(id) === scheduler);
-          scheduler.nodeSnapshot(node.index, this.#leases?.first(shard, node.index) ?? this.#slotsOf(node), own, connectedAtMs);
+        this.#schedulers.forEach((scheduler, shard) => {
+          if (this.#isUp[shard] !== true || lives[shard] !== this.#lives[shard]) return;
+          const deal = deals?.[shard];
+          const own = deal === undefined ? running : running.filter((id) => this.#shardOf(id) === shard);
+          scheduler.nodeSnapshot(node.index, deal === undefined || leases === undefined ? this.#slotsOf(node) : leases.opened(shard, node.index, deal), own, connectedAtMs);
         });
       });
       node.tellAll();
@@ -525,8 +621,9 @@ export class Simulation {
   }
 
   #holderOf(object: InputObject, butNot: number): number {
-    for (const name of this.scheduler.objects.holderNames(object)) {
-      const index = this.scheduler.cluster.indexOf(name);
+    const { objects, cluster } = this.living()[0] ?? this.scheduler;
+    for (const name of objects.holderNames(object)) {
+      const index = cluster.indexOf(name);
       if (index !== butNot && this.nodes[index]?.holds(object.id) === true) return index;
     }
     return -1;

@@ -24,9 +24,8 @@ export interface UnreliablePredictor extends Predictor {
 /** Greatest factor of a wrong prediction, up or down. */
 const WRONG_BY = 16;
 
-/** Makes one of another. */
-export function createUnreliablePredictor(inner: Predictor, clock: Clock): UnreliablePredictor {
-  const faults: PredictionFaults = { wrong: undefined, lateMs: 0, missing: false };
+/** Makes one of another; several may have their faults together. */
+export function createUnreliablePredictor(inner: Predictor, clock: Clock, faults: PredictionFaults = { wrong: undefined, lateMs: 0, missing: false }): UnreliablePredictor {
   let ready: (ticket: number) => void = () => {};
   return {
     // Methods do not ask for `this`: a predictor is made of closures.

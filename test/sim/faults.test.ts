@@ -1,7 +1,7 @@
 /** Simulations with faults. A failure prints the one command that replays its seed, and the smallest scenario that still fails. */
 import { describe, expect, it } from 'vitest';
 import { POLICY_NAMES } from '../../src/policy/registry.ts';
-import { FAULT_KINDS } from '../../src/sim/faults.ts';
+import { FAULT_KINDS, SHARD_FAULT_KINDS } from '../../src/sim/faults.ts';
 import { breachesOf } from '../../src/sim/invariants.ts';
 import { runScenario, type Scenario } from '../../src/sim/scenario.ts';
 import { formatReduction, parseReduction, reduce, shrink } from '../../src/sim/shrink.ts';
@@ -35,11 +35,13 @@ describe('with all faults at once and the forest as predictor', () => {
 
 describe('faults', () => {
   it('of every kind happen', () => {
-    const calm = runScenario({ ...ROUGH, durationMs: 10_000, faults: {} }, 'metronome', 3).digest;
+    const calmWith = (shards: number): string => runScenario({ ...ROUGH, durationMs: 10_000, shards, faults: {} }, 'metronome', 3).digest;
+    const alone = calmWith(1), sharded = calmWith(2);
     for (const kind of FAULT_KINDS) {
+      const shards = SHARD_FAULT_KINDS.includes(kind) ? 2 : 1, calm = shards === 2 ? sharded : alone;
       // Inputs are read soon after they were put there: many must be lost for one to be missed.
       const perMinute = kind === 'loseData' ? 6_000 : 30;
-      const { faults, digest, breaches } = runScenario({ ...ROUGH, durationMs: 10_000, faults: { [kind]: perMinute } }, 'metronome', 3);
+      const { faults, digest, breaches } = runScenario({ ...ROUGH, durationMs: 10_000, shards, faults: { [kind]: perMinute } }, 'metronome', 3);
       expect(faults, kind).toBeGreaterThan(0);
       // A result that comes again is noticed by nobody; everything else is.
       if (kind === 'duplicateResults') expect(digest).toBe(calm);

@@ -82,7 +82,66 @@ describe('sharded schedulers', () => {
     expect(digest(3)).not.toBe(digest(1));
   });
 
-  it('refuse faults, which they do not know', () => {
-    expect(() => runScenario({ ...ROUGH, shards: 2 }, 'metronome', 1)).toThrow('2 shards are simulated without faults only');
+  it.each(['metronome', 'lookahead', 'round-robin'])('keep what must always hold while nodes and schedulers die and messages about leases are late or lost, with policy %s', (policy) => {
+    let lost = 0;
+    for (const seed of [1, 2, 3, 4]) {
+      const result = runScenario({ ...ROUGH, shards: 3, faults: { ...ROUGH.faults, killShard: 20, lateLeases: 15, lostLeases: 15 } }, policy, seed);
+      expect(result.breaches, `seed ${seed}`).toEqual([]);
+      expect(result.completed, `seed ${seed}`).toBeGreaterThan(0.85 * result.submitted);
+      lost += result.lost;
+    }
+    expect(lost).toBeGreaterThan(10);
+  });
+
+  it('are the same for the same seed under faults too', () => {
+    const scenario: Scenario = { ...ROUGH, durationMs: 8_000, shards: 3, faults: { ...ROUGH.faults, killShard: 20, lostLeases: 20 } };
+    expect(runScenario(scenario, 'metronome', 4)).toEqual(runScenario(scenario, 'metronome', 4));
+  });
+
+  it('leave what runs where it runs when they die, and count its slots when they come back', () => {
+    const { sim, of, leases } = sharded(1, 2);
+    for (let i = 0; i < 2; i++) sim.submit(of[0]!);
+    sim.advance(500);
+    sim.killShard(0);
+    expect(() => sim.submit(of[0]!)).toThrow('shard 0, is down');
+    sim.advance(500);
+    expect(sim.nodes[0]!.runs.size).toBe(2);
+    sim.restartShard(0);
+    sim.advance(100);
+    // Two that it does not know run on its slots.
+    expect([sim.schedulers[0]!.cluster.slots[0], sim.schedulers[0]!.cluster.used[0]]).toEqual([2, 2]);
+    const again = sim.submit(of[0]!);
+    expect(again.id.startsWith('s0.1.')).toBe(true);
+    expect(sim.settle(60_000)).toBe(0);
+    expect(sim.leases!.breaches()).toEqual([]);
+    expect([leases(0)[0]! + leases(0)[1]!, sim.schedulers[0]!.cluster.used[0]]).toEqual([4, 0]);
+    sim.stop();
+  });
+
+  it('have every slot again when messages about leases come through again', () => {
+    const { sim, of, leases } = sharded(2, 2);
+    sim.leases!.disturbance = { lost: 0.7, lateMs: 100 };
+    for (let round = 0; round < 6; round++) {
+      for (let i = 0; i < 8; i++) sim.submit(of[round % 2]!);
+      for (let step = 0; step < 100; step++) {
+        sim.advance(40);
+        expect(sim.leases!.breaches()).toEqual([]);
+      }
+    }
+    expect(sim.leases!.lost).toBeGreaterThan(5);
+    sim.leases!.disturbance = { lost: 0, lateMs: 0 };
+    expect(sim.settle(60_000)).toBe(0);
+    sim.advance(3_000);
+    for (let i = 0; i < 8; i++) sim.submit(of[0]!);
+    sim.advance(1_900);
+    expect([leases(0)[0], leases(1)[0]]).toEqual([4, 4]);
+    expect(sim.settle(60_000)).toBe(0);
+    sim.stop();
+  });
+});
+
+describe('one scheduler', () => {
+  it('refuses faults of shards', () => {
+    expect(() => runScenario({ ...ROUGH, faults: { killShard: 1 } }, 'metronome', 1)).toThrow('The fault killShard happens to shards, and the scenario has one scheduler');
   });
 });
