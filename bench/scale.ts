@@ -6,10 +6,9 @@ import v8 from 'node:v8';
 import vm from 'node:vm';
 import { createRandom, type Random } from '../src/core/random.ts';
 import { drawLines, writePlot } from '../src/report/plot.ts';
-import { PLAIN_PROFILE } from '../src/sim/profiles.ts';
-import { runScenario, type Scenario } from '../src/sim/scenario.ts';
 import { Simulation } from '../src/sim/simulation.ts';
 import { popularArrivals } from '../src/workload/arrivals.ts';
+import { qualityFigures } from './candidate-quality.ts';
 import { arrivals, createWorld } from './decision.ts';
 import { overRounds, quantile, type Bench, type BenchContext, type BenchResult, type Figure } from './harness.ts';
 
@@ -67,36 +66,6 @@ function memoryOf(nodes: number): number {
   const after = inUse();
   world.scheduler.stop();
   return after - before;
-}
-
-/** Data and warm sandboxes matter, somewhat more than half of the slots are used. */
-function qualityScenario(nodes: number, durationMs: number): Scenario {
-  const functions = 400;
-  return {
-    nodes, node: { slots: 4, cores: 4, memoryMb: 4_096, keepAliveMs: 60_000, zygoteMb: 512, objectQuotaBytes: 1e9 }, bytesPerMs: 125_000,
-    functions: Array.from({ length: functions }, (_, i) => ({
-      name: `f${i}`, slaMs: 5_000, memoryMb: 256, critical: true, idempotent: true, packageSet: `p${i % 100}`, inputBytes: i % 3 === 0 ? 10_000_000 : 0, inputSigma: 1,
-      profile: { ...PLAIN_PROFILE, installMs: 500, importMs: 200, runMs: 100 + 40 * (i % 10), noise: 0.2 },
-    })),
-    // About 7.5 × the rate of the first one in all, at exponent 1; a call keeps a slot for 0.35 s.
-    mostPerS: nodes, leastPerS: nodes / functions, durationMs, warmUpMs: durationMs / 3, faults: {}, scheduler: {},
-  };
-}
-
-/** Loss of mean latency against the full scan, %, per seed. */
-function qualityLoss(policy: string, nodes: number, durationMs: number, seeds: readonly number[]): { loss: number[]; invocations: number } {
-  const loss: number[] = [];
-  let invocations = 0;
-  for (const seed of seeds) {
-    const [all, indexed] = (['all', 'indexed'] as const).map((candidates) => {
-      const scenario = qualityScenario(nodes, durationMs);
-      return runScenario({ ...scenario, scheduler: { ...scenario.scheduler, candidates } }, policy, seed, false);
-    });
-    if (all === undefined || indexed === undefined || all.breaches.length + indexed.breaches.length > 0) throw new Error(`bench scale: ${all?.breaches.join('; ')} ${indexed?.breaches.join('; ')}`);
-    loss.push(100 * (indexed.meanMs / all.meanMs - 1));
-    invocations += indexed.completed;
-  }
-  return { loss, invocations };
 }
 
 /** A hundred thousand arrivals per second of virtual time on a thousand nodes of 32 slots. */
@@ -170,14 +139,11 @@ export const scaleBench: Bench = {
       figures.push(overRounds(`functions_${functions}_decision_p95`, 'µs', p95, rounds * 5_000), overRounds(`functions_${functions}_bytes_each`, 'B', [deployed / functions], 1));
     }
 
-    const seeds = Array.from({ length: quick ? 1 : 3 }, (_, i) => seed + i);
+    const seeds = Array.from({ length: quick ? 3 : 8 }, (_, i) => seed + i);
     const nodes = quick ? 200 : 400, durationMs = quick ? 6_000 : 15_000;
-    const losses = new Map<string, number[]>();
     for (const policy of ['metronome', 'lookahead']) {
       progress(`scale: quality of ${policy} on ${nodes} nodes, ${seeds.length} seeds, against the full scan`);
-      const { loss, invocations } = qualityLoss(policy, nodes, durationMs, seeds);
-      losses.set(policy, loss);
-      figures.push(overRounds(policy === 'metronome' ? 'quality_loss' : `quality_loss_${policy}`, '%', loss, invocations));
+      figures.push(...qualityFigures(policy, nodes, durationMs, seeds));
     }
 
     progress('scale: 100 000 arrivals per second on 1 000 nodes');
@@ -197,6 +163,6 @@ export const scaleBench: Bench = {
         series: [{ name: 'heap and buffers', points: memory.map(({ x, y }) => ({ x, y: y / 1e6 })) }],
       }));
     }
-    return { mode: 'sim', figures, params: { policy: 'metronome', predictor: 'moving-average', candidateLimit: 64, rounds, qualityNodes: nodes, qualitySeeds: seeds, rushNodes: 1_000, rushFunctions: functions } };
+    return { mode: 'sim', figures, params: { policy: 'metronome', predictor: 'moving-average', candidateLimit: 64, rounds, qualityNodes: nodes, qualitySeeds: seeds, qualityDurationMs: durationMs, rushNodes: 1_000, rushFunctions: functions } };
   },
 };
