@@ -27,7 +27,7 @@ const FAULTY_UTILISATION = 70;
 function scenarioOf(shards: number, utilisation: number, durationMs: number, hasFaults: boolean): Scenario {
   const mostPerS = (MOST_PER_S * utilisation) / USED_THEN;
   return {
-    nodes: NODES, node: { slots: SLOTS, cores: SLOTS, memoryMb: 16_384, keepAliveMs: 60_000, zygoteMb: 2_048, objectQuotaBytes: 1e9 }, bytesPerMs: 125_000,
+    nodes: NODES, node: { slots: SLOTS, cores: SLOTS, memoryMb: 16_384, keepAliveMs: 60_000, zygoteMb: 2_048, objectQuotaBytes: 1e11 }, bytesPerMs: 125_000,
     functions: Array.from({ length: FUNCTIONS }, (_, i) => ({
       name: `f${i}`, slaMs: 5_000, memoryMb: 256, critical: true, idempotent: true, packageSet: `p${i % 100}`, inputBytes: i % 4 === 0 ? 2_000_000 : 0, inputSigma: 1,
       profile: { ...PLAIN_PROFILE, installMs: 500, importMs: 200, runMs: 100 + 40 * (i % 10), noise: 0.2 },
