@@ -12,7 +12,7 @@ const SMALL_MODEL = { trees: 20, window: 1_000, updateEvery: 200, replace: 2 } a
 
 /** What a task is given; plain data. */
 export interface AblationTask {
-  readonly variant: Pick<Ablation, 'name' | 'policy' | 'overrides' | 'predictor'>;
+  readonly variant: Pick<Ablation, 'name' | 'policy' | 'overrides' | 'predictor' | 'greedySteps'>;
   readonly seed: number;
   /** A scenario, or an application at a rate. */
   readonly work: { readonly scenario: Scenario } | { readonly cell: Omit<SimulatedCell, 'variant' | 'seed' | 'predictor'> };
@@ -37,7 +37,7 @@ export default function run({ variant, seed, work }: AblationTask): AblationOutc
     const { meanMs, p99Ms, slaMissed, completed } = runScenario({ ...work.scenario, scheduler, predictor }, variant.policy, seed, false);
     return { executions: completed, meanMs, p99Ms, missed: completed === 0 ? 0 : slaMissed / completed, utilisation: 0 };
   }
-  const { records, slotUtilisation } = simulateApplications({ ...work.cell, variant, seed, predictor }, predictor === 'forest' ? createOnlineModel({ ...SMALL_MODEL, seed }) : undefined);
+  const { records, slotUtilisation } = simulateApplications({ ...work.cell, variant, seed, predictor, greedySteps: variant.greedySteps ?? false }, predictor === 'forest' ? createOnlineModel({ ...SMALL_MODEL, seed }) : undefined);
   const sorted = records.map(({ latencyMs }) => latencyMs).sort((a, b) => a - b);
   return { executions: records.length, meanMs: sorted.reduce((sum, ms) => sum + ms, 0) / sorted.length, p99Ms: quantile(sorted, 0.99), missed: records.filter(({ latencyMs, slaMs, ok }) => !ok || latencyMs > slaMs).length / records.length, utilisation: slotUtilisation };
 }

@@ -1,5 +1,5 @@
 /**
- * Bench `ablations`, in simulation: what each repair of Algorithm 1 and each idea of `lookahead` is worth, and how far `lookahead` is from an oracle. The
+ * Bench `ablations`, in simulation: what each repair of Algorithm 1 and each idea of `lookahead` is worth, and how far `lookahead` is from two oracles. The
  * four applications with fitted costs at several utilisations, and a mix of functions with large inputs and heavy packages. Every variant sees the same arrivals,
  * inputs and costs. Ratios are of mean latencies of the same work and seeds: value the geometric mean, low and high the extremes over all work.
  */
@@ -8,7 +8,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
-import { ABLATIONS, ORACLE, type Ablation } from '../src/evaluation/ablations.ts';
+import { ABLATIONS, ORACLE, ORACLE_OF_MEANS, type Ablation } from '../src/evaluation/ablations.ts';
 import { loadApplicationModel, PROFILES_FILE } from '../src/evaluation/application-models.ts';
 import { PAPER_CLUSTER, type ClusterPreset } from '../src/evaluation/cluster-preset.ts';
 import { simulateApplications } from '../src/evaluation/simulate-applications.ts';
@@ -71,7 +71,7 @@ export const ablationsBench: Bench = {
     const { quick } = context;
     const seeds = Array.from({ length: quick ? 2 : 5 }, (_, i) => context.seed + i);
     const loads = quick ? [0.6, 0.85] : [0.4, 0.6, 0.8, 0.95];
-    /** At which everything is compared; at the others only the policies and the oracle. */
+    /** At which everything is compared; at the others only the policies and the oracles. */
     const ablatedAt = quick ? 0.6 : 0.8;
     const apps = fileURLToPath(new URL('../apps', import.meta.url));
   const profiles = await readProfiles(join(apps, PROFILES_FILE));
@@ -92,6 +92,7 @@ export const ablationsBench: Bench = {
     const plan = work.flatMap((each): (Work & { readonly variant: Ablation })[] => [
       ...['round-robin', 'metronome', 'lookahead'].map((name) => ({ ...each, variant: { ...variantNamed(name), figure: name } })),
       { ...each, variant: ORACLE },
+      { ...each, variant: ORACLE_OF_MEANS },
       ...(each.utilisation === ablatedAt ? ABLATIONS.map((variant) => ({ ...each, variant })) : []),
     ]);
     const pool = new Piscina<AblationTask, AblationOutcome>({ filename: new URL('./ablation-cell.ts', import.meta.url).href, minThreads: 1, maxThreads: availableParallelism(), concurrentTasksPerWorker: 1 });
@@ -100,8 +101,8 @@ export const ablationsBench: Bench = {
     let rows: Row[];
     try {
       rows = await Promise.all(plan.map(async ({ variant, ...each }) => {
-        const { name, policy, overrides, predictor } = variant;
-        const outcomes = await Promise.all(seeds.map((seed) => pool.run({ variant: { name, policy, overrides, ...(predictor === undefined ? {} : { predictor }) }, seed, work: each.task })));
+        const { name, policy, overrides, predictor, greedySteps = false } = variant;
+        const outcomes = await Promise.all(seeds.map((seed) => pool.run({ variant: { name, policy, overrides, greedySteps, ...(predictor === undefined ? {} : { predictor }) }, seed, work: each.task })));
         if (++done % 10 === 0) context.progress(`ablations: ${done} of ${plan.length} rows, about ${Math.round((((performance.now() - begin) / done) * (plan.length - done)) / 1_000)} s left`);
         return { ...each, variant, outcomes };
       }));
@@ -115,11 +116,14 @@ export const ablationsBench: Bench = {
     const geometric = (values: readonly number[]): number => Math.exp(meanOf(values.map((value) => Math.log(value))));
     const worst = (name: string, values: readonly number[]): Figure => figure(name, values, values.at(-1) ?? Number.NaN);
     const toOracle = ratios((each) => meanMsOf(rowOf(each, 'lookahead')) / meanMsOf(rowOf(each, 'oracle')));
+    const toMeans = ratios((each) => meanMsOf(rowOf(each, 'lookahead')) / meanMsOf(rowOf(each, 'oracle of means')));
     const toMetronome = ratios((each) => meanMsOf(rowOf(each, 'lookahead')) / meanMsOf(rowOf(each, 'metronome')));
     const ablated = work.filter(({ utilisation }) => utilisation === ablatedAt);
     const figures: Figure[] = [
       worst('lookahead_over_oracle', toOracle),
       figure('lookahead_over_oracle_typical', toOracle, geometric(toOracle)),
+      worst('lookahead_over_oracle_of_means', toMeans),
+      figure('lookahead_over_oracle_of_means_typical', toMeans, geometric(toMeans)),
       worst('lookahead_over_metronome_mean', toMetronome),
       figure('lookahead_over_metronome_typical', toMetronome, geometric(toMetronome)),
       worst('lookahead_over_metronome_p99', ratios((each) => p99MsOf(rowOf(each, 'lookahead')) / p99MsOf(rowOf(each, 'metronome')))),
@@ -158,7 +162,7 @@ async function report(folder: string, rows: readonly Row[], seeds: number): Prom
     outcomes.map(({ executions, meanMs, p99Ms, missed }, i) => [group, utilisation, variant.name, i, executions, meanMs.toFixed(3), p99Ms.toFixed(3), missed.toFixed(5)].join(',')))].join('\n') + '\n');
   for (const group of new Set(rows.map((row) => row.group))) {
     const own = rows.filter((row) => row.group === group);
-    const series = ['round-robin', 'metronome', 'lookahead', 'oracle'].map((name) => ({ name, points: own.filter(({ variant }) => variant.name === name).map((row) => ({ x: row.utilisation, y: meanMsOf(row) })) }));
+    const series = ['round-robin', 'metronome', 'lookahead', 'oracle of means', 'oracle'].map((name) => ({ name, points: own.filter(({ variant }) => variant.name === name).map((row) => ({ x: row.utilisation, y: meanMsOf(row) })) }));
     await writePlot(folder, `ablations-${group}`, drawLines({
       title: `Mean latency, ${group}`, caption: `Simulation, ${seeds} seeds; utilisation is what the runs alone would take of all slots.`,
       x: { label: 'utilisation' }, y: { label: 'ms', type: 'log' }, series,

@@ -20,6 +20,7 @@ export const REASONS = {
   otherLocalNodeReleased: 'Another local node, as good within the gain, has room now.',
   roomAppeared: 'Some node has room now.',
   slackExhausted: 'Waiting longer would endanger the SLA.',
+  waitInVain: 'The local nodes are not expected to have room before waiting would endanger the SLA.',
   nextInTurn: 'Round robin: the next node with room.',
   mostLocalityKinds: 'Naive locality: the free node with most kinds of locality.',
   leastLoaded: 'No free node has locality: the least loaded one.',

@@ -10,10 +10,12 @@ import type { MachineFlow } from '../../machines/flow.ts';
 import { createMachineHost, type HostedMachine } from '../../machines/host.ts';
 import { workflowMachine, type WorkflowEvent, type WorkflowLife, type WorkflowStateName } from '../../machines/workflow.ts';
 import { InvocationState, InvokeRequest, Invocation as InvocationMessage, type InvokeResponse } from '../rpc/gen/metronome/v1/invoke.ts';
+import type { WorkflowSpec } from '../rpc/gen/metronome/v1/workflow.ts';
 import { toErrorDetail } from '../rpc/status.ts';
 import type { Scheduler, Submission } from '../scheduler/scheduler.ts';
 import type { Store, StoredInvocation } from '../store/store.ts';
 import { placesOf } from '../workflow/graph.ts';
+import { createStepTargets, type StepTargets } from '../workflow/step-targets.ts';
 import { createWorkflowRun, type StepCall, type WorkflowOutcome, type WorkflowRun } from '../workflow/run.ts';
 import { toInvocation, toResponse } from './messages.ts';
 import type { Registry } from './registry.ts';
@@ -115,6 +117,7 @@ export class Work {
   readonly storing = new Set<string>();
   readonly #waiting = new Map<string, Set<() => void>>();
   readonly #workflowMachines;
+  readonly #targets = new WeakMap<WorkflowSpec, StepTargets>();
   #settled: SettledItem[] = [];
   #flushing = false;
   #asyncCount = 0;
@@ -220,7 +223,7 @@ export class Work {
       machine: this.#workflowMachines.start({ cause: '', entered: (state) => void (run.state = RUN_STATES[state]) }),
       places: placesOf(spec.steps),
       workflow: createWorkflowRun({
-        id, spec, payload: item.payload, contentType: item.contentType, inputs: item.inputs.slice(), slaMs, arrivedAtMs, deadlineAtMs, nowMs, maxPayloadBytes: this.#o.maxPayloadBytes,
+        id, spec, payload: item.payload, contentType: item.contentType, inputs: item.inputs.slice(), slaMs, targets: this.#targetsOf(spec), arrivedAtMs, deadlineAtMs, nowMs, maxPayloadBytes: this.#o.maxPayloadBytes,
         submit: (call) => this.#callStep(run, call, item),
         cancelCall: (call) => {
           const called = run.calls.get(call);
@@ -245,6 +248,13 @@ export class Work {
       );
     }
     return run;
+  }
+
+  /** What a workflow's steps leave each other. A workflow that is applied anew learns anew. */
+  #targetsOf(spec: WorkflowSpec): StepTargets {
+    let targets = this.#targets.get(spec);
+    if (targets === undefined) this.#targets.set(spec, (targets = createStepTargets(spec.steps)));
+    return targets;
   }
 
   #callStep(run: Run, call: StepCall, item: Pick<SubmitItem, 'localityKey' | 'policy' | 'traceparent'>): void {
@@ -415,7 +425,7 @@ export class Work {
       run.ended.push(toInvocation(invocation, scheduler.cluster, invocation.endedAtMs, { runId: run.id, step: cargo.step }, false));
       // Not now: the scheduler is in the middle of an event, and the run submits its next calls.
       queueMicrotask(() => {
-        if (response !== undefined) run.workflow.stepCompleted(cargo.call, response);
+        if (response !== undefined) run.workflow.stepCompleted(cargo.call, response, invocation.delayedMs);
         else if (invocation.error !== undefined) run.workflow.stepFailed(cargo.call, invocation.error);
       });
     } else this.#deliver(cargo.ticket, cargo.key, response, invocation.error === undefined ? undefined : withFacts(invocation));

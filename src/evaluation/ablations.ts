@@ -6,6 +6,8 @@ import type { Variant } from './variant.ts';
 export interface Ablation extends Variant {
   /** @default forest */
   readonly predictor?: NonNullable<SimulatedCell['predictor']>;
+  /** Every step of a workflow may use up all that is left of the run's target. @default false */
+  readonly greedySteps?: boolean;
   /** Of its figures in reports, ending in `_over_<what it is taken from>`. */
   readonly figure: string;
 }
@@ -22,6 +24,7 @@ export const ABLATIONS: readonly Ablation[] = [
   ablation('metronome', 'by moving averages', {}, 'moving_average_over_forest_metronome', 'Predictions from moving averages.', 'moving-average'),
   ...[0.5, 0.7, 0.95].map((value) => ablation('metronome', `α=${value}`, { 'delay.localityGain': value }, `alpha_${value}_over_metronome`, `α = ${value} instead of 0.85.`)),
   ...[0, 0.2, 0.4].map((value) => ablation('metronome', `β=${value}`, { 'delay.safetyMargin': value }, `beta_${value}_over_metronome`, `β = ${value} instead of 0.1.`)),
+  { ...ablation('metronome', 'with greedy steps', {}, 'greedy_steps_over_metronome', 'Steps leave no time for the later ones.'), greedySteps: true },
   ablation('lookahead', 'without the wait', { 'policies.lookaheadWait': 'none' }, 'no_wait_over_lookahead', 'Expects no wait anywhere.'),
   ablation('lookahead', 'with a constant wait', { 'policies.lookaheadWait': 'constant' }, 'constant_wait_over_lookahead', 'Expects the mean service time everywhere.'),
   ablation('lookahead', 'without the spread', { 'policies.lookaheadRisk': 'mean' }, 'no_spread_over_lookahead', 'Bounds risk by means instead of upper quantiles.'),
@@ -31,7 +34,11 @@ export const ABLATIONS: readonly Ablation[] = [
   ablation('lookahead', 'blind to data', { 'delay.blindTo': 'data' }, 'without_data_locality_over_lookahead', 'Does not see where inputs lie.'),
   ablation('lookahead', 'blind to infrastructure', { 'delay.blindTo': 'infrastructure' }, 'without_infrastructure_locality_over_lookahead', 'Does not see sandboxes, zygotes and packages.'),
   ablation('lookahead', 'by moving averages', {}, 'moving_average_over_forest_lookahead', 'Predictions from moving averages.', 'moving-average'),
+  { ...ablation('lookahead', 'with greedy steps', {}, 'greedy_steps_over_lookahead', 'Steps leave no time for the later ones.'), greedySteps: true },
 ];
 
 /** `lookahead` with perfect predictions (src/sim/oracle.ts): the reference of ablations, in simulation only. */
 export const ORACLE: Ablation = { name: 'oracle', policy: 'lookahead', overrides: {}, role: 'ablation', of: 'lookahead', predictor: 'oracle', figure: 'oracle_over_lookahead', standsFor: 'lookahead that knows what everything will take.' };
+
+/** `lookahead` that knows the costs of functions on the mean and everything of the cluster: as far as any model could come. What lies between it and the oracle cannot be known. */
+export const ORACLE_OF_MEANS: Ablation = { ...ORACLE, name: 'oracle of means', predictor: 'oracle-of-means', figure: 'oracle_of_means_over_lookahead', standsFor: 'lookahead that knows what everything takes on the mean.' };

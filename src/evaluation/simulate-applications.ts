@@ -7,6 +7,7 @@ import type { OnlineModel } from '../predictor/model/online-model.ts';
 import { createInlineForestPredictor } from '../predictor/inline-forest-predictor.ts';
 import { runApplications, type ApplicationModel, type ApplicationsResult, type SimulatedCluster, type SimulatedExecution, type SimulatedInput } from '../sim/applications.ts';
 import { createOraclePredictor } from '../sim/oracle.ts';
+import type { SimulationOptions } from '../sim/simulation.ts';
 import type { ApplicationName } from '../workload/applications.ts';
 import { createInputSizes } from '../workload/input-sizes.ts';
 import type { ClusterPreset } from './cluster-preset.ts';
@@ -41,8 +42,10 @@ export interface SimulatedCell {
   readonly calls?: readonly SimulatedCall[];
   /** All applications on the cluster in the order of their deployment, this one among them: a model that goes on from one cell to the next knows functions by their places. @default this one alone */
   readonly deployed?: readonly ApplicationModel[];
-  /** `oracle` knows what really comes (src/sim/oracle.ts). @default forest, as in the daemon */
-  readonly predictor?: 'forest' | 'moving-average' | 'oracle';
+  /** `oracle` knows what really comes, `oracle-of-means` what comes on the mean (src/sim/oracle.ts). @default forest, as in the daemon */
+  readonly predictor?: 'forest' | 'moving-average' | 'oracle' | 'oracle-of-means';
+  /** Experiment: steps leave no time for the later ones (src/sim/applications.ts). @default false */
+  readonly greedySteps?: boolean;
   /** What was measured on the cluster that is to be simulated. */
   readonly cluster?: Partial<Pick<SimulatedCluster, 'messageMs' | 'latencyMs' | 'requestMs' | 'bytesPerMs' | 'installed'>> & { readonly contention?: number; readonly zygotes?: boolean };
 }
@@ -69,8 +72,8 @@ export function simulateApplications(cell: SimulatedCell, model?: OnlineModel): 
   const gap = createRandom(seed, 8_100);
   let atMs = 0;
   const { executions: ended, ...rest } = runApplications({
-    seed, policy: variant.policy, scheduler, concurrency, warmUp, copies: preset.copies, inputs,
-    predictor: cell.predictor === 'moving-average' ? undefined : cell.predictor === 'oracle' ? ({ simulation }) => createOraclePredictor(simulation) : () => createInlineForestPredictor({ seed }, model),
+    seed, policy: variant.policy, scheduler, concurrency, warmUp, copies: preset.copies, inputs, greedySteps: cell.greedySteps ?? false,
+    predictor: predictorOf(cell, model),
     cluster: {
       nodes: preset.nodes, bytesPerMs: preset.linkBitsPerS / 8_000, ...measured,
       node: { slots: preset.slots, cores: preset.cpus, memoryMb, keepAliveMs: preset.keepAliveMs, zygoteMb: zygotes ? memoryMb * ZYGOTE_SHARE : 0, objectQuotaBytes: OBJECT_QUOTA_BYTES },
@@ -81,6 +84,12 @@ export function simulateApplications(cell: SimulatedCell, model?: OnlineModel): 
   });
   const firstAtMs = Math.min(...ended.map(({ startedAtMs }) => startedAtMs));
   return { ...rest, records: ended.map((execution) => toRecord(execution, cell, firstAtMs)) };
+}
+
+function predictorOf({ predictor, seed }: SimulatedCell, model: OnlineModel | undefined): SimulationOptions['predictor'] {
+  if (predictor === 'moving-average') return undefined;
+  if (predictor === 'oracle' || predictor === 'oracle-of-means') return ({ simulation }) => createOraclePredictor(simulation, predictor === 'oracle' ? 'everything' : 'means');
+  return () => createInlineForestPredictor({ seed }, model);
 }
 
 /** Inputs of an application in the sizes of a preset, on the nodes in turn. */

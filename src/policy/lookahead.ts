@@ -36,6 +36,13 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
   /** W of a node without room, ms. */
   const waitMsOf = (view: DecisionView, node: number, keyMs: number): number => (wait === 'predicted' ? view.expectedWaitMs(node, keyMs) : wait === 'none' ? 0 : view.cluster.meanServiceMs);
 
+  /** What wait and execution on a busy node stay below, ms: both are uncertain, and not in step. */
+  const riskMsOf = (view: DecisionView, row: number, waitMs: number): number => {
+    const T = view.candidates.meanMs[row] as number;
+    const upperWaitMs = wait === 'predicted' && risk === 'quantile' ? view.upperWaitMs(view.candidates.node[row] as number, keyOf(view, row)) : waitMs;
+    return waitMs + T + Math.hypot(upperWaitMs - waitMs, upperMs(view, row) - T);
+  };
+
   /** What a millisecond of a slot is worth to others at the moment, in milliseconds. */
   const priceOf = ({ candidates, cluster }: DecisionView): number => {
     const { count, load } = candidates;
@@ -124,7 +131,7 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
       }
       const slackMs = endMs - upperMs(view, now) - nowMs;
       if (target < 0 || leastMs >= hysteresis * nowCostMs) return dispatchTo(out, now, 'earliestEnd', slackMs);
-      const riskMs = targetWaitMs + upperMs(view, target);
+      const riskMs = riskMsOf(view, target, targetWaitMs);
       const leftMs = endMs - nowMs;
       // Where the SLA is lost already there is nothing to save by haste, and the cost alone decides.
       if (riskMs > leftMs && riskMs >= upperMs(view, now) && nowMeanMs <= leftMs) return dispatchTo(out, now, 'riskTooHigh', slackMs);

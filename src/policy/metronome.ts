@@ -11,11 +11,14 @@ export function createMetronomePolicy(options: PolicyOptions): Policy {
 }
 
 function createRepaired(localityGain: number, safetyMargin: number): Policy {
+  /** Until when waiting is safe if that is what the alternative takes. Repair: an absolute time, so that time waited counts. */
+  const safeUntilMs = ({ invocation: { arrivedAtMs, slaMs } }: DecisionView, meanMs: number): number => arrivedAtMs + slaMs * (1 - safetyMargin) - meanMs;
+
   return {
     name: 'metronome',
     description: 'Waits for a busy local node when its predicted execution time is below α × the best alternative, never past the safe delay (Algorithm 1, repaired).',
     decide(view, out) {
-      const { candidates, invocation, nowMs, mayRun } = view;
+      const { candidates, nowMs, mayRun } = view;
       const { count, local, meanMs, room, load } = candidates;
       if (!mayRun) return delayForRoom(out, 'concurrencyLimit');
       if (count === 0) return delayForRoom(out, 'noNodes');
@@ -30,7 +33,7 @@ function createRepaired(localityGain: number, safetyMargin: number): Policy {
       // Repair: when nothing has room, the alternative is the first room that comes, on any node. Whoever gains by a local node waits for it as ever, instead
       // of taking whatever comes first, and with it more of everybody's time.
       const alternativeMs = alternative < 0 ? sumMs / count : (meanMs[alternative] as number);
-      const slackMs = invocation.arrivedAtMs + invocation.slaMs * (1 - safetyMargin) - alternativeMs - nowMs;
+      const slackMs = safeUntilMs(view, alternativeMs) - nowMs;
       if (alternative < 0 && (target < 0 || (meanMs[target] as number) >= localityGain * alternativeMs || slackMs <= 0)) return delayForRoom(out, 'noRoom');
       if (target < 0) return dispatchTo(out, alternative, 'noLocalNode', slackMs);
       // Lines 9–12. Repair: "at once" means the best node that has room, be it local or not.
@@ -42,21 +45,28 @@ function createRepaired(localityGain: number, safetyMargin: number): Policy {
       for (let row = 0; row < count && out.alsoCount < MAX_ALSO; row++) {
         if (row !== target && local[row] === 1 && localityGain * (meanMs[row] as number) <= targetMs) out.also[out.alsoCount++] = row;
       }
+      // Repair: who would still be waiting when the slack is used up takes the alternative now and not then.
+      if (alternative < 0) return;
+      let waitMs = view.expectedWaitMs(candidates.node[target] as number);
+      for (let i = 0; i < out.alsoCount && waitMs > slackMs; i++) waitMs = Math.min(waitMs, view.expectedWaitMs(candidates.node[out.also[i] as number] as number));
+      if (waitMs > slackMs) dispatchTo(out, alternative, 'waitInVain', slackMs);
     },
-    deadlineMs: (view) => view.invocation.arrivedAtMs + view.invocation.slaMs * (1 - safetyMargin) - bestWithRoomMs(view),
+    deadlineMs(view) {
+      const { candidates: { count, meanMs, room }, invocation, nowMs } = view;
+      // T_f: the least among nodes with room; among all when none has room, for it will have some then.
+      let alternative = -1, any = -1;
+      for (let row = 0; row < count; row++) {
+        const t = meanMs[row] as number;
+        if (any < 0 || t < (meanMs[any] as number)) any = row;
+        if ((room[row] as number) > 0 && (alternative < 0 || t < (meanMs[alternative] as number))) alternative = row;
+      }
+      const best = alternative < 0 ? any : alternative;
+      const untilMs = safeUntilMs(view, best < 0 ? 0 : (meanMs[best] as number));
+      const nodes = invocation.lineNodes ?? [];
+      const isInVain = alternative >= 0 && nodes.length > 0 && nodes.every((node) => nowMs + view.expectedWaitMs(node) > untilMs);
+      return isInVain ? nowMs : untilMs;
+    },
   };
-}
-
-/** T_f: the least predicted time among nodes with room; among all when none has room (it will have some then); 0 without nodes. */
-function bestWithRoomMs(view: DecisionView): number {
-  const { count, meanMs, room } = view.candidates;
-  let withRoom = Infinity, any = Infinity;
-  for (let row = 0; row < count; row++) {
-    const t = meanMs[row] as number;
-    if (t < any) any = t;
-    if ((room[row] as number) > 0 && t < withRoom) withRoom = t;
-  }
-  return withRoom < Infinity ? withRoom : any < Infinity ? any : 0;
 }
 
 function createStrict(localityGain: number, safetyMargin: number): Policy {

@@ -65,6 +65,8 @@ export interface DecisionView {
    * come before it included; 0 when it has room now. `keyMs`: the place in the line that it would take (Decision.keyMs). O(slots + line, at most 64).
    */
   expectedWaitMs(node: number, keyMs?: number): number;
+  /** What that wait stays below if what runs there takes as long as its upper quantile, ms. */
+  upperWaitMs(node: number, keyMs?: number): number;
 }
 
 /** What a policy says. One object, reused: set all fields by the helpers below. */

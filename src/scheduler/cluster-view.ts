@@ -285,6 +285,11 @@ function remainingOf({ dispatchedAtMs, predictedRunMs, predictedSpreadMs }: Invo
   return Math.max(leftMs, Math.min(predictedSpreadMs, predictedRunMs), -leftMs);
 }
 
+/** What something that runs will not need more than in 95 of 100 cases, ms; beyond that, as much again as it overran. */
+export function upperRemainingOf(dispatched: Invocation, nowMs: number): number {
+  return Math.max(dispatched.predictedP95Ms - (nowMs - dispatched.dispatchedAtMs), remainingOf(dispatched, nowMs));
+}
+
 function offers({ isolation = ['process'] }: NodeInfo, kind: string): boolean {
   return isolation.includes(kind);
 }

@@ -18,7 +18,7 @@ import { createPolicies, isPolicyName, unknownPolicy } from '../policy/registry.
 import { NO_SITUATION, NO_TICKET, WARM, type Exclusion, type Predictor } from '../predictor/predictor.ts';
 import { createBlindClassifier } from './blind-classifier.ts';
 import { createCandidates, createClassifier, type Classifier } from './classify.ts';
-import { ClusterView, DRAINING, LOST, METRIC_NAMES, NODE_ROW, READY, RECEIVED_AT, STALE, type NodeInfo } from './cluster-view.ts';
+import { ClusterView, DRAINING, LOST, METRIC_NAMES, NODE_ROW, READY, RECEIVED_AT, STALE, upperRemainingOf, type NodeInfo } from './cluster-view.ts';
 import { DecisionRing } from './decision-ring.ts';
 import type { BlindTo, DecideOn } from './experiments.ts';
 import { BUSY, FunctionTable, IDLE, type FunctionEntry, type FunctionSettings } from './function-table.ts';
@@ -203,8 +203,9 @@ export class Scheduler implements InvocationHost {
   /** Scratch of the view's expectedWaitMs. */
   readonly #before = { count: 0, sumMs: 0 };
   readonly #remainingMs: ((dispatched: Invocation) => number | undefined) | undefined;
+  readonly #upperRemainingMs: (dispatched: Invocation) => number;
   readonly #facts: { readyNodes: number; readySlots: number; meanServiceMs: number; waiting: number } = { readyNodes: 0, readySlots: 0, meanServiceMs: 0, waiting: 0 };
-  readonly #view: { candidates: Candidates; readonly cluster: ClusterFacts; function: FunctionFacts; invocation: Invocation; nowMs: number; mayRun: boolean; rentMs: number; fits(node: number): boolean; expectedWaitMs(node: number, keyMs?: number): number };
+  readonly #view: { candidates: Candidates; readonly cluster: ClusterFacts; function: FunctionFacts; invocation: Invocation; nowMs: number; mayRun: boolean; rentMs: number; fits(node: number): boolean; expectedWaitMs(node: number, keyMs?: number): number; upperWaitMs(node: number, keyMs?: number): number };
   #policies: ReadonlyMap<string, Policy>;
   #policy: Policy;
   #timer: TimerHandle = undefined;
@@ -228,6 +229,7 @@ export class Scheduler implements InvocationHost {
     const { predictor } = options;
     this.predictor = predictor;
     this.#remainingMs = predictor.remainingMs === undefined ? undefined : (dispatched) => predictor.remainingMs?.(dispatched);
+    this.#upperRemainingMs = (dispatched) => predictor.remainingMs?.(dispatched) ?? upperRemainingOf(dispatched, this.nowMs);
     this.cluster = new ClusterView(options.maxNodes, options.nodeTable);
     this.functions = new FunctionTable(options.maxNodes);
     this.packages = new PackageIndex(options.maxNodes);
@@ -252,6 +254,11 @@ export class Scheduler implements InvocationHost {
         const before = this.#before;
         this.lines.before(node, this.#view.invocation, before, keyMs);
         return this.cluster.expectedWaitMs(node, this.nowMs, before.count, before.sumMs, this.#remainingMs);
+      },
+      upperWaitMs: (node, keyMs) => {
+        const before = this.#before;
+        this.lines.before(node, this.#view.invocation, before, keyMs);
+        return this.cluster.expectedWaitMs(node, this.nowMs, before.count, before.sumMs, this.#upperRemainingMs);
       },
     };
     this.#policies = createPolicies(this.#policyOptions());

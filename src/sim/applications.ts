@@ -6,6 +6,7 @@
 import { COMPLETED, type InputObject, type Invocation } from '../core/invocation.ts';
 import type { WorkflowSpec } from '../rpc/gen/metronome/v1/workflow.ts';
 import { placesOf } from '../workflow/graph.ts';
+import { createStepTargets, type StepTargets } from '../workflow/step-targets.ts';
 import { createWorkflowRun, type StepCall, type WorkflowRun } from '../workflow/run.ts';
 import { drawCosts, type FunctionProfile } from './profiles.ts';
 import { Simulation, type SchedulerParameters, type SimulationOptions } from './simulation.ts';
@@ -86,6 +87,8 @@ export interface ApplicationsOptions {
   readonly warmUp: number;
   /** Clients that each wait for the end of an execution before the next; 0: every request comes at its `atMs`. */
   readonly concurrency: number;
+  /** Experiment: every step may use up all that is left of its run's target, instead of leaving time for the later ones. @default false */
+  readonly greedySteps?: boolean;
 }
 
 /** One function call of an execution. All times ms. */
@@ -157,6 +160,7 @@ export function runApplications(options: ApplicationsOptions): ApplicationsResul
   }
   const objects = options.inputs.map(({ bytes, node }, i) => sim.upload(node, `input-${i}`, Math.max(1, Math.round(bytes))));
   const ended: SimulatedExecution[] = [];
+  const targets = new Map<string, StepTargets>();
   let next = 0, living = 0, measuredFromMs = 0, measuredToMs = 0, busyMs = 0;
 
   /** What a call takes when more is known of its execution's input than the size. */
@@ -164,6 +168,14 @@ export function runApplications(options: ApplicationsOptions): ApplicationsResul
     const factor = options.inputs[input]?.factors?.[name];
     const profile = factor === undefined ? undefined : sim.profileOf(copyName(name, copy));
     return factor === undefined || profile === undefined ? {} : { runMs: factor * drawCosts(profile, options.seed, key, 1, inputs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0), true).runMs };
+  };
+
+  /** Every owner's copy is a workflow of its own. */
+  const targetsOf = ({ workflow: { name, steps } }: ApplicationModel, copy: number): StepTargets => {
+    const key = copyName(name, copy);
+    let found = targets.get(key);
+    if (found === undefined) targets.set(key, (found = createStepTargets(steps)));
+    return found;
   };
 
   const start = (at: number): void => {
@@ -202,7 +214,7 @@ export function runApplications(options: ApplicationsOptions): ApplicationsResul
       if (sim.scheduler.live.has(id)) calls.set(call.call, id);
     };
     const run: WorkflowRun = createWorkflowRun({
-      id: `run-${at}`, spec: workflow, payload: PAYLOAD, contentType: JSON_TYPE, inputs: [{ ...object, holders: [...object.holders] }], slaMs: 0, arrivedAtMs, deadlineAtMs: arrivedAtMs + workflow.timeoutMs, nowMs: () => sim.clock.nowMs(),
+      id: `run-${at}`, spec: workflow, payload: PAYLOAD, contentType: JSON_TYPE, inputs: [{ ...object, holders: [...object.holders] }], slaMs: 0, ...(options.greedySteps === true ? {} : { targets: targetsOf(model, request.copy) }), arrivedAtMs, deadlineAtMs: arrivedAtMs + workflow.timeoutMs, nowMs: () => sim.clock.nowMs(),
       submit,
       cancelCall(call) {
         const id = calls.get(call);
@@ -243,7 +255,7 @@ export function runApplications(options: ApplicationsOptions): ApplicationsResul
   return { executions: ended, measuredMs, slotUtilisation: measuredMs === 0 ? 0 : busyMs / (measuredMs * cluster.nodes * cluster.node.slots), movedBytes: sim.network.movedBytes, digest: String(sim.digest) };
 }
 
-function settled(run: WorkflowRun, call: number, { state, result, error }: Invocation): void {
-  if (state === COMPLETED && result !== undefined) run.stepCompleted(call, { payload: Buffer.from(result.payload), contentType: result.contentType, outputs: result.outputs.map((each) => ({ ...each, holders: [...each.holders] })) });
+function settled(run: WorkflowRun, call: number, { state, result, error, delayedMs }: Invocation): void {
+  if (state === COMPLETED && result !== undefined) run.stepCompleted(call, { payload: Buffer.from(result.payload), contentType: result.contentType, outputs: result.outputs.map((each) => ({ ...each, holders: [...each.holders] })) }, delayedMs);
   else run.stepFailed(call, error ?? { code: 'INTERNAL', message: 'It ended without a result.' });
 }

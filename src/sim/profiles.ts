@@ -80,6 +80,17 @@ export function drawCosts(profile: FunctionProfile, seed: number, key: number, a
   };
 }
 
+/** What an attempt costs on the mean of all draws: all that can be known of it beforehand. */
+export function expectedCosts(profile: FunctionProfile, inputBytes: number): Costs {
+  const { noise, startNoise = noise } = profile;
+  // The mean of a lognormal with the median 1.
+  const run = Math.exp(noise ** 2 / 2), start = Math.exp(startNoise ** 2 / 2);
+  return {
+    installMs: profile.installMs * start, startMs: (profile.processMs + profile.importMs) * start, zygoteMs: profile.zygoteMs * start, warmMs: profile.warmMs,
+    runMs: (profile.runMs + (profile.runMsPerMib * inputBytes) / MIB) * run,
+  };
+}
+
 /** How much longer a run takes in a sandbox that has done so many runs before: 1 + (freshFactor − 1) ÷ (1 + runs), as it was measured for the four applications. */
 export function slownessOf({ freshFactor = 1 }: Pick<FunctionProfile, 'freshFactor'>, earlierRuns: number): number {
   return 1 + (freshFactor - 1) / (1 + earlierRuns);

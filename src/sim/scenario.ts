@@ -50,8 +50,8 @@ export interface Scenario {
   readonly scheduler: SchedulerParameters;
   /** Schedulers that share the functions. @default 1 */
   readonly shards?: number;
-  /** Who predicts; `oracle` knows what really comes (oracle.ts). @default 'moving-average' */
-  readonly predictor?: 'moving-average' | 'forest' | 'oracle';
+  /** Who predicts; `oracle` knows what really comes, `oracle-of-means` what comes on the mean (oracle.ts). @default 'moving-average' */
+  readonly predictor?: 'moving-average' | 'forest' | 'oracle' | 'oracle-of-means';
 }
 
 /** What came of a run. Latencies in ms. */
@@ -274,6 +274,6 @@ function* givenCalls({ atMs, rank, durationMs: runMs }: NonNullable<Scenario['ca
 const FOREST = { trees: 20, window: 1_000, updateEvery: 100, replace: 2 } as const;
 
 function predictorOf({ predictor = 'moving-average' }: Scenario, seed: number): NonNullable<ConstructorParameters<typeof Simulation>[0]['predictor']> {
-  if (predictor === 'oracle') return ({ simulation }) => createOraclePredictor(simulation);
+  if (predictor === 'oracle' || predictor === 'oracle-of-means') return ({ simulation }) => createOraclePredictor(simulation, predictor === 'oracle' ? 'everything' : 'means');
   return () => (predictor === 'forest' ? createInlineForestPredictor({ ...FOREST, seed }) : createMovingAveragePredictor());
 }

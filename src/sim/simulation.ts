@@ -283,9 +283,9 @@ export class Simulation {
   }
 
   /** What an invocation would really take on a node (VirtualNode.trueExecutionMs), ms. */
-  trueExecutionMs(invocation: Invocation, node: number, startState: number): number {
+  trueExecutionMs(invocation: Invocation, node: number, startState: number, onTheMean = false): number {
     const of = this.#functions.get(invocation.functionName);
-    return of === undefined ? 0 : (this.nodes[node] as VirtualNode).trueExecutionMs(invocation, of, startState === WARM);
+    return of === undefined ? 0 : (this.nodes[node] as VirtualNode).trueExecutionMs(invocation, of, startState === WARM, onTheMean);
   }
 
   /** Until a dispatched invocation really ends (VirtualNode.trueRemainingMs), ms; undefined: it is not there. */

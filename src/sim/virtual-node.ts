@@ -9,7 +9,7 @@ import { COLD, PACKAGES, WARM, ZYGOTE } from '../predictor/predictor.ts';
 import type { FunctionSettings } from '../scheduler/function-table.ts';
 import type { Network, Transfer } from './network.ts';
 import { Processor, type Host, type Job } from './processor.ts';
-import { drawCosts, outputSizes, slownessOf, type Costs, type FunctionProfile } from './profiles.ts';
+import { drawCosts, expectedCosts, outputSizes, slownessOf, type Costs, type FunctionProfile } from './profiles.ts';
 
 /** A function as nodes know it. */
 export interface VirtualFunction {
@@ -194,11 +194,14 @@ export class VirtualNode {
 
   // ── the truth, for the oracle (oracle.ts) ─────────────────────────────────────────────────────────────────────
 
-  /** Fetch + initialise + run of an invocation if it came now, at the contention of now, ms. On a full node: in place of one that ends. `seemsWarm`: a busy sandbox may be its. */
-  trueExecutionMs(invocation: Invocation, of: VirtualFunction, seemsWarm: boolean): number {
+  /**
+   * Fetch + initialise + run of an invocation if it came now, at the contention of now, ms. On a full node: in place of one that ends. `seemsWarm`: a busy sandbox may be its.
+   * `onTheMean`: not with its own costs, but with those of its function.
+   */
+  trueExecutionMs(invocation: Invocation, of: VirtualFunction, seemsWarm: boolean, onTheMean = false): number {
     const { network } = this.#world;
     const { settings, profile } = of;
-    const costs = this.#costsOf(invocation, profile, invocation.attempt + 1);
+    const costs = onTheMean ? expectedCosts(profile, invocation.inputBytes) : this.#costsOf(invocation, profile, invocation.attempt + 1);
     const missing = invocation.inputs.filter(({ id }) => !this.#objects.has(id) && !this.#fetches.has(id));
     let fetchMs = 0;
     for (const input of invocation.inputs) {

@@ -18,6 +18,7 @@ import type { ObjectRef } from '../rpc/gen/metronome/v1/common.ts';
 import type { InvokeResponse } from '../rpc/gen/metronome/v1/invoke.ts';
 import type { WorkflowSpec, WorkflowStep } from '../rpc/gen/metronome/v1/workflow.ts';
 import { findCycle, terminalSteps } from './graph.ts';
+import type { StepTargets } from './step-targets.ts';
 
 /** Most calls of one fan-out. */
 export const MAX_CALLS_PER_STEP = 1_024;
@@ -43,7 +44,7 @@ export interface StepCall {
   readonly payload: Uint8Array;
   readonly contentType: string;
   readonly inputs: readonly ObjectRef[];
-  /** What is left of the run's latency target, ms, at least 1. */
+  /** Its own latency target, ms, at least 1: what is left of the run's, less what the steps after it take (step-targets.ts). */
   readonly slaMs: number;
   /** The run's deadline, ms since 1970; 0: none. */
   readonly deadlineAtMs: number;
@@ -68,6 +69,8 @@ export interface WorkflowRunOptions {
   readonly inputs: readonly ObjectRef[];
   /** Latency target of the run, ms; 0: the workflow's own. */
   readonly slaMs: number;
+  /** What its steps leave each other; learns from this run when it completes. @default every step gets all that is left */
+  readonly targets?: StepTargets;
   /** When the run arrived, ms since 1970. */
   readonly arrivedAtMs: number;
   /** Absolute deadline handed to every call; 0: none. Watching it is the caller's business. */
@@ -104,8 +107,8 @@ export interface WorkflowRun {
   readonly id: string;
   /** Makes the first calls. Once. */
   start(): void;
-  /** A call completed. O(1) but for collecting a step's results. False if the call is unknown or over, or the run has ended. */
-  stepCompleted(call: number, response: Pick<InvokeResponse, 'payload' | 'contentType' | 'outputs'>): boolean;
+  /** A call completed, which had waited `delayedMs` for a better node. O(1) but for collecting a step's results. False if the call is unknown or over, or the run has ended. */
+  stepCompleted(call: number, response: Pick<InvokeResponse, 'payload' | 'contentType' | 'outputs'>, delayedMs?: number): boolean;
   /** A call failed for good: cancels the others and ends the run with STEP_FAILED. False as in stepCompleted. */
   stepFailed(call: number, error: ErrorRecord): boolean;
   /** Cancels the calls that are under way and ends the run. False if it has ended. */
@@ -133,6 +136,9 @@ interface StepState {
   remaining: number;
   /** Payload bytes of the results so far. */
   bytes: number;
+  startedAtMs: number;
+  /** Until the last of its results, ms, without waits for better nodes. */
+  tookMs: number;
 }
 
 interface LiveCall {
@@ -186,6 +192,7 @@ export function createWorkflowRun(options: WorkflowRunOptions): WorkflowRun {
     const calls = fanOut(state, input);
     if ('problem' in calls) return fail(calls.code, calls.problem);
     state.state = 'running';
+    state.startedAtMs = options.nowMs();
     state.parts = Array.from({ length: calls.length }, () => undefined);
     state.remaining = calls.length;
     if (calls.length === 0) return complete(state);
@@ -204,11 +211,17 @@ export function createWorkflowRun(options: WorkflowRunOptions): WorkflowRun {
         payload,
         contentType,
         inputs,
-        slaMs: Math.max(1, options.arrivedAtMs + slaMs - options.nowMs()),
+        slaMs: targetOf(step.name),
         deadlineAtMs: options.deadlineAtMs,
         critical: step.critical,
       });
     }
+  };
+
+  /** Of a step that begins now. */
+  const targetOf = (step: string): number => {
+    const leftMs = options.arrivedAtMs + slaMs - options.nowMs();
+    return options.targets === undefined ? Math.max(1, leftMs) : options.targets.targetMs(step, leftMs);
   };
 
   const complete = (state: StepState): void => {
@@ -231,6 +244,7 @@ export function createWorkflowRun(options: WorkflowRunOptions): WorkflowRun {
   const finish = (): void => {
     const result = gather(terminal, `The result of workflow "${spec.name}"`);
     if ('problem' in result) return fail(result.code, result.problem);
+    options.targets?.runEnded(new Map(states.map(({ step, tookMs }) => [step.name, tookMs])));
     end({ kind: 'completed', payload: result.payload, contentType: result.contentType, outputs: result.inputs });
   };
 
@@ -302,10 +316,11 @@ export function createWorkflowRun(options: WorkflowRunOptions): WorkflowRun {
       for (const state of states) if (state.awaited === 0) ready.push(state);
       pump();
     },
-    stepCompleted(call, response) {
+    stepCompleted(call, response, delayedMs = 0) {
       const found = settle(call);
       if (found === undefined) return false;
       const { state, index } = found;
+      state.tookMs = Math.max(state.tookMs, options.nowMs() - state.startedAtMs - delayedMs);
       state.parts[index] = { payload: response.payload, contentType: response.contentType, outputs: response.outputs };
       state.remaining--;
       state.bytes += response.payload.length;
@@ -355,7 +370,7 @@ interface Problem {
 function link(spec: WorkflowSpec): StepState[] {
   const cycle = findCycle(spec.steps);
   if (cycle !== undefined) throw new MetronomeError('INTERNAL', `Workflow "${spec.name}" has a cycle (${cycle.join(' → ')}); it should have been refused when it was applied.`);
-  const states = spec.steps.map((step): StepState => ({ step, predecessors: [], successors: [], awaited: step.after.length, state: 'waiting', parts: [], remaining: 0, bytes: 0 }));
+  const states = spec.steps.map((step): StepState => ({ step, predecessors: [], successors: [], awaited: step.after.length, state: 'waiting', parts: [], remaining: 0, bytes: 0, startedAtMs: 0, tookMs: 0 }));
   const byName = new Map(states.map((state) => [state.step.name, state]));
   for (const state of states) {
     for (const name of state.step.after) {

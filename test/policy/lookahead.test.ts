@@ -44,6 +44,12 @@ describe('policy lookahead', () => {
       expect(decide(policy, at(rows, { slaMs: 1_000, nowMs: 551 }))).toMatchObject({ action: 'dispatch', row: 1, reason: 'riskTooHigh' });
     });
 
+    it('of the wait, too: what stays below 250 + √(120² + 50²) does not fit into 379', () => {
+      const uncertain = [busy(150, 100, { spread: 25, upperWait: 220 }), free(300)];
+      expect(decide(policy, at(uncertain, { slaMs: 380 }))).toMatchObject({ action: 'delay', row: 0 });
+      expect(decide(policy, at(uncertain, { slaMs: 379 }))).toMatchObject({ action: 'dispatch', row: 1, reason: 'riskTooHigh' });
+    });
+
     it('but does not hasten when the SLA is lost either way: then the cost decides', () => {
       expect(decide(policy, at(rows, { slaMs: 1_000, nowMs: 800 }))).toMatchObject({ action: 'delay', row: 0 });
     });

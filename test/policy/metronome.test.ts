@@ -71,6 +71,18 @@ const TABLE: readonly (readonly [string, Situation, Partial<Said>])[] = [
   ['other local nodes that are as good within the gain are named beside the target',
     { rows: [{ T: 110, local: true }, { T: 100, local: true }, { T: 117, local: true }, { T: 118, local: true }, { T: 105 }, { T: 400, room: 1 }] },
     { action: 'delay', row: 1, reason: 'waitForLocalNode', deadlineMs: 500, also: [0, 2] }],
+  ['the local node is expected to have room when the slack is used up: not worth beginning',
+    { rows: [{ T: 100, local: true, wait: 601 }, { T: 300, room: 1 }] },
+    { action: 'dispatch', row: 1, reason: 'waitInVain', slackMs: 600 }],
+  ['it is expected to have room just before: wait',
+    { rows: [{ T: 100, local: true, wait: 600 }, { T: 300, room: 1 }] },
+    { action: 'delay', row: 0, reason: 'waitForLocalNode' }],
+  ['another local node, as good, has room in time: wait',
+    { rows: [{ T: 100, local: true, wait: 900 }, { T: 110, local: true, wait: 200 }, { T: 300, room: 1 }] },
+    { action: 'delay', row: 0, reason: 'waitForLocalNode', also: [1] }],
+  ['nothing has room, and the local node has none for long: wait for it all the same, for there is nothing to take now',
+    { rows: [{ T: 100, local: true, wait: 5_000 }, { T: 300, wait: 4_000 }] },
+    { action: 'delay', row: 0, reason: 'waitForLocalNode', deadlineMs: 700 }],
   ['a fallback node faster than every local one: at once',
     { rows: [{ T: 300, local: true }, { T: 100, room: 1 }] },
     { action: 'dispatch', row: 1, reason: 'gainTooSmall', slackMs: 800 }],
@@ -129,6 +141,13 @@ describe('the deadline of a waiter as of now', () => {
 
   it('counts with the best of all nodes while none has room', () => {
     expect(deadline({ rows: [{ T: 100, local: true }, { T: 350 }] })).toBe(800);
+  });
+
+  it('is now when none of the nodes it waits for is expected to have room before, and some other has', () => {
+    const rows: Row[] = [{ T: 100, local: true, wait: 700 }, { T: 350, room: 1 }];
+    expect(deadline({ rows, lineNodes: [0], nowMs: 50 })).toBe(50);
+    expect(deadline({ rows: [{ ...rows[0]!, wait: 400 }, rows[1]!], lineNodes: [0], nowMs: 50 })).toBe(550);
+    expect(deadline({ rows: [rows[0]!, { T: 350, wait: 900 }], lineNodes: [0], nowMs: 50 })).toBe(800);
   });
 
   it('is the SLA less the margin when there are no nodes', () => {

@@ -71,6 +71,18 @@ describe('repair: when nothing has room, the first room that comes is the altern
   });
 });
 
+describe('repair: no wait that is expected to be in vain', () => {
+  const situation: Situation = { rows: [{ T: 100, local: true, wait: 650 }, { T: 300, room: 1 }], arrivedAtMs: 0 };
+
+  it('strict begins to wait for a node that will be busy until the slack is used up', () => {
+    expect(decide(strict, situation)).toMatchObject({ action: 'delay', row: 0 });
+  });
+
+  it('repaired takes at once what it would take then', () => {
+    expect(decide(repaired, situation)).toMatchObject({ action: 'dispatch', row: 1, reason: 'waitInVain' });
+  });
+});
+
 describe('strict, otherwise as printed', () => {
   it('dispatches to the best local node with room, to a fallback without local nodes, and waits for room when nothing has any', () => {
     expect(decide(strict, { rows: [{ T: 100, local: true, room: 1 }, { T: 300, room: 1 }] })).toMatchObject({ action: 'dispatch', row: 0, reason: 'bestNodeHasRoom' });

@@ -18,6 +18,8 @@ export interface Row {
   readonly node?: number;
   /** Predicted wait for room, ms. @default 0 */
   readonly wait?: number;
+  /** What that stays below. @default wait */
+  readonly upperWait?: number;
   /** @default 0 */
   readonly spread?: number;
   /** Upper quantile P95. @default T + 2 spread */
@@ -47,6 +49,8 @@ export interface Situation {
   readonly decidedBy?: string;
   /** Node that it waits for already. */
   readonly target?: number;
+  /** Nodes in whose lines it stands. */
+  readonly lineNodes?: number[];
   /** When it first delayed. */
   readonly firstDelayedAtMs?: number;
 }
@@ -87,9 +91,11 @@ export function viewOf(situation: Situation): DecisionView {
   invocation.target = situation.target ?? -1;
   invocation.firstDelayedAtMs = situation.firstDelayedAtMs ?? 0;
   const waits = new Map(situation.rows.map((row, i) => [row.node ?? i, row.wait ?? 0]));
+  const upperWaits = new Map(situation.rows.map((row, i) => [row.node ?? i, row.upperWait ?? row.wait ?? 0]));
   const cluster: ClusterFacts = { readyNodes: situation.rows.length, readySlots: situation.rows.length, meanServiceMs: 0, waiting: 0, ...situation.cluster };
   invocation.decidedBy = situation.decidedBy ?? '';
-  return { candidates, cluster, function: { name: 'f', slaMs: 1_000, memoryMb: 256, critical: false, ...situation.function }, invocation, nowMs, mayRun: situation.mayRun ?? true, rentMs: situation.rentMs ?? 0, fits: (node) => situation.full?.includes(node) !== true, expectedWaitMs: (node) => waits.get(node) ?? 0 };
+  invocation.lineNodes = situation.lineNodes;
+  return { candidates, cluster, function: { name: 'f', slaMs: 1_000, memoryMb: 256, critical: false, ...situation.function }, invocation, nowMs, mayRun: situation.mayRun ?? true, rentMs: situation.rentMs ?? 0, fits: (node) => situation.full?.includes(node) !== true, expectedWaitMs: (node) => waits.get(node) ?? 0, upperWaitMs: (node) => upperWaits.get(node) ?? 0 };
 }
 
 /** Asks the policy. */

@@ -48,6 +48,26 @@ describe('the oracle', () => {
     sim.stop();
   });
 
+  it('of means knows what a function takes on the mean, and of a single execution only how much that scatters', () => {
+    const sim = new Simulation({ seed: 3, nodes: [NODE], policy: 'round-robin', bytesPerMs: 1_000, latencyMs: 0, messageMs: 0, predictor: ({ simulation }) => createOraclePredictor(simulation, 'means') });
+    sim.deploy({ name: 'f' }, { ...NOISY, freshFactor: 1 });
+    const warm: { readonly predictedMs: number; readonly tookMs: number }[] = [];
+    for (let i = 0; i < 400; i++) {
+      const one = sim.submit('f');
+      expect(sim.settle(60_000)).toBe(0);
+      if (one.startState !== 4) continue;
+      warm.push({ predictedMs: one.predictedRunMs, tookMs: one.result!.initialisedMs + one.result!.ranMs });
+      expect(one.predictedP95Ms).toBeCloseTo(one.predictedRunMs * Math.exp(1.645 * 0.5 - 0.125), 6);
+    }
+    // 100 ms in the median, 1 ms of hand-over; the mean of a lognormal with σ = 0.5 is e^0.125 times its median.
+    expect(new Set(warm.map(({ predictedMs }) => predictedMs.toFixed(6)))).toEqual(new Set([(1 + 100 * Math.exp(0.125)).toFixed(6)]));
+    const mean = warm.reduce((sum, { tookMs }) => sum + tookMs, 0) / warm.length;
+    expect(mean / warm[0]!.predictedMs).toBeGreaterThan(0.93);
+    expect(mean / warm[0]!.predictedMs).toBeLessThan(1.07);
+    expect(warm.filter(({ predictedMs, tookMs }) => tookMs < predictedMs * Math.exp(1.645 * 0.5 - 0.125)).length / warm.length).toBeCloseTo(0.95, 1);
+    sim.stop();
+  });
+
   it('serves any policy, and the same seed gives the same trace', () => {
     const scenario: Scenario = { ...SMOOTH, predictor: 'oracle' };
     for (const policy of ['metronome', 'lookahead']) {

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { ErrorRecord } from '../../src/core/errors.ts';
 import type { ObjectRef } from '../../src/rpc/gen/metronome/v1/common.ts';
 import { WorkflowSpec } from '../../src/rpc/gen/metronome/v1/workflow.ts';
+import { createStepTargets } from '../../src/workflow/step-targets.ts';
 import { createWorkflowRun, type StepCall, type WorkflowOutcome, type WorkflowRun, type WorkflowRunOptions } from '../../src/workflow/run.ts';
 
 type Steps = readonly { readonly name: string; readonly after?: string[]; readonly forEach?: string; readonly critical?: boolean }[];
@@ -89,6 +90,42 @@ describe('a sequence', () => {
     bench.setNow(5_000);
     bench.complete('b', 1);
     expect(bench.calls[2]?.slaMs).toBe(1);
+  });
+
+  it('leaves time for the later steps once runs have ended, waits for better nodes not counted', () => {
+    const steps = [{ name: 'a' }, { name: 'b', after: ['a'], forEach: 'payload' }, { name: 'c', after: ['b'] }];
+    const targets = createStepTargets(steps.map(({ name, after = [] }) => ({ name, after })));
+    const first = start(steps, { targets });
+    expect(first.calls[0]?.slaMs).toBeCloseTo(500 / 3, 9);
+    first.setNow(1_010);
+    first.complete('a', [1, 2]);
+    // b[0] takes 40, b[1] 100 of which it waited 70: the step takes 40 without that.
+    first.setNow(1_050);
+    first.complete('b[0]', 1);
+    first.setNow(1_110);
+    first.run.stepCompleted(2, { payload: Buffer.from('2'), contentType: 'application/json', outputs: [] }, 70);
+    first.setNow(1_170);
+    first.complete('c', 1);
+    expect(first.ends[0]?.kind).toBe('completed');
+    const second = start(steps, { targets });
+    expect(second.calls[0]?.slaMs).toBe(500 - 40 - 60);
+    second.setNow(1_100);
+    second.complete('a', [1, 2]);
+    expect(second.calls.slice(1).map(({ slaMs }) => slaMs)).toEqual([340, 340]);
+    second.setNow(1_300);
+    second.complete('b[0]', 1);
+    second.complete('b[1]', 1);
+    expect(second.calls.at(-1)?.slaMs).toBe(200);
+  });
+
+  it('learns nothing for the targets from a run that fails', () => {
+    const targets = createStepTargets([{ name: 'a', after: [] }, { name: 'b', after: ['a'] }]);
+    const steps = [{ name: 'a' }, { name: 'b', after: ['a'] }];
+    const bench = start(steps, { targets });
+    bench.setNow(1_100);
+    bench.complete('a', 1);
+    bench.run.stepFailed(1, failure);
+    expect(start(steps, { targets }).calls[0]?.slaMs).toBe(250);
   });
 
   it('takes the target of the request before that of the workflow', () => {

@@ -23,7 +23,7 @@ import {
 export interface WorkflowSpec {
   /** Name; functions and workflows share one namespace. Same form as function names. */
   name: string;
-  /** Latency target of the whole run, milliseconds, 1 to 86400000. A step gets what is left of it. */
+  /** Latency target of the whole run, milliseconds, 1 to 86400000. A step gets what is left of it, less what the steps after it take. */
   slaMs: number;
   /** Hard limit of the whole run, milliseconds, 1 to 86400000. */
   timeoutMs: number;
