@@ -48,6 +48,7 @@ export const sections = {
     localityGain: number({ doc: 'Alpha: wait for a local node only if its prediction is below this share of the fallback\'s.', default: 0.85, min: 0, max: 1, exclusive: 'both' }),
     safetyMargin: number({ doc: 'Beta: share of the latency target that is kept in reserve.', default: 0.1, min: 0, max: 1, exclusive: 'max' }),
     monitorInterval: duration({ doc: 'I: how often a delaying invocation is predicted again.', default: '100ms', min: 1, max: 60_000 }),
+    waitPerGain: number({ doc: 'How long a wait for a local node may be expected to take, times the execution time that it saves (at busy times more, since a slot is saved too). Great values: the slack alone bounds waits.', default: 1, min: 0, max: 1_000_000 }),
     strict: boolean({ doc: 'Follow the printed algorithm to the letter, without our repairs.', default: false }),
     localityThreshold: number({ doc: 'Locality degree from which a node counts as local.', default: 0.1, min: 0, max: 1, exclusive: 'min' }),
     decideOn: choice(DECIDE_ON, { doc: 'Experiment: "polls" decides again on what waits only every delay.monitorInterval, as the algorithm is printed; "events" as soon as something happens.', default: 'events' }),

@@ -17,6 +17,7 @@
  */
 import { WARM } from '../predictor/predictor.ts';
 import { delayFor, delayForRoom, dispatchTo, MAX_ALSO, type Decision, type DecisionView, type Policy, type PolicyOptions } from './policy.ts';
+import { slotPrice } from './slot-price.ts';
 
 /** In a node's line, those who arrive within so many of its execution times after it may come first if they take less. */
 const PATIENCE = 4;
@@ -41,14 +42,6 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
     const T = view.candidates.meanMs[row] as number;
     const upperWaitMs = wait === 'predicted' && risk === 'quantile' ? view.upperWaitMs(view.candidates.node[row] as number, keyOf(view, row)) : waitMs;
     return waitMs + T + Math.hypot(upperWaitMs - waitMs, upperMs(view, row) - T);
-  };
-
-  /** What a millisecond of a slot is worth to others at the moment, in milliseconds. */
-  const priceOf = ({ candidates, cluster }: DecisionView): number => {
-    const { count, load } = candidates;
-    let loads = 0;
-    for (let row = 0; row < count; row++) loads += load[row] as number;
-    return price * (cluster.waiting / Math.max(1, cluster.readySlots) + loads / count);
   };
 
   /** What speaks for starting on this row because it makes a sandbox, ms. */
@@ -97,7 +90,7 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
       const nowMeanMs = now < 0 ? Infinity : (meanMs[now] as number);
       let fastestMs = Infinity;
       for (let row = 0; row < count; row++) if ((meanMs[row] as number) < fastestMs) fastestMs = meanMs[row] as number;
-      const msPrice = priceOf(view);
+      const msPrice = price * slotPrice(view);
       const creditMs = now < 0 ? 0 : Math.min(creditOf(view, now), nowMeanMs - fastestMs);
       const nowCostMs = now < 0 ? Infinity : nowMeanMs - creditMs + msPrice * (nowMeanMs - creditMs - fastestMs);
       // Only a node whose execution alone beats the alternative can win with a wait before it.

@@ -3,20 +3,24 @@
  * docs/decisions/002-algorithm-repairs.md. Lines are those of Algorithm 1. `strict` follows the print, faults and all.
  */
 import { MAX_ALSO, delayFor, delayForRoom, dispatchTo, type DecisionView, type Policy, type PolicyOptions } from './policy.ts';
+import { slotPrice } from './slot-price.ts';
 
 /** The policy of the paper. */
 export function createMetronomePolicy(options: PolicyOptions): Policy {
-  const { localityGain, safetyMargin, strict } = options;
-  return strict ? createStrict(localityGain, safetyMargin) : createRepaired(localityGain, safetyMargin);
+  const { localityGain, safetyMargin, strict, waitPerGain = 1 } = options;
+  return strict ? createStrict(localityGain, safetyMargin) : createRepaired(localityGain, safetyMargin, waitPerGain);
 }
 
-function createRepaired(localityGain: number, safetyMargin: number): Policy {
+function createRepaired(localityGain: number, safetyMargin: number, waitPerGain: number): Policy {
   /** Until when waiting is safe if that is what the alternative takes. Repair: an absolute time, so that time waited counts. */
   const safeUntilMs = ({ invocation: { arrivedAtMs, slaMs } }: DecisionView, meanMs: number): number => arrivedAtMs + slaMs * (1 - safetyMargin) - meanMs;
 
+  /** Repair: how long a wait may take that saves so much, ms. The time saved is that of a slot, too, which others wait for. */
+  const worthMs = (view: DecisionView, gainMs: number): number => waitPerGain * gainMs * (1 + slotPrice(view));
+
   return {
     name: 'metronome',
-    description: 'Waits for a busy local node when its predicted execution time is below α × the best alternative, never past the safe delay (Algorithm 1, repaired).',
+    description: 'Waits for a busy local node when its predicted execution time is below α × the best alternative, never past the safe delay nor longer than that is worth (Algorithm 1, repaired).',
     decide(view, out) {
       const { candidates, nowMs, mayRun } = view;
       const { count, local, meanMs, room, load } = candidates;
@@ -45,14 +49,15 @@ function createRepaired(localityGain: number, safetyMargin: number): Policy {
       for (let row = 0; row < count && out.alsoCount < MAX_ALSO; row++) {
         if (row !== target && local[row] === 1 && localityGain * (meanMs[row] as number) <= targetMs) out.also[out.alsoCount++] = row;
       }
-      // Repair: who would still be waiting when the slack is used up takes the alternative now and not then.
+      // Repair: who would still be waiting when the slack is used up, or when more is waited than saved, takes the alternative now and not then.
       if (alternative < 0) return;
+      const longestMs = Math.min(slackMs, worthMs(view, alternativeMs - targetMs));
       let waitMs = view.expectedWaitMs(candidates.node[target] as number);
-      for (let i = 0; i < out.alsoCount && waitMs > slackMs; i++) waitMs = Math.min(waitMs, view.expectedWaitMs(candidates.node[out.also[i] as number] as number));
-      if (waitMs > slackMs) dispatchTo(out, alternative, 'waitInVain', slackMs);
+      for (let i = 0; i < out.alsoCount && waitMs > longestMs; i++) waitMs = Math.min(waitMs, view.expectedWaitMs(candidates.node[out.also[i] as number] as number));
+      if (waitMs > longestMs) dispatchTo(out, alternative, 'waitInVain', slackMs);
     },
     deadlineMs(view) {
-      const { candidates: { count, meanMs, room }, invocation, nowMs } = view;
+      const { candidates: { count, node, meanMs, room }, invocation, nowMs } = view;
       // T_f: the least among nodes with room; among all when none has room, for it will have some then.
       let alternative = -1, any = -1;
       for (let row = 0; row < count; row++) {
@@ -63,8 +68,11 @@ function createRepaired(localityGain: number, safetyMargin: number): Policy {
       const best = alternative < 0 ? any : alternative;
       const untilMs = safeUntilMs(view, best < 0 ? 0 : (meanMs[best] as number));
       const nodes = invocation.lineNodes ?? [];
-      const isInVain = alternative >= 0 && nodes.length > 0 && nodes.every((node) => nowMs + view.expectedWaitMs(node) > untilMs);
-      return isInVain ? nowMs : untilMs;
+      if (alternative < 0 || nodes.length === 0) return untilMs;
+      let leastMs = Infinity;
+      for (let row = 0; row < count; row++) if (nodes.includes(node[row] as number)) leastMs = Math.min(leastMs, meanMs[row] as number);
+      const longestMs = Math.min(untilMs - nowMs, worthMs(view, (meanMs[alternative] as number) - leastMs));
+      return nodes.every((each) => view.expectedWaitMs(each) > longestMs) ? nowMs : untilMs;
     },
   };
 }

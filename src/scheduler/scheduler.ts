@@ -65,6 +65,7 @@ export interface SchedulerOptions {
   readonly localityGain: number;
   readonly safetyMargin: number;
   readonly strict: boolean;
+  readonly waitPerGain?: number;
   /** Parameters of single policies. */
   readonly ruleDelay?: RuleDelayOptions;
   readonly lookahead?: LookaheadOptions;
@@ -375,8 +376,8 @@ export class Scheduler implements InvocationHost {
   }
 
   #policyOptions(): PolicyOptions {
-    const { localityGain, safetyMargin, strict, ruleDelay, lookahead, xfaas, pools, seed } = this.#options;
-    return { localityGain, safetyMargin, strict, ...(ruleDelay === undefined ? {} : { ruleDelay }), ...(lookahead === undefined ? {} : { lookahead }), ...(xfaas === undefined ? {} : { xfaas }), ...(pools === undefined ? {} : { pools }), random: createRandom(seed) };
+    const { localityGain, safetyMargin, strict, waitPerGain, ruleDelay, lookahead, xfaas, pools, seed } = this.#options;
+    return { localityGain, safetyMargin, strict, ...(waitPerGain === undefined ? {} : { waitPerGain }), ...(ruleDelay === undefined ? {} : { ruleDelay }), ...(lookahead === undefined ? {} : { lookahead }), ...(xfaas === undefined ? {} : { xfaas }), ...(pools === undefined ? {} : { pools }), random: createRandom(seed) };
   }
 
   putFunction(settings: FunctionSettings): FunctionEntry {

@@ -72,11 +72,23 @@ const TABLE: readonly (readonly [string, Situation, Partial<Said>])[] = [
     { rows: [{ T: 110, local: true }, { T: 100, local: true }, { T: 117, local: true }, { T: 118, local: true }, { T: 105 }, { T: 400, room: 1 }] },
     { action: 'delay', row: 1, reason: 'waitForLocalNode', deadlineMs: 500, also: [0, 2] }],
   ['the local node is expected to have room when the slack is used up: not worth beginning',
-    { rows: [{ T: 100, local: true, wait: 601 }, { T: 300, room: 1 }] },
-    { action: 'dispatch', row: 1, reason: 'waitInVain', slackMs: 600 }],
+    { rows: [{ T: 100, local: true, wait: 301 }, { T: 600, room: 1 }] },
+    { action: 'dispatch', row: 1, reason: 'waitInVain', slackMs: 300 }],
   ['it is expected to have room just before: wait',
-    { rows: [{ T: 100, local: true, wait: 600 }, { T: 300, room: 1 }] },
+    { rows: [{ T: 100, local: true, wait: 300 }, { T: 600, room: 1 }] },
     { action: 'delay', row: 0, reason: 'waitForLocalNode' }],
+  ['more would be waited than is saved, 200: not worth beginning',
+    { rows: [{ T: 100, local: true, wait: 201 }, { T: 300, room: 1 }] },
+    { action: 'dispatch', row: 1, reason: 'waitInVain', slackMs: 600 }],
+  ['as much would be waited as is saved: wait',
+    { rows: [{ T: 100, local: true, wait: 200 }, { T: 300, room: 1 }] },
+    { action: 'delay', row: 0, reason: 'waitForLocalNode' }],
+  ['at a mean load of 0.5 and with one waiter for two slots, 200 saved are worth 2 × 200',
+    { rows: [{ T: 100, local: true, wait: 400, load: 1 }, { T: 300, room: 1 }], cluster: { waiting: 1, readySlots: 2 } },
+    { action: 'delay', row: 0, reason: 'waitForLocalNode' }],
+  ['but not more',
+    { rows: [{ T: 100, local: true, wait: 401, load: 1 }, { T: 300, room: 1 }], cluster: { waiting: 1, readySlots: 2 } },
+    { action: 'dispatch', row: 1, reason: 'waitInVain' }],
   ['another local node, as good, has room in time: wait',
     { rows: [{ T: 100, local: true, wait: 900 }, { T: 110, local: true, wait: 200 }, { T: 300, room: 1 }] },
     { action: 'delay', row: 0, reason: 'waitForLocalNode', also: [1] }],
@@ -146,8 +158,18 @@ describe('the deadline of a waiter as of now', () => {
   it('is now when none of the nodes it waits for is expected to have room before, and some other has', () => {
     const rows: Row[] = [{ T: 100, local: true, wait: 700 }, { T: 350, room: 1 }];
     expect(deadline({ rows, lineNodes: [0], nowMs: 50 })).toBe(50);
-    expect(deadline({ rows: [{ ...rows[0]!, wait: 400 }, rows[1]!], lineNodes: [0], nowMs: 50 })).toBe(550);
+    expect(deadline({ rows: [{ ...rows[0]!, wait: 250 }, rows[1]!], lineNodes: [0], nowMs: 50 })).toBe(550);
     expect(deadline({ rows: [rows[0]!, { T: 350, wait: 900 }], lineNodes: [0], nowMs: 50 })).toBe(800);
+  });
+
+  it('is now when more would still be waited than is saved', () => {
+    expect(deadline({ rows: [{ T: 100, local: true, wait: 251 }, { T: 350, room: 1 }], lineNodes: [0], nowMs: 50 })).toBe(50);
+  });
+
+  it('leaves the length of waits to the slack with a great waitPerGain', () => {
+    const patient = createMetronomePolicy({ ...PAPER, waitPerGain: 1_000 });
+    expect(decide(patient, { rows: [{ T: 100, local: true, wait: 600 }, { T: 300, room: 1 }] })).toMatchObject({ action: 'delay', row: 0 });
+    expect(decide(patient, { rows: [{ T: 100, local: true, wait: 601 }, { T: 300, room: 1 }] })).toMatchObject({ action: 'dispatch', row: 1, reason: 'waitInVain' });
   });
 
   it('is the SLA less the margin when there are no nodes', () => {
