@@ -33,7 +33,8 @@ export async function openSimulatedBackend({ preset, applications, seed, inputs,
   const models = new Map<ApplicationName, ApplicationModel>();
   for (const name of applications) models.set(name, await loadApplicationModel(name, appsDir, profiles));
   const entry = new URL(`../../../workers/simulate${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url).href;
-  const pool = new Piscina<SimulatedCellTask, CellResult>({ filename: entry, minThreads: 1, maxThreads: threads, concurrentTasksPerWorker: 1, recordTiming: false });
+  // All stay: a thread that is ended between two cells has trained its models in vain.
+  const pool = new Piscina<SimulatedCellTask, CellResult>({ filename: entry, minThreads: threads, maxThreads: threads, concurrentTasksPerWorker: 1, recordTiming: false });
   return {
     isSimulated: true,
     parallel: threads,
