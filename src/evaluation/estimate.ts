@@ -10,8 +10,10 @@ const REAL: Readonly<Record<ApplicationName, { readonly alone: number; readonly 
 const REAL_CELL_MS = 3_000, REAL_APPLICATION_MS = 60_000;
 /** In simulation, CPU ms per execution: under policies that ask the model, and under others. */
 const SIMULATED: Readonly<Record<ApplicationName, { readonly predicting: number; readonly other: number }>> = {
-  video: { predicting: 20, other: 2 }, log: { predicting: 20, other: 2 }, document: { predicting: 6, other: 1 }, inference: { predicting: 6, other: 1 },
+  video: { predicting: 7, other: 0.6 }, log: { predicting: 9, other: 0.6 }, document: { predicting: 0.8, other: 0.15 }, inference: { predicting: 0.8, other: 0.15 },
 };
+/** Starting the threads, training the models in each of them, ms. */
+const SIMULATED_START_MS = 6_000;
 
 /** The only policies that look at predictions. */
 export const PREDICTING: readonly string[] = ['metronome', 'lookahead'];
@@ -26,6 +28,6 @@ export function cellMs(cell: Cell, isSimulated: boolean): number {
 
 /** What cells take from the start of the backend on, ms, so many at once. */
 export function estimateMs(cells: readonly Cell[], isSimulated: boolean, parallel: number): number {
-  const preparing = isSimulated ? 0 : REAL_APPLICATION_MS * new Set(cells.map(({ application }) => application)).size;
+  const preparing = isSimulated ? SIMULATED_START_MS : REAL_APPLICATION_MS * new Set(cells.map(({ application }) => application)).size;
   return preparing + cells.reduce((sum, cell) => sum + cellMs(cell, isSimulated), 0) / parallel;
 }

@@ -2,6 +2,7 @@
 import type { LineChart, Series } from '../report/plot.ts';
 import { cumulative } from '../report/plot.ts';
 import type { ExecutionRecord } from './execution-record.ts';
+import type { NamedFigure } from './deviation.ts';
 import { groupRecords, meanOf, quantileOf } from './statistics.ts';
 
 /** A figure or table of the paper. */
@@ -111,4 +112,26 @@ export function recoveryChart(records: readonly ExecutionRecord[], { caption }: 
   const series = [...byPlace].map(([name, windows]) => ({ name, points: windows.map((errors, i) => ({ x: (i + 0.5) * RECOVERY_WINDOW, y: quantileOf(errors.sort((a, b) => a - b), 0.5) })) }));
   if (series.length === 0) return [];
   return [{ name: 'figure-8', chart: { title: 'Prediction error by samples of a function', caption: `${caption}; warm-up not shown, medians over windows of ${RECOVERY_WINDOW}`, x: { label: 'executions of the function so far' }, y: { label: 'median error, %' }, series } }];
+}
+
+/** Figure 9 and the inference of section 5.3, from what the benches printed: percentiles against the size of what was asked. */
+export function benchCharts(figures: readonly NamedFigure[], command: string): NamedChart[] {
+  /** One line per percentile; `pattern` names the size and the percentile. */
+  const bySize = (pattern: RegExp): Series[] => {
+    const lines = new Map<string, { x: number; y: number }[]>();
+    for (const { name, value } of figures) {
+      const [, size, percentile = ''] = pattern.exec(name) ?? [];
+      if (size !== undefined) lines.set(percentile, [...(lines.get(percentile) ?? []), { x: Number(size), y: value }]);
+    }
+    return [...lines].map(([name, points]) => ({ name: name.toUpperCase(), points }));
+  };
+  const lag = (['state_age', 'release_seen'] as const).map((what): Series => ({
+    name: what.replace('_', ' '), points: figures.flatMap(({ name, value }) => (name.startsWith(`metrics-lag_${what}_p`) ? [{ x: value, y: Number(name.split('_p')[1]) / 100 }] : [])),
+  })).filter(({ points }) => points.length > 0);
+  const caption = `percentiles that the benches printed; ${command}`;
+  return ([
+    { name: 'figure-9-decision', chart: { title: 'Decision latency by number of nodes', caption, x: { label: 'nodes', type: 'log' }, y: { label: 'from arrival to decision, µs', type: 'log' }, series: bySize(/^decision_decision_(\d+)_(p\d+)$/) } },
+    { name: 'figure-9-lag', chart: { title: 'How old what the scheduler knows is', caption, x: { label: 'age, ms' }, y: { label: 'share', domain: [0, 1] }, series: lag } },
+    { name: 'figure-9-inference', chart: { title: 'Inference latency by number of rows, while the model is trained', caption, x: { label: 'rows', type: 'log' }, y: { label: 'from question to answer, ms', type: 'log' }, series: bySize(/^inference_rows_(\d+)_(p\d+)$/) } },
+  ] satisfies NamedChart[]).filter(({ chart }) => chart.series.length > 0);
 }

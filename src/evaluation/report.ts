@@ -4,7 +4,7 @@ import { csvTable, markdownTable, type TextTable } from '../report/markdown-tabl
 import { SATURATED_FROM } from './backend.ts';
 import { deviationRows, formatTime, gates, intervalText, percent, signedPercent, type Compared, type Gate, type NamedFigure } from './deviation.ts';
 import type { ExecutionRecord } from './execution-record.ts';
-import { cdfCharts, concurrencyCharts, errorChart, predictionErrors, recoveryChart, type NamedChart } from './figures.ts';
+import { benchCharts, cdfCharts, concurrencyCharts, errorChart, predictionErrors, recoveryChart, type NamedChart } from './figures.ts';
 import type { Cell } from './plan.ts';
 import type { EndedCell, ResultFolder } from './result-folder.ts';
 import { STATISTICS, groupRecords, pairLatencies, quantileOf, reduction, summarize, type Estimate, type StatisticName, type Summary } from './statistics.ts';
@@ -74,6 +74,7 @@ export async function writeReport(options: ReportOptions): Promise<ReportResult>
     ...errorChart(compare.filter(({ variant }) => variant === 'metronome' || variant === 'lookahead'), context),
     // From the first execution on, when the model knew nothing. Simulated cells have models of their own.
     ...(options.isSimulated ? [] : recoveryChart(ended.flatMap(({ records }) => records), context)),
+    ...benchCharts(options.figures, options.command),
   ];
   for (const { name, chart } of charts) {
     await writePlot(`${folder.path}/${PLOTS}`, name, drawLines(chart));
@@ -163,7 +164,7 @@ function reportText({ own, scaled, sweeps, figures, charts, ended, cells, varian
   return [
     '# The evaluation', '',
     cells.length === 0 ? `Benches alone, no cells. Made by \`${command}\`.` : `**${label}**: ${description}. Made by \`${command}\`; ${ended.length} of ${cells.length} cells${missing > 0 ? ` (**${missing} are missing**; \`--resume\` runs them)` : ''}.`, '',
-    `How it compares with the paper: [deviation.md](deviation.md)${orderings > 0 ? ` (**${orderings} orderings do not hold**)` : ''}. Raw data: \`records.jsonl\`, \`executions.csv\`, \`steps.csv\`; tables: \`summary.csv\`; everything for programs: \`report.json\`. Intervals are 95 % (bootstrap over executions, 1 000 resamples).`, '',
+    `How it compares with the paper: [deviation.md](deviation.md)${orderings > 0 ? ` (**${orderings} orderings do not hold**)` : ''}. ${cells.length === 0 ? 'Everything for programs: `report.json` and `rq3-*.json`.' : 'Raw data: `records.jsonl`, `executions.csv`, `steps.csv`; tables: `summary.csv`; everything for programs: `report.json`. Intervals are 95 % (bootstrap over executions, 1 000 resamples).'}`, '',
     ...(failedBenches.length === 0 ? [] : ['**Benches of RQ3 that gave no figures** (`--resume` runs them again):', '', ...failedBenches.map(({ name, problem }) => `- \`${name}\`: ${problem.split('\n', 1)[0]}`), '']),
     ...(cells.length === 0 ? [] : saturated.length > 0 ? [`**The machine was saturated** (from ${percent(SATURATED_FROM)} of its CPU time on) in ${saturated.length} of ${ended.length} cells; their times are too long, for every policy: ${saturated.slice(0, 12).map(({ id, conditions }) => `${id} (${percent(conditions.hostCpu ?? 0)})`).join(', ')}${saturated.length > 12 ? ', …' : ''}.`, ''] : isSimulated ? [] : ['The machine was not saturated in any cell.', '']),
     ...(own.length === 0 ? [] : ['## RQ1: policies', '', ...plots('figure-5'), '']),
@@ -178,7 +179,7 @@ function reportText({ own, scaled, sweeps, figures, charts, ended, cells, varian
         return rows.length === 0 ? [] : [[application, name, ...levelsOf(scaled).map((level) => rows.filter(({ concurrency }) => concurrency === level).map(({ times }) => range(times.mean))[0] ?? '')]];
       })),
     })] : []),
-    ...(figures.length === 0 ? [] : ['## RQ3: model and scheduler', '', ...plots('figure-7'), ...plots('figure-8'), ...benchPlots.map((path) => `![${path.split('/').slice(1).join(': ').replace('.svg', '')}](${path})`), '', markdownTable({ header: ['figure', 'value', 'unit'], rows: figures.map(({ name, value, unit }) => [name, String(Number(value.toPrecision(4))), unit]) })]),
+    ...(figures.length === 0 ? [] : ['## RQ3: model and scheduler', '', ...plots('figure-7'), ...plots('figure-8'), ...plots('figure-9'), ...benchPlots.map((path) => `![${path.split('/').slice(1).join(': ').replace('.svg', '')}](${path})`), '', markdownTable({ header: ['figure', 'value', 'unit'], rows: figures.map(({ name, value, unit }) => [name, String(Number(value.toPrecision(4))), unit]) })]),
     ...(sweeps.length === 0 ? [] : ['## Parameters of the policies', '', 'Mean with the default and with the best of its sweep, on the same executions:', '', markdownTable({
       header: ['application', 'policy', 'default', 'best', 'its mean', 'all of the sweep'],
       rows: applications.flatMap((application) => best.flatMap((name) => {

@@ -106,11 +106,13 @@ describe('the report', () => {
 
   it('names benches that gave nothing, shows the plots of the others, and needs no cells', async () => {
     const folder = await openResultFolder(dir, ASKED, false);
-    await writeReport({ folder, cells: [], variants: [], isSimulated: false, description: 'nodes', parameters: {}, command: 'metronome bench paper --figure 9', figures: [{ name: 'decision_p50', unit: 'µs', value: 12 }], benchPlots: ['rq3/decision/figure-9.svg'], failedBenches: [{ name: 'inference', problem: 'It did not end within 15m 0s.\nat x' }] });
+    await writeReport({ folder, cells: [], variants: [], isSimulated: false, description: 'nodes', parameters: {}, command: 'metronome bench paper --figure 9', figures: [['decision_decision_10_p50', 3], ['decision_decision_100_p50', 12], ['metrics-lag_state_age_p50', 6], ['metrics-lag_state_age_p95', 25]].map(([name, value]) => ({ name: String(name), unit: '', value: Number(value) })), benchPlots: ['rq3/decision/figure-9.svg'], failedBenches: [{ name: 'inference', problem: 'It did not end within 15m 0s.\nat x' }] });
     const text = await readFile(join(dir, 'report.md'), 'utf8');
     expect(text).toContain('Benches alone, no cells. Made by `metronome bench paper --figure 9`.');
     expect(text).toContain('- `inference`: It did not end within 15m 0s.\n');
     expect(text).toContain('![decision: figure-9](rq3/decision/figure-9.svg)');
+    // Of inference there is nothing.
+    expect(text.match(/figures\/figure-9-\w+\.svg/g)).toEqual(['figures/figure-9-decision.svg', 'figures/figure-9-lag.svg']);
     expect(text).not.toContain('## Conditions');
   });
 
