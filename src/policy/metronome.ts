@@ -31,7 +31,7 @@ function createRepaired(localityGain: number, safetyMargin: number, waitPerGain:
       for (let row = 0; row < count; row++) {
         const t = meanMs[row] as number;
         sumMs += t;
-        if (local[row] === 1 && (target < 0 || t < (meanMs[target] as number))) target = row;
+        if (local[row] === 1 && (target < 0 || t < (meanMs[target] as number) || (t === meanMs[target] && (load[row] as number) < (load[target] as number)))) target = row;
         if ((room[row] as number) > 0 && (alternative < 0 || t < (meanMs[alternative] as number) || (t === meanMs[alternative] && (load[row] as number) < (load[alternative] as number)))) alternative = row;
       }
       // Repair: when nothing has room, the alternative is the first room that comes, on any node. Whoever gains by a local node waits for it as ever, instead

@@ -34,7 +34,7 @@ describe('an application in the simulator', () => {
       expect(latencyMs).toBeGreaterThan(20);
     }
     const large = executions.find(({ request }) => request % 2 === 0)?.steps ?? [];
-    expect(large[1]?.invocation.inputBytes).toBe(4 * MIB);
+    expect(large.map(({ invocation }) => invocation.inputBytes)).toContain(4 * MIB);
     expect(large.at(-1)?.invocation.inputBytes).toBeCloseTo(8.08 * MIB, -4);
     expect(large.at(-1)?.invocation).toMatchObject({ stage: 2, predecessors: 1, fanOut: 1 });
     expect(digest).toBe(runApplications(options()).digest);
@@ -76,7 +76,7 @@ describe('an application in the simulator', () => {
       functions: [functionOf('split', { runMs: 10, output: { count: 2, share: 1, bytes: 0 } }), functionOf('work', { runMs: 600, output: { count: 1, share: 0, bytes: 10 } }), functionOf('merge', { runMs: 700 })],
     };
     const run = (policy: string, greedySteps: boolean) => runApplications(options({
-      policy, greedySteps, applications: [slow], copies: 1, inputs: [0, 1, 2, 3].map((node) => ({ bytes: 10e6, node })), warmUp: 40, concurrency: 2,
+      policy, greedySteps, scheduler: { waitPerGain: 1_000 }, applications: [slow], copies: 1, inputs: [0, 1, 2, 3].map((node) => ({ bytes: 10e6, node })), warmUp: 40, concurrency: 2,
       requests: Array.from({ length: 80 }, (_, i) => ({ application: 'slow', copy: 0, input: i % 4 })), cluster: { ...options().cluster, nodes: 6, node: { ...options().cluster.node, slots: 1, cores: 1 }, installed: true },
     })).executions;
     const missedByWaiting = (executions: ReturnType<typeof run>): number => executions.filter(({ latencyMs, slaMs, steps }) => latencyMs > slaMs && latencyMs - Math.max(...steps.map(({ invocation }) => invocation.delayedMs)) <= slaMs).length;
