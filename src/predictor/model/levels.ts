@@ -1,14 +1,18 @@
 /**
  * What baseline and forest get wrong the same way again: a factor per function on top of both. Real executions are skewed and change their level from minute to
  * minute (caches, neighbours, clocks), least squares and means of leaves follow neither. Several followers with different memories walk after the residuals in
- * bounded steps, so they end near the median; one of them stands still. Their advice is mixed by how wrong each was lately, so where there is
- * nothing to follow, as little as possible is followed.
+ * bounded steps; one of them stands still. Their advice is mixed by how wrong each was lately, so where there is nothing to follow, as little as possible is followed.
+ *
+ * Wrong is what the model is judged by: the relative error |predicted − measured| / measured. How fast that changes with the level is predicted over measured, and so
+ * long are the steps: an execution that took long by accident hardly moves them, and they end a little below the median, where least is lost relative to what was measured.
  */
 
 /** Part of a residual that each follower goes; the first one goes nowhere. */
 const PACES = [0, 0.05, 0.12, 0.25] as const;
 /** Longest residual that is followed, in mean |residuals| of the function. */
 const LONGEST = 1;
+/** Most and least that predicted over measured counts for: an execution that was much shorter is an accident, too, and from one that was much longer something is learned. */
+const STEEPEST = 1.5, GENTLEST = 0.25;
 /** Losses fade by this per execution. */
 const FADING = 0.98;
 /** How fast weight moves to who was less wrong, per mean |residual|. */
@@ -56,9 +60,10 @@ export class FunctionLevels {
     let least = Infinity;
     for (let i = 0; i < PACES.length; i++) {
       const off = residual - (levels[i] as number);
-      const loss = (losses[i] = FADING * (losses[i] as number) + Math.min(MOST_LOSS, Math.abs(off) / scale));
+      const overMeasured = Math.exp(-off);
+      const loss = (losses[i] = FADING * (losses[i] as number) + Math.min(MOST_LOSS, Math.abs(1 - overMeasured) / scale));
       if (loss < least) least = loss;
-      const step = (PACES[i] as number) * Math.min(LONGEST * scale, Math.max(-LONGEST * scale, off));
+      const step = (PACES[i] as number) * Math.min(STEEPEST, Math.max(GENTLEST, overMeasured)) * Math.min(LONGEST * scale, Math.max(-LONGEST * scale, off));
       levels[i] = Math.min(MOST_LEVEL, Math.max(-MOST_LEVEL, (levels[i] as number) + step));
     }
     let sum = 0, weights = 0;
