@@ -18,6 +18,7 @@ const ablation = (of: 'metronome' | 'lookahead', name: string, overrides: Varian
 /** All of them. Those of `metronome` first. */
 export const ABLATIONS: readonly Ablation[] = [
   ablation('metronome', 'as printed', { 'delay.strict': true }, 'strict_over_repaired', 'Algorithm 1 as printed.'),
+  ablation('metronome', 'patient', { 'delay.waitPerGain': 1_000_000 }, 'patient_over_metronome', 'Waits as long as the latency target allows, whatever that saves.'),
   ablation('metronome', 'by polls', { 'delay.decideOn': 'polls' }, 'polls_over_events', 'Decides again every monitor interval only.'),
   ablation('metronome', 'blind to data', { 'delay.blindTo': 'data' }, 'without_data_locality_over_metronome', 'Does not see where inputs lie.'),
   ablation('metronome', 'blind to infrastructure', { 'delay.blindTo': 'infrastructure' }, 'without_infrastructure_locality_over_metronome', 'Does not see sandboxes, zygotes and packages.'),
