@@ -510,6 +510,8 @@ export class Scheduler implements InvocationHost {
       ask(NO_TICKET);
       decide();
     });
+    // Like an arrival: the prediction may never come.
+    this.#clock.setTimer(now + PREDICTION_GRACE_MS, () => this.#predicted(ticket));
   }
 
   // ── deciding ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1023,6 +1023,21 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
       expect(cluster.sent).toHaveLength(1);
     });
 
+    it('a plan is answered with what is known when they do not come for two seconds, once', () => {
+      const cluster = make({ slots: [1, 1] });
+      cluster.deploy('f', { slaMs: 60_000 });
+      cluster.predictor.atOnce = false;
+      const plans: Plan[] = [];
+      cluster.scheduler.plan({ functionName: 'f', slaMs: 0, expiresAtMs: Infinity, inputs: [], localityKey: '', policyName: '', cargo: undefined }, (plan) => plans.push(plan));
+      cluster.advance(1_999);
+      expect(plans).toHaveLength(0);
+      cluster.advance(1);
+      expect(plans[0]?.decision.action).toBe('dispatch');
+      cluster.predictor.answer();
+      cluster.advance(5_000);
+      expect(plans).toHaveLength(1);
+    });
+
     it('it can be cancelled, expires, or is given up after the longest wait', () => {
       const cluster = make({ slots: [1], maxWaitMs: 400 });
       cluster.deploy();
