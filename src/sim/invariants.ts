@@ -8,9 +8,9 @@ import type { Scheduler } from '../scheduler/scheduler.ts';
 
 /**
  * All breaches at this moment; no timer that is due may be outstanding. `monitorMs`: how late a prediction may be. `hasLied`: nodes that said wrong things of
- * their slots; what they were given before the truth may be too much.
+ * their slots; what they were given before the truth may be too much. `byPolls`: it decides again by polls only (delay.decideOn).
  */
-export function breachesOf(scheduler: Scheduler, now: number, monitorMs: number, hasLied: (node: number) => boolean = () => false): string[] {
+export function breachesOf(scheduler: Scheduler, now: number, monitorMs: number, hasLied: (node: number) => boolean = () => false, byPolls = false): string[] {
   const found: string[] = [];
   const { cluster, live, lines, functions } = scheduler;
   const dispatchedTo = new Map<number, number>();
@@ -41,7 +41,9 @@ export function breachesOf(scheduler: Scheduler, now: number, monitorMs: number,
       const entry = functions.entries[invocation.functionIndex];
       const concurrency = entry?.settings.concurrency ?? 0;
       const limited = concurrency > 0 && (entry?.running ?? 0) >= concurrency;
-      if (anyRoom && !limited && !byRule.has(invocation.functionIndex)) found.push(`${id} waits for room (${invocation.reason}) while a node has some`);
+      // By polls it looks for room when its next one is due, and not before.
+      const isBetweenPolls = byPolls && invocation.dueAtMs >= now;
+      if (anyRoom && !limited && !isBetweenPolls && !byRule.has(invocation.functionIndex)) found.push(`${id} waits for room (${invocation.reason}) while a node has some`);
     }
   }
   if (lines.locality !== locality || lines.capacity !== capacity) found.push(`lines count ${lines.locality} + ${lines.capacity} waiters, there are ${locality} + ${capacity}`);

@@ -223,7 +223,7 @@ export function runScenario(scenario: Scenario, policy: string, seed: number, ch
   const faults = new FaultInjector(sim, scenario.faults, seed, predictions);
   if (checksAllAlong) {
     const look = (): void => {
-      for (const scheduler of sim.living()) for (const breach of breachesOf(scheduler, sim.schedulerClock.nowMs(), sim.options.monitorIntervalMs ?? 100, (node) => sim.hasLied(node))) note(breach);
+      for (const scheduler of sim.living()) for (const breach of breachesOf(scheduler, sim.schedulerClock.nowMs(), sim.options.monitorIntervalMs ?? 100, (node) => sim.hasLied(node), scenario.scheduler.decideOn === 'polls')) note(breach);
       for (const breach of sim.leases?.breaches() ?? []) note(breach);
       for (const node of sim.nodes) if (node.runs.size > node.options.slots) note(`${node.name} runs ${node.runs.size} on ${node.options.slots} slots`);
       if (sim.elapsedMs < scenario.durationMs) sim.at(sim.elapsedMs + CHECK_EVERY_MS, look);

@@ -33,6 +33,12 @@ describe('with all faults at once and the forest as predictor', () => {
   });
 });
 
+describe('with faults while decisions are made by polls', () => {
+  it('nobody is said to pass room over before the next poll', () => {
+    for (const seed of [1, 2, 3]) expect(runScenario({ ...ROUGH, scheduler: { decideOn: 'polls' } }, 'metronome', seed), `seed ${seed}`).toMatchObject({ breaches: [] });
+  });
+});
+
 describe('with three times as many faults of all kinds', () => {
   // The moment at which everything heals: a node registers again while it counts as connected, and work is decided on in the same instant.
   it.each([1377, 1475])('nothing runs twice that must run once, seed %i', (seed) => {
