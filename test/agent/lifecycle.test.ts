@@ -92,7 +92,7 @@ describe('registration', () => {
     const requests: RegisterNodeRequest[] = [];
     const scheduler = await fakeScheduler((request) => void requests.push(request));
     const agent = await startAgent({ ...optionsFor(dir.path), schedulerAddress: `127.0.0.1:${scheduler.port}` });
-    expect(requests[0]).toEqual({ name: 'node-1', address: agent.grpcAddress, dataUrl: agent.dataUrl, epoch: agent.epoch, slots: 2, memoryMb: 1024, isolation: expect.arrayContaining(['process']), labels: { metrics: expect.any(String), limits: expect.any(String) } });
+    expect(requests[0]).toEqual({ name: 'node-1', address: agent.grpcAddress, dataUrl: agent.dataUrl, epoch: agent.epoch, slots: 2, memoryMb: 1024, isolation: expect.arrayContaining(['process']), labels: { metrics: expect.any(String), limits: expect.any(String) }, keeping: { policy: 'ttl', keepAliveMs: 60_000, zygoteMemoryMb: 256 } });
     // Until the streams are open it repeats itself.
     await vi.waitFor(() => expect(requests.length).toBeGreaterThan(1), 5_000);
     const client = new TestClient(agent.grpcAddress);

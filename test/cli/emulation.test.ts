@@ -73,7 +73,7 @@ describe.skipIf(missing !== '')('an emulated cluster', () => {
     const at = addresses.grpcAddress;
     expect(addresses.emulated).toEqual({ link: '50mbit (kernel)', cpus: `${CPUS} (quota)` });
     const list = await run(['node', 'list', '-o', 'wide', '--scheduler', at]);
-    expect(list.out.match(/cpus=0\.4 \(quota\), link=50mbit \(kernel\), metrics=cgroup/g)).toHaveLength(2);
+    expect(list.out.match(/cpus=0\.4 \(quota\), limits=\w+, link=50mbit \(kernel\), metrics=cgroup/g)).toHaveLength(2);
     expect((await run(['status', '--scheduler', at])).out).toContain('link 50mbit (kernel), cpus 0.4 (quota)');
     await deploy(at);
 
@@ -189,7 +189,7 @@ describe('an emulated cluster without the kernel', () => {
     expect(addresses.emulated).toEqual({ link: '40mbit (data plane)', latency: '3ms (data plane)' });
     expect(allClaims().some(({ owner }) => owner.pid === up.pid)).toBe(false);
     const list = await run(['node', 'list', '-o', 'wide', '--scheduler', addresses.grpcAddress]);
-    expect(list.out.match(/latency=3ms \(data plane\), link=40mbit \(data plane\), metrics=/g)).toHaveLength(2);
+    expect(list.out.match(/latency=3ms \(data plane\), limits=\w+, link=40mbit \(data plane\), metrics=/g)).toHaveLength(2);
     up.child.kill('SIGINT');
     expect(await up.ended).toMatchObject({ code: 0 });
   }, 120_000);
