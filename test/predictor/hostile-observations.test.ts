@@ -111,6 +111,7 @@ describe('hostile observations', () => {
 interface Parts {
   readonly profiles: [null, { name: string }];
   readonly baseline: { readonly functions: Float64Array; readonly noise: Float64Array };
+  readonly medians: [null, Float64Array];
   readonly conformal: { readonly functions: [null, { scale: number; q95: number; q99: number }]; shared95: number; shared99: number };
   readonly window: { readonly rows: Float64Array; readonly phases: Float64Array };
   readonly trees: [{ readonly value: Float64Array }];
@@ -128,6 +129,8 @@ describe('hostile snapshots', () => {
     ['a scale of 0', (parts) => void (parts.conformal.functions[1].scale = 0)],
     ['endless quantiles', (parts) => void Object.assign(parts.conformal.functions[1], { q95: 1e9, q99: 1e12 })],
     ['negative shared quantiles', (parts) => void Object.assign(parts.conformal, { shared95: -1e6, shared99: -1e6 })],
+    ['medians beyond every bound', (parts) => void parts.medians[1].fill(1e300)],
+    ['medians that were never', (parts) => void parts.medians[1].fill(-1e300)],
     ['a window row beyond the bounds', (parts) => void (parts.window.rows[COLUMN.transfers] = -2)],
   ] as const satisfies readonly (readonly [string, (parts: Parts) => void])[])('%s is cut off: the model is sound', (_, how) => {
     expectSound(restoreOnlineModel(spoil(how)), situations);

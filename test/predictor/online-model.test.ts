@@ -234,11 +234,12 @@ describe('a snapshot', () => {
 
   it('of another format, other features or another shape is refused with what is wrong', () => {
     const cases: [string, (snapshot: Record<string, unknown>) => void][] = [
-      ['its format is 1', (snapshot) => void (snapshot['format'] = 1)],
+      ['its format is 2', (snapshot) => void (snapshot['format'] = 2)],
       ['other features', (snapshot) => void (snapshot['features'] = 'cpu')],
       ['"baseline.functions"', (snapshot) => void ((snapshot['baseline'] as Record<string, unknown>)['functions'] = 'x')],
       ['no finite number', (snapshot) => void ((snapshot['baseline'] as { globals: Float64Array }).globals.fill(Number.NaN))],
       ['"levels" does not fit', (snapshot) => void ((snapshot['levels'] as unknown[])[1] = Float64Array.of(1, 2))],
+      ['"medians" does not fit', (snapshot) => void ((snapshot['medians'] as unknown[])[1] = Float64Array.of(1, 2))],
       ['"window.rows"', (snapshot) => void ((snapshot['window'] as { count: number }).count--)],
       ['links node', (snapshot) => void ((snapshot['trees'] as { link: Int32Array }[])[0]!.link[0] = -5)],
       ['"trees[1]', (snapshot) => void ((snapshot['trees'] as unknown[])[1] = {})],

@@ -39,6 +39,11 @@ const F_RUN_LOAD = F_RUN + RUN_TERMS;
 export const F_UNPACK = 40, UNPACK_OWN = 2;
 /** Per start state from PACKAGES on, START_BLOCK numbers: terms, then own loads. */
 export const F_START = 48, START_BLOCK = 8, START_TERMS = 2, START_OWN_LOADS = 3;
+/** How much of a say the model and each median has (recent-medians.ts); 0: the model alone speaks. */
+export const F_SAYS = 72, SAYS = 4;
+/** Per octave of input size and start state: key and two medians. Per exact size and start state: key and median. Key 0: none. */
+export const F_OCTAVES = F_SAYS + SAYS, OCTAVES = 8, OCTAVE_NUMBERS = 3;
+export const F_SIZES: number = F_OCTAVES + OCTAVES * OCTAVE_NUMBERS, SIZES = 16, SIZE_NUMBERS = 2;
 
 // ── in a node's record ──────────────────────────────────────────────────────────────────────────────────────────────
 /** Logarithms of its factors on the phases, and on unpacking packages in particular; how often it was seen; its usual bandwidth (log bytes/s). */

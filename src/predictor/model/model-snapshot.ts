@@ -7,7 +7,7 @@ import { FIRST_FEATURE, ROW_WIDTH } from '../features.ts';
 import type { FlatTree } from './flat-forest.ts';
 
 /** Changes with the shape of a snapshot or with the meaning of what is in it. */
-export const SNAPSHOT_FORMAT = 2;
+export const SNAPSHOT_FORMAT = 3;
 
 /** Characters of a name in a snapshot. */
 const MOST_TEXT = 1_024;

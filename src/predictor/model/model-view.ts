@@ -4,7 +4,7 @@
  */
 import type { FlatForest } from './flat-forest.ts';
 
-/** The arrays. What stands in a record is the business of baseline.ts and conformal.ts. */
+/** The arrays. What stands in a record is the business of baseline.ts, conformal.ts, levels.ts and recent-medians.ts. */
 export interface ModelView {
   /** Records of functions. Record 0 stands for functions that have none; the function with index i has record i + 1. */
   functionCount: number;
@@ -29,7 +29,7 @@ export interface ModelCapacity {
 }
 
 /** Numbers per function. */
-export const FUNCTION_STRIDE = 80;
+export const FUNCTION_STRIDE = 136;
 /** Numbers per node. */
 export const NODE_STRIDE = 8;
 /** Numbers that all share. */

@@ -1,6 +1,6 @@
 /**
  * The prediction model in one thread (paper, section 3.3): a baseline of recursive least squares per function and phase, times the
- * exponential of a forest on what the baseline leaves over and of a level per function on what both leave over; a window of observations, drift detection, and conformal quantiles.
+ * exponential of a forest on what the baseline leaves over and of a level per function on what both leave over, mixed with medians of recent executions; a window of observations, drift detection, and conformal quantiles.
  * Nothing here reads a clock, a file or an unseeded number: the same observations in the same order give the same model, byte for byte.
  *
  * A life: `setFunction` for every deployed function, `observe` for what was measured, `update` whenever `updateDue` says so, `publishTo`
@@ -24,6 +24,7 @@ import { OnlineForest } from './online-forest.ts';
 import { createPredictionScratch, predictRows } from './predict-rows.ts';
 import type { ModelWriter, Publication } from './published-model.ts';
 import { RecentAccuracy } from './recent-accuracy.ts';
+import { RecentMedians, factorOf, mixMedians } from './recent-medians.ts';
 import { trainTree } from './train-tree.ts';
 import { TRAINERS, type TrainerName, type TreeJob } from './trainer.ts';
 
@@ -130,7 +131,7 @@ export interface OnlineModel {
   /** Forgets a function: its record, its rows in the window. The index may come again with another one. */
   forgetFunction(index: number): void;
   /**
-   * Learns from `count` observations of OBSERVATION_WIDTH numbers each: accuracy, quantiles and levels first (from predictions made before looking), then baseline, drift, window
+   * Learns from `count` observations of OBSERVATION_WIDTH numbers each: accuracy, quantiles, levels and medians first (from predictions made before looking), then baseline, drift, window
    * and leaves. An observation with a number that is not finite, or a phase below 0 or above MOST_PHASE_MS, is counted as 'invalid' and skipped; features are cut off at their bounds. Returns how many were taken in;
    * `taken[i]` becomes 1 for those, 0 for the others.
    */
@@ -215,6 +216,7 @@ class Model implements OnlineModel {
   readonly #forest: OnlineForest;
   readonly #window: ObservationWindow;
   readonly #levels = new FunctionLevels();
+  readonly #medians = new RecentMedians();
   readonly #conformal = new ConformalQuantiles();
   readonly #drift = new DriftDetector();
   readonly #profiles: (FunctionProfile | undefined)[] = [undefined];
@@ -271,6 +273,7 @@ class Model implements OnlineModel {
     this.#profiles[record] = undefined;
     this.#accuracy[record] = undefined;
     this.#levels.forget(record);
+    this.#medians.forget(record);
     this.#conformal.forget(record);
     this.#drift.forget(record);
     this.#window.forget(record, this.#removed);
@@ -357,7 +360,7 @@ class Model implements OnlineModel {
       format: SNAPSHOT_FORMAT, features: FEATURES.map(({ name }) => name).join(' '), options: { ...this.options },
       counters: { version: this.#version, updates: this.#updates, observations: this.#observations, sinceUpdate: this.#sinceUpdate, nextPlace: this.#nextPlace, nodeEvents: this.#drift.nodeEvents }, excluded: { ...this.#excluded },
       profiles: this.#profiles.map((profile) => profile ?? null), accuracy: this.#profiles.map((_, record) => this.#accuracy[record]?.toSnapshot() ?? null), driftEvents: this.#profiles.map((_, record) => this.#drift.functionEvents[record] ?? 0),
-      baseline: this.#baseline.toSnapshot(), levels: this.#levels.toSnapshot(), conformal: this.#conformal.toSnapshot(), window: { count: slots.length, rows, phases, seen: Array.from(this.#window.seen) },
+      baseline: this.#baseline.toSnapshot(), levels: this.#levels.toSnapshot(), medians: this.#medians.toSnapshot(), conformal: this.#conformal.toSnapshot(), window: { count: slots.length, rows, phases, seen: Array.from(this.#window.seen) },
       trees: Array.from({ length: this.#forest.flat.treeCount }, (_, t) => this.#forest.tree(t)),
     };
   }
@@ -399,10 +402,12 @@ class Model implements OnlineModel {
     } catch (error) {
       throw error instanceof RangeError ? corruptSnapshot(`"baseline" does not fit: ${error.message}`) : error;
     }
-    try {
-      this.#levels.restore(snapshot.list('levels').slice(0, functionCount).map((values, record) => (values === null ? null : new SnapshotParts({ values }, `levels[${record}]`).floats('values'))));
-    } catch (error) {
-      throw error instanceof RangeError ? corruptSnapshot(`"levels" does not fit: ${error.message}`) : error;
+    for (const [name, part] of [['levels', this.#levels], ['medians', this.#medians]] as const) {
+      try {
+        part.restore(snapshot.list(name).slice(0, functionCount).map((values, record) => (values === null ? null : new SnapshotParts({ values }, `${name}[${record}]`).floats('values'))));
+      } catch (error) {
+        throw error instanceof RangeError ? corruptSnapshot(`"${name}" does not fit: ${error.message}`) : error;
+      }
     }
     const conformal = snapshot.object('conformal');
     this.#conformal.restore({
@@ -447,7 +452,7 @@ class Model implements OnlineModel {
     });
     return {
       version: this.#version, trainer: this.options.trainer, trees: this.#forest.flat.treeCount, treeNodes: this.#forest.nodes, observations: this.#observations, excluded: { ...this.#excluded },
-      windowSize: this.#window.size, windowRoom: this.#window.room, bytes: this.#baseline.bytes + this.#forest.bytes + this.#levels.bytes + this.#conformal.bytes + this.#phases.byteLength + this.#accuracy.reduce((sum, recent) => sum + (recent?.bytes ?? 0), 0), updates: this.#updates,
+      windowSize: this.#window.size, windowRoom: this.#window.room, bytes: this.#baseline.bytes + this.#forest.bytes + this.#levels.bytes + this.#medians.bytes + this.#conformal.bytes + this.#phases.byteLength + this.#accuracy.reduce((sum, recent) => sum + (recent?.bytes ?? 0), 0), updates: this.#updates,
       driftEvents: this.#drift.functionEvents.reduce((sum, events) => sum + (events ?? 0), 0), nodeDriftEvents: this.#drift.nodeEvents, functions,
     };
   }
@@ -474,15 +479,22 @@ class Model implements OnlineModel {
     const totalLog = completeRow(view, row, 0, scratch.estimate);
     sumTrees(view.forest, row, ROW_WIDTH, 1, this.#sum);
     const correction = view.forest.treeCount > 0 ? (this.#sum[0] as number) / view.forest.treeCount : 0;
-    const unlevelled = Math.log(measured) - totalLog - correction;
-    const residual = unlevelled - this.#levels.level(record);
+    const measuredLog = Math.log(measured);
+    const unlevelled = measuredLog - totalLog - correction;
+    const ofModel = unlevelled - this.#levels.level(record);
+    const startState = row[COLUMN.startState] as number, bytes = (row[COLUMN.inputBytes] as number) + (row[COLUMN.payloadBytes] as number);
+    const factor = factorOf(row, 0, totalLog);
+    const residual = measuredLog - mixMedians(view.functions, record * FUNCTION_STRIDE, startState, bytes, measuredLog - ofModel, factor);
     // What is not finite would stay in the weights that all share, in the window and in the scales for ever.
     if (!Number.isFinite(residual) || !isFiniteRow(row)) return false;
     const scale = this.#conformal.spread(record);
     if (seen > 0) {
       (this.#accuracy[record] ??= new RecentAccuracy()).add(Math.abs(Math.exp(-residual) - 1), residual <= this.#conformal.q95(record), residual <= this.#conformal.q99(record));
       this.#conformal.add(record, residual);
-      if (view.forest.treeCount > 0) this.#levels.add(record, unlevelled);
+      if (view.forest.treeCount > 0) {
+        this.#levels.add(record, unlevelled);
+        this.#medians.add(record, startState, bytes, { factor: measuredLog - factor, model: ofModel, served: residual }, scale);
+      }
     }
 
     // Then what it learns.
@@ -497,9 +509,9 @@ class Model implements OnlineModel {
     this.#forest.add(slot);
     this.#observations++;
     this.#sinceUpdate++;
-    // An execution of less than a millisecond tells of clocks and wake-ups.
-    const tellsOfChange = measured >= 1 || measured * Math.exp(-residual) >= 1;
-    const change = seen > 0 ? this.#drift.add(record, node, slot, this.#window.serial[slot] as number, tellsOfChange ? residual : 0, scale, seen, view.nodeCount - 1) : undefined;
+    // Changes are told by what the model itself got wrong: medians come after them sooner. An execution of less than a millisecond tells of clocks and wake-ups.
+    const tellsOfChange = measured >= 1 || measured * Math.exp(-ofModel) >= 1;
+    const change = seen > 0 ? this.#drift.add(record, node, slot, this.#window.serial[slot] as number, tellsOfChange ? ofModel : 0, scale, seen, view.nodeCount - 1) : undefined;
     if (change !== undefined) this.#follow(change);
     this.#writeLevels(record);
     return true;
@@ -526,6 +538,7 @@ class Model implements OnlineModel {
     if (kind === 'function') {
       this.#baseline.shiftFunction(record, shifts);
       this.#levels.forget(record);
+      this.#medians.forget(record);
       this.#window.dropOld(record, slots.length, this.#removed);
       this.#conformal.unsettle(record, 0.25 * Math.max(...shifts.map(Math.abs)));
     } else {
@@ -571,6 +584,7 @@ class Model implements OnlineModel {
     functions[f + F_Q95] = this.#conformal.q95(record);
     functions[f + F_Q99] = this.#conformal.q99(record);
     functions[f + F_SPREAD] = this.#conformal.spread(record);
+    this.#medians.write(record, functions);
   }
 }
 

@@ -1,8 +1,9 @@
-/** One prediction, as every reader computes it: baseline × exp(mean of the trees + level of the function), and the quantiles as factors on that. */
+/** One prediction, as every reader computes it: baseline × exp(mean of the trees + level of the function), mixed with medians of what executions like it lately took, and the quantiles as factors on that. */
 import { ROW_WIDTH, SITUATION_WIDTH, COLUMN } from '../features.ts';
 import { F_LEVEL, F_Q95, F_Q99, F_SPREAD, completeRow, copySituation, createBaselineScratch, estimatePhases, type BaselineScratch } from './baseline-terms.ts';
 import { sumTrees } from './flat-forest.ts';
 import { FUNCTION_STRIDE, type ModelView, type PredictionOut } from './model-view.ts';
+import { factorOf, mixMedians } from './recent-medians.ts';
 
 /** Rows that are worked on at once: they and their results stay in the cache. */
 const CHUNK = 64;
@@ -34,9 +35,12 @@ export function predictRows(view: ModelView, situations: Float64Array, rowOffset
     sumTrees(forest, rows, ROW_WIDTH, chunk, sums);
     const trees = forest.treeCount;
     for (let r = 0; r < chunk; r++) {
-      const f = (rows[r * ROW_WIDTH + COLUMN.functionIndex] as number) * FUNCTION_STRIDE;
+      const offset = r * ROW_WIDTH;
+      const f = (rows[offset + COLUMN.functionIndex] as number) * FUNCTION_STRIDE;
       const correction = trees > 0 ? (sums[r] as number) / trees : 0;
-      const mean = Math.exp((totals[r] as number) + correction + (functions[f + F_LEVEL] as number));
+      const baselineLog = totals[r] as number;
+      const bytes = (rows[offset + COLUMN.inputBytes] as number) + (rows[offset + COLUMN.payloadBytes] as number);
+      const mean = Math.exp(mixMedians(functions, f, rows[offset + COLUMN.startState] as number, bytes, baselineLog + correction + (functions[f + F_LEVEL] as number), factorOf(rows, offset, baselineLog)));
       const at = outOffset + done + r;
       out.meanMs[at] = mean;
       out.spreadMs[at] = mean * (functions[f + F_SPREAD] as number);

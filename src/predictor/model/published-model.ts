@@ -14,7 +14,7 @@ export const MAX_READERS = 32;
 
 const MAGIC = 0x4d4e_4d31;
 /** Changes with the layout: a reader of another build refuses. */
-const LAYOUT = 1;
+const LAYOUT = 2;
 // Header, as 32-bit cells.
 const AT_MAGIC = 0, AT_LAYOUT = 1, AT_FUNCTIONS = 2, AT_NODES = 3, AT_TREES = 4, AT_TREE_SIZE = 5, AT_ACTIVE = 6, AT_VERSION = 7, AT_SKIPPED = 8, AT_READERS = 16, HEADER_CELLS = AT_READERS + MAX_READERS;
 // Each copy begins with these cells.
