@@ -45,7 +45,12 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
   };
 
   /** What speaks for starting on this row because it makes a sandbox, ms. */
-  const creditOf = ({ candidates, rentMs, fits }: DecisionView, row: number): number => ((candidates.startState[row] as number) < WARM && rentMs > 0 && fits(candidates.node[row] as number) ? rent * rentMs : 0);
+  const creditOf = (view: DecisionView, row: number): number => {
+    const { node, startState } = view.candidates;
+    if (rent === 0 || (startState[row] as number) >= WARM) return 0;
+    const rentMs = view.rentMs();
+    return rentMs > 0 && view.fits(node[row] as number) ? rent * rentMs : 0;
+  };
 
   /** The best row with room: least T; within the predictions' own error the less loaded one. -1: none has room. */
   const bestWithRoom = ({ candidates }: DecisionView): number => {

@@ -67,8 +67,8 @@ function createRepaired(localityGain: number, safetyMargin: number, waitPerGain:
       }
       const best = alternative < 0 ? any : alternative;
       const untilMs = safeUntilMs(view, best < 0 ? 0 : (meanMs[best] as number));
-      const nodes = invocation.lineNodes ?? [];
-      if (alternative < 0 || nodes.length === 0) return untilMs;
+      const nodes = invocation.lineNodes;
+      if (alternative < 0 || nodes === undefined || nodes.length === 0) return untilMs;
       let leastMs = Infinity;
       for (let row = 0; row < count; row++) if (nodes.includes(node[row] as number)) leastMs = Math.min(leastMs, meanMs[row] as number);
       const longestMs = Math.min(untilMs - nowMs, worthMs(view, (meanMs[alternative] as number) - leastMs));

@@ -57,7 +57,7 @@ export interface DecisionView {
   /** False when the function runs as often as it may: no node has room for it. */
   readonly mayRun: boolean;
   /** What invocations of the function have waited for warm nodes since one of them last made a sandbox, ms; waits of a minute ago count for 1/e. */
-  readonly rentMs: number;
+  rentMs(): number;
   /** Whether the node has memory for one more sandbox of the function beside all that it has. */
   fits(node: number): boolean;
   /**

@@ -206,7 +206,7 @@ export class Scheduler implements InvocationHost {
   readonly #remainingMs: ((dispatched: Invocation) => number | undefined) | undefined;
   readonly #upperRemainingMs: (dispatched: Invocation) => number;
   readonly #facts: { readyNodes: number; readySlots: number; meanServiceMs: number; waiting: number } = { readyNodes: 0, readySlots: 0, meanServiceMs: 0, waiting: 0 };
-  readonly #view: { candidates: Candidates; readonly cluster: ClusterFacts; function: FunctionFacts; invocation: Invocation; nowMs: number; mayRun: boolean; rentMs: number; fits(node: number): boolean; expectedWaitMs(node: number, keyMs?: number): number; upperWaitMs(node: number, keyMs?: number): number };
+  readonly #view: { candidates: Candidates; readonly cluster: ClusterFacts; function: FunctionFacts; invocation: Invocation; nowMs: number; mayRun: boolean; rentMs(): number; fits(node: number): boolean; expectedWaitMs(node: number, keyMs?: number): number; upperWaitMs(node: number, keyMs?: number): number };
   #policies: ReadonlyMap<string, Policy>;
   #policy: Policy;
   #timer: TimerHandle = undefined;
@@ -249,7 +249,7 @@ export class Scheduler implements InvocationHost {
       invocation: undefined as unknown as Invocation,
       nowMs: 0,
       mayRun: true,
-      rentMs: 0,
+      rentMs: () => (this.functions.entries[this.#view.invocation.functionIndex] as FunctionEntry).rentMs(this.nowMs),
       fits: (node) => (this.cluster.info[node]?.memoryMb ?? Infinity) - (this.functions.sandboxMb[node] as number) >= this.#view.function.memoryMb,
       expectedWaitMs: (node, keyMs) => {
         const before = this.#before;
@@ -565,7 +565,6 @@ export class Scheduler implements InvocationHost {
     view.function = entry.settings;
     view.nowMs = this.nowMs;
     this.#facts.waiting = this.lines.locality + this.lines.capacity;
-    view.rentMs = entry.rentMs(this.nowMs);
     view.mayRun = entry.settings.concurrency === 0 || entry.running < entry.settings.concurrency;
     return view;
   }

@@ -95,7 +95,7 @@ export function viewOf(situation: Situation): DecisionView {
   const cluster: ClusterFacts = { readyNodes: situation.rows.length, readySlots: situation.rows.length, meanServiceMs: 0, waiting: 0, ...situation.cluster };
   invocation.decidedBy = situation.decidedBy ?? '';
   invocation.lineNodes = situation.lineNodes;
-  return { candidates, cluster, function: { name: 'f', slaMs: 1_000, memoryMb: 256, critical: false, ...situation.function }, invocation, nowMs, mayRun: situation.mayRun ?? true, rentMs: situation.rentMs ?? 0, fits: (node) => situation.full?.includes(node) !== true, expectedWaitMs: (node) => waits.get(node) ?? 0, upperWaitMs: (node) => upperWaits.get(node) ?? 0 };
+  return { candidates, cluster, function: { name: 'f', slaMs: 1_000, memoryMb: 256, critical: false, ...situation.function }, invocation, nowMs, mayRun: situation.mayRun ?? true, rentMs: () => situation.rentMs ?? 0, fits: (node) => situation.full?.includes(node) !== true, expectedWaitMs: (node) => waits.get(node) ?? 0, upperWaitMs: (node) => upperWaits.get(node) ?? 0 };
 }
 
 /** Asks the policy. */

@@ -41,7 +41,7 @@ function scene(nodes: number, { limit = 64, maxNodes = nodes, slots = 4 } = {}) 
   };
   const decide = (policy: Policy, subject: Invocation, rows: Candidates): Decision => {
     const decision = createDecision();
-    policy.decide({ cluster: { readyNodes: nodes, readySlots: nodes * slots, meanServiceMs: 100, waiting: 0 }, function: SETTINGS, candidates: rows, invocation: subject, nowMs: 0, mayRun: true, rentMs: 0, fits: () => true, expectedWaitMs: (node) => 10 + (node % 7), upperWaitMs: (node) => 20 + (node % 7) }, decision);
+    policy.decide({ cluster: { readyNodes: nodes, readySlots: nodes * slots, meanServiceMs: 100, waiting: 0 }, function: SETTINGS, candidates: rows, invocation: subject, nowMs: 0, mayRun: true, rentMs: () => 0, fits: () => true, expectedWaitMs: (node) => 10 + (node % 7), upperWaitMs: (node) => 20 + (node % 7) }, decision);
     return decision;
   };
   return { cluster, objects, entry, packages, invocation, candidates, decide };
