@@ -1,7 +1,7 @@
 /**
  * Makes a video with sound (H.264 and AAC in MP4) and the truth about it. A strip at the top of every frame shows the frame's number in black and
  * white, sixteen bits; noise keeps the bits of the picture busy, so that size is length times rate; the sound is one tone, whose pitch depends on the seed.
- * The same seed and size give the same bytes with the same ffmpeg. As a program: `node make-input.mjs PATH [SIZE] [SEED] [--resolution 640x360]`; the truth goes to stdout as JSON.
+ * The same seed and size give the same bytes with the same ffmpeg. As a program: `node make-input.mjs PATH [SIZE] [SEED] [--resolution 640x360] [--bits-per-point 2]`; the truth goes to stdout as JSON.
  */
 import { stat } from 'node:fs/promises';
 import { runAsProgram } from '../input-maker.mjs';
@@ -9,8 +9,9 @@ import { ffmpeg } from './ffmpeg-of-project.mjs';
 
 /** Frames per second; there is a key frame every second, where a video can be cut. */
 const FPS = 25;
-/** Bits of the picture per point and frame, and of the sound per second. */
+/** Bits of the picture per point and frame: what films are delivered with (cameras write 1 to 3). And of the sound per second. */
 const BITS_PER_POINT = 0.345;
+const MOST_BITS_PER_POINT = 4;
 const SOUND_BITS = 96_000;
 /** Frames that sixteen bits can count. */
 const MAX_FRAMES = 65_536;
@@ -21,11 +22,12 @@ const RESOLUTIONS = ['160x90', '320x180', '640x360', '1280x720', '1920x1080'];
 
 /**
  * Writes a video of about `bytes` bytes to `path`. Returns the truth: { path, bytes, payload, seconds, frames, fps, width, height, toneHz }.
- * @param {{ path: string, bytes: number, seed?: number, resolution?: string }} options
+ * @param {{ path: string, bytes: number, seed?: number, bitsPerPoint?: number | string, resolution?: string }} options
  */
-export async function makeInput({ path, bytes, seed = 1, resolution = resolutionFor(bytes) }) {
+export async function makeInput({ path, bytes, seed = 1, bitsPerPoint = BITS_PER_POINT, resolution = resolutionFor((bytes * BITS_PER_POINT) / bitsPerPoint) }) {
+  if (!(bitsPerPoint > 0 && bitsPerPoint <= MOST_BITS_PER_POINT)) throw new RangeError(`bits per point are more than 0 and at most ${MOST_BITS_PER_POINT}, not ${bitsPerPoint}`);
   const [width, height] = resolution.split('x').map(Number);
-  const videoBits = width * height * FPS * BITS_PER_POINT;
+  const videoBits = width * height * FPS * bitsPerPoint;
   const seconds = Math.max(1, Math.round((bytes * 8) / (videoBits + SOUND_BITS)));
   const frames = seconds * FPS;
   if (frames > MAX_FRAMES) throw new RangeError(`a video of ${bytes} bytes with ${resolution} points would have ${frames} frames, more than can be numbered (${MAX_FRAMES}); say a higher --resolution`);
@@ -57,6 +59,6 @@ function numberStrip() {
 await runAsProgram(import.meta.url, {
   does: 'Makes a video with sound whose frames are numbered; what is in it goes to stdout as JSON.',
   size: '8MB',
-  options: { resolution: { doc: 'points of the picture; by default what suits the size', choices: RESOLUTIONS } },
-  make: makeInput,
+  options: { resolution: { doc: 'points of the picture; by default what suits the size', choices: RESOLUTIONS }, 'bits-per-point': { doc: `of each frame; ${BITS_PER_POINT} by default, 2 as from a camera` } },
+  make: ({ 'bits-per-point': bitsPerPoint, ...options }) => makeInput({ ...options, ...(bitsPerPoint === undefined ? {} : { bitsPerPoint: Number(bitsPerPoint) }) }),
 });

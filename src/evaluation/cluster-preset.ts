@@ -31,6 +31,8 @@ export interface ClusterPreset {
   /** Input sizes (src/workload/input-sizes.ts): scale, and factor by application. */
   readonly inputScale: SizeScale;
   readonly inputFactor: Readonly<Record<ApplicationName, number>>;
+  /** Further options of the makers of inputs (apps/<name>/make-input.mjs); real nodes only. */
+  readonly inputMaker: Readonly<Partial<Record<ApplicationName, Readonly<Record<string, number | string>>>>>;
   /** Functions of different owners: each application is deployed so many times under names of its own, called by a power law of popularity. */
   readonly copies: number;
   /** Clients in closed loops that keep 60–80 % of the slots busy. */
@@ -41,8 +43,8 @@ const MIB = 1024 ** 2;
 
 /** One machine with two cores. */
 export const EMULATED_CLUSTER: ClusterPreset = {
-  name: 'emulated', nodes: 5, slots: 1, cpus: 0.32, hostCpus: 2, memoryBytes: 2_048 * MIB, linkBitsPerS: 100e6, keepAliveMs: 60_000, installed: true, zygotes: 'off', poolWindowMs: 5_000,
-  inputScale: 'small', inputFactor: { video: 0.1, log: 0.12, document: 0.5, inference: 0.15 }, copies: 6,
+  name: 'emulated', nodes: 5, slots: 1, cpus: 0.32, hostCpus: 2, memoryBytes: 2_048 * MIB, linkBitsPerS: 30e6, keepAliveMs: 60_000, installed: true, zygotes: 'off', poolWindowMs: 5_000,
+  inputScale: 'small', inputFactor: { video: 0.2, log: 0.1, document: 0.25, inference: 0.1 }, inputMaker: { video: { bitsPerPoint: 2 } }, copies: 6,
   // With 2, 2, 3 and 3 clients 45 to 65 % of the slots were busy, and 0.8 to 1.2 % of the CPU time went for each of these percents (bench/results/paper-emulated). One more
   // makes 58 to 80 % of them, and at most 80 % of the CPU; a third client of video alone would make 93 %, and the machine the bottleneck.
   concurrency: { video: 2, log: 3, document: 4, inference: 4 },
@@ -51,7 +53,7 @@ export const EMULATED_CLUSTER: ClusterPreset = {
 /** The paper's cluster. It does not say how many slots a node has; 8 GB are 16 sandboxes of 512 MB, and four that run leave room for twelve that are kept warm. */
 export const PAPER_CLUSTER: ClusterPreset = {
   name: 'paper', nodes: 10, slots: 4, cpus: 16, memoryBytes: 8_192 * MIB, linkBitsPerS: 1e9, keepAliveMs: 60_000, installed: false, zygotes: 'auto', poolWindowMs: 5_000,
-  inputScale: 'paper', inputFactor: { video: 1, log: 1, document: 1, inference: 1 }, copies: 20,
+  inputScale: 'paper', inputFactor: { video: 1, log: 1, document: 1, inference: 1 }, inputMaker: {}, copies: 20,
   concurrency: { video: 9, log: 9, document: 28, inference: 28 },
 };
 

@@ -48,7 +48,7 @@ export const SWEEP_VARIANTS: readonly Variant[] = [
   ...sweep('aquatope', 'policies.poolWindow', ['1s', '20s', '60s'], 'window'),
   ...sweep('metronome', 'delay.localityGain', [0.5, 0.7, 0.95], 'α'),
   ...sweep('metronome', 'delay.safetyMargin', [0.2, 0.3], 'β'),
-  ...sweep('lookahead', 'policies.lookaheadHysteresis', [0.8, 0.9, 1], 'γ'),
+  ...sweep('lookahead', 'policies.lookaheadHysteresis', [0.7, 0.9, 0.95], 'γ'),
   ...sweep('lookahead', 'policies.lookaheadPrice', [0, 2], 'κ'),
   ...sweep('lookahead', 'policies.lookaheadRent', [0, 2], 'ρ'),
 ];

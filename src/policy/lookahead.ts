@@ -15,15 +15,15 @@
  * of W + T fits into what is left of the SLA (or the alternative's does not either). It decides again while it waits; the node waited
  * for has an advantage of γ, so that choices do not flip. Near-ties go to the lower load. β is not needed.
  */
-import { WARM } from '../predictor/predictor.ts';
+import { leastLoadedNear } from './near-ties.ts';
 import { delayFor, delayForRoom, dispatchTo, MAX_ALSO, type Decision, type DecisionView, type Policy, type PolicyOptions } from './policy.ts';
-import { slotPrice } from './slot-price.ts';
+import { slotPrice, startCredit } from './worth-to-others.ts';
 
 /** In a node's line, those who arrive within so many of its execution times after it may come first if they take less. */
 const PATIENCE = 4;
 
 export function createLookaheadPolicy(options: PolicyOptions): Policy {
-  const { hysteresis = 0.95, price = 1, rent = 1, wait = 'predicted', risk = 'quantile' } = options.lookahead ?? {};
+  const { hysteresis = 0.8, price = 1, rent = 1, wait = 'predicted', risk = 'quantile' } = options.lookahead ?? {};
 
   /** Place in a node's line, ms: who takes long lets those come first that take less and arrive soon after it, but never past the point where it would miss its SLA. */
   const keyOf = (view: DecisionView, row: number): number => {
@@ -44,28 +44,13 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
     return waitMs + T + Math.hypot(upperWaitMs - waitMs, upperMs(view, row) - T);
   };
 
-  /** What speaks for starting on this row because it makes a sandbox, ms. */
-  const creditOf = (view: DecisionView, row: number): number => {
-    const { node, startState } = view.candidates;
-    if (rent === 0 || (startState[row] as number) >= WARM) return 0;
-    const rentMs = view.rentMs();
-    return rentMs > 0 && view.fits(node[row] as number) ? rent * rentMs : 0;
-  };
-
   /** The best row with room: least T; within the predictions' own error the less loaded one. -1: none has room. */
   const bestWithRoom = ({ candidates }: DecisionView): number => {
-    const { count, meanMs, spreadMs, room, load } = candidates;
+    const { count, meanMs, room } = candidates;
     let best = -1;
     for (let row = 0; row < count; row++) if ((room[row] as number) > 0 && (best < 0 || (meanMs[row] as number) < (meanMs[best] as number))) best = row;
     if (best < 0) return -1;
-    const leastMs = meanMs[best] as number;
-    let chosen = best;
-    for (let row = 0; row < count; row++) {
-      // A tie is what neither its own nor the best one's spread can tell apart, and never more than the hysteresis.
-      const tieMs = Math.min(leastMs * (1 - hysteresis), Math.max(spreadMs[row] as number, spreadMs[best] as number));
-      if ((room[row] as number) > 0 && (meanMs[row] as number) - leastMs <= tieMs && (load[row] as number) < (load[chosen] as number)) chosen = row;
-    }
-    return chosen;
+    return leastLoadedNear(candidates, best, 1 - hysteresis);
   };
 
   /** Execution time on a node chosen at random, ms. */
@@ -96,7 +81,7 @@ export function createLookaheadPolicy(options: PolicyOptions): Policy {
       let fastestMs = Infinity;
       for (let row = 0; row < count; row++) if ((meanMs[row] as number) < fastestMs) fastestMs = meanMs[row] as number;
       const msPrice = price * slotPrice(view);
-      const creditMs = now < 0 ? 0 : Math.min(creditOf(view, now), nowMeanMs - fastestMs);
+      const creditMs = now < 0 || rent === 0 ? 0 : Math.min(rent * startCredit(view, now), nowMeanMs - fastestMs);
       const nowCostMs = now < 0 ? Infinity : nowMeanMs - creditMs + msPrice * (nowMeanMs - creditMs - fastestMs);
       // Only a node whose execution alone beats the alternative can win with a wait before it.
       let target = -1, targetWaitMs = 0, leastMs = Infinity, second = -1, secondMs = Infinity;

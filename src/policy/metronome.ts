@@ -2,12 +2,13 @@
  * Policy `metronome`: the paper's Algorithm 1, differentiated delay scheduling, with the repairs of
  * docs/decisions/002-algorithm-repairs.md. Lines are those of Algorithm 1. `strict` follows the print, faults and all.
  */
+import { leastLoadedNear } from './near-ties.ts';
 import { MAX_ALSO, delayFor, delayForRoom, dispatchTo, type DecisionView, type Policy, type PolicyOptions } from './policy.ts';
-import { slotPrice } from './slot-price.ts';
+import { slotPrice, startCredit } from './worth-to-others.ts';
 
 /** The policy of the paper. */
 export function createMetronomePolicy(options: PolicyOptions): Policy {
-  const { localityGain, safetyMargin, strict, waitPerGain = 1 } = options;
+  const { localityGain, safetyMargin, strict, waitPerGain = 0.75 } = options;
   return strict ? createStrict(localityGain, safetyMargin) : createRepaired(localityGain, safetyMargin, waitPerGain);
 }
 
@@ -15,8 +16,14 @@ function createRepaired(localityGain: number, safetyMargin: number, waitPerGain:
   /** Until when waiting is safe if that is what the alternative takes. Repair: an absolute time, so that time waited counts. */
   const safeUntilMs = ({ invocation: { arrivedAtMs, slaMs } }: DecisionView, meanMs: number): number => arrivedAtMs + slaMs * (1 - safetyMargin) - meanMs;
 
-  /** Repair: how long a wait may take that saves so much, ms. The time saved is that of a slot, too, which others wait for. */
+  /** Repair: how long a wait may take that saves so much beyond what α asks for, ms. The time saved is that of a slot, too, which others wait for. */
   const worthMs = (view: DecisionView, gainMs: number): number => waitPerGain * gainMs * (1 + slotPrice(view));
+
+  /** What starting on the alternative takes, less what speaks for it because it makes a sandbox: never less than on the local node, ms. */
+  const pricedMs = (view: DecisionView, alternative: number, leastMs: number): number => {
+    const meanMs = view.candidates.meanMs[alternative] as number;
+    return meanMs <= leastMs ? meanMs : Math.max(leastMs, meanMs - startCredit(view, alternative));
+  };
 
   return {
     name: 'metronome',
@@ -34,6 +41,8 @@ function createRepaired(localityGain: number, safetyMargin: number, waitPerGain:
         if (local[row] === 1 && (target < 0 || t < (meanMs[target] as number) || (t === meanMs[target] && (load[row] as number) < (load[target] as number)))) target = row;
         if ((room[row] as number) > 0 && (alternative < 0 || t < (meanMs[alternative] as number) || (t === meanMs[alternative] && (load[row] as number) < (load[alternative] as number)))) alternative = row;
       }
+      // Repair: nodes that predictions cannot tell apart are as good, and the least loaded of them is taken.
+      if (alternative >= 0) alternative = leastLoadedNear(candidates, alternative, 1 - localityGain);
       // Repair: when nothing has room, the alternative is the first room that comes, on any node. Whoever gains by a local node waits for it as ever, instead
       // of taking whatever comes first, and with it more of everybody's time.
       const alternativeMs = alternative < 0 ? sumMs / count : (meanMs[alternative] as number);
@@ -42,7 +51,8 @@ function createRepaired(localityGain: number, safetyMargin: number, waitPerGain:
       if (target < 0) return dispatchTo(out, alternative, 'noLocalNode', slackMs);
       // Lines 9–12. Repair: "at once" means the best node that has room, be it local or not.
       const targetMs = meanMs[target] as number;
-      if (targetMs >= localityGain * alternativeMs) return dispatchTo(out, alternative, local[alternative] === 1 ? 'bestNodeHasRoom' : 'gainTooSmall', slackMs);
+      const startMs = alternative < 0 ? alternativeMs : pricedMs(view, alternative, targetMs);
+      if (targetMs >= localityGain * startMs) return dispatchTo(out, alternative, local[alternative] === 1 ? 'bestNodeHasRoom' : 'gainTooSmall', slackMs);
       // Lines 14–18. Repair: the slack is an absolute deadline, so that time waited counts.
       if (slackMs <= 0) return dispatchTo(out, alternative, 'slackExhausted', slackMs);
       delayFor(out, target, 'waitForLocalNode', nowMs + slackMs, slackMs);
@@ -51,7 +61,7 @@ function createRepaired(localityGain: number, safetyMargin: number, waitPerGain:
       }
       // Repair: who would still be waiting when the slack is used up, or when more is waited than saved, takes the alternative now and not then.
       if (alternative < 0) return;
-      const longestMs = Math.min(slackMs, worthMs(view, alternativeMs - targetMs));
+      const longestMs = Math.min(slackMs, worthMs(view, localityGain * startMs - targetMs));
       let waitMs = view.expectedWaitMs(candidates.node[target] as number);
       for (let i = 0; i < out.alsoCount && waitMs > longestMs; i++) waitMs = Math.min(waitMs, view.expectedWaitMs(candidates.node[out.also[i] as number] as number));
       if (waitMs > longestMs) dispatchTo(out, alternative, 'waitInVain', slackMs);
@@ -71,7 +81,7 @@ function createRepaired(localityGain: number, safetyMargin: number, waitPerGain:
       if (alternative < 0 || nodes === undefined || nodes.length === 0) return untilMs;
       let leastMs = Infinity;
       for (let row = 0; row < count; row++) if (nodes.includes(node[row] as number)) leastMs = Math.min(leastMs, meanMs[row] as number);
-      const longestMs = Math.min(untilMs - nowMs, worthMs(view, (meanMs[alternative] as number) - leastMs));
+      const longestMs = Math.min(untilMs - nowMs, worthMs(view, localityGain * pricedMs(view, alternative, leastMs) - leastMs));
       return nodes.every((each) => view.expectedWaitMs(each) > longestMs) ? nowMs : untilMs;
     },
   };

@@ -251,7 +251,7 @@ export interface RuleDelayOptions {
 
 /** Parameters of `lookahead`. */
 export interface LookaheadOptions {
-  /** γ: a wait must end before γ × what can be had at once, and a revision must win by as much, 0 < γ ≤ 1. @default 0.95 */
+  /** γ: a wait must end before γ × what can be had at once, a revision must win by as much, and nodes that differ by less are near-ties, 0 < γ ≤ 1. @default 0.8 */
   readonly hysteresis?: number;
   /** κ: what a millisecond beyond the least execution time costs others, times (waiters ÷ slots + load), ≥ 0. @default 1 */
   readonly price?: number;

@@ -165,7 +165,7 @@ export class Simulation {
     this.#lives = Array.from({ length: shards }, () => 0);
     this.#isUp = Array.from({ length: shards }, () => true);
     this.#createScheduler = (shard, life) => createScheduler({
-      clock: schedulerClock, seed: options.seed, engine: options.engine ?? 'table', policy: options.policy ?? 'metronome', localityGain: options.localityGain ?? 0.85, safetyMargin: options.safetyMargin ?? 0.1, strict: options.strict ?? false, waitPerGain: options.waitPerGain ?? 1,
+      clock: schedulerClock, seed: options.seed, engine: options.engine ?? 'table', policy: options.policy ?? 'metronome', localityGain: options.localityGain ?? 0.85, safetyMargin: options.safetyMargin ?? 0.1, strict: options.strict ?? false, waitPerGain: options.waitPerGain ?? 0.75,
       ...(options.lookahead === undefined ? {} : { lookahead: options.lookahead }), ...(options.ruleDelay === undefined ? {} : { ruleDelay: options.ruleDelay }), ...(options.xfaas === undefined ? {} : { xfaas: options.xfaas }), ...(options.pools === undefined ? {} : { pools: options.pools }),
       localityThreshold: options.localityThreshold ?? 0.1, decideOn: options.decideOn ?? 'events', blindTo: options.blindTo ?? 'nothing', monitorIntervalMs: options.monitorIntervalMs ?? 100, staleAfterMs: options.staleAfterMs ?? 3 * this.#pushMs, lostAfterMs: options.lostAfterMs ?? 60 * this.#pushMs,
       maxLive: options.maxLive ?? 1_000_000, maxNodes, maxObjects: options.maxObjects ?? 1_000_000, maxWaitMs: options.maxWaitMs ?? 600_000, rememberDecisions: options.rememberDecisions ?? 1, candidates: options.candidates ?? 'auto', candidateLimit: options.candidateLimit ?? 64, idPrefix: shards === 1 ? 's' : life === 0 ? `s${shard}.` : `s${shard}.${life}.`, nodeTable,

@@ -44,6 +44,8 @@ export interface InputOptions {
   readonly sizeBytes: number;
   /** Folder for the file. */
   readonly dir: string;
+  /** Further options of the maker (apps/<name>/make-input.mjs), such as bitsPerPoint of videos. */
+  readonly maker?: Readonly<Record<string, number | string>>;
 }
 
 /** An application. */
@@ -75,7 +77,7 @@ const SHAPES: Readonly<Record<ApplicationName, Shape>> = {
 };
 
 interface MakerModule {
-  makeInput(options: { readonly path: string; readonly bytes: number; readonly seed: number }): Promise<{ readonly bytes: number; readonly payload: unknown }>;
+  makeInput(options: Readonly<Record<string, unknown>> & { readonly path: string; readonly bytes: number; readonly seed: number }): Promise<{ readonly bytes: number; readonly payload: unknown }>;
 }
 interface CheckModule {
   readonly checkOutput: CheckOutput;
@@ -95,9 +97,9 @@ export async function loadApplication(name: string, appsDir: string): Promise<Ap
   const checkOutput = await loadCheck(known, appsDir);
   return {
     name: known, folder, workflow, functions,
-    async makeInput({ seed, sizeBytes, dir }) {
+    async makeInput({ seed, sizeBytes, dir, maker }) {
       const path = join(dir, fileName(seed));
-      const truth = await makeInput({ path, bytes: sizeBytes, seed });
+      const truth = await makeInput({ ...maker, path, bytes: sizeBytes, seed });
       return { path, sizeBytes: truth.bytes, payload: truth.payload, verify: (outcome) => checkOutput({ ...outcome, truth }) };
     },
   };

@@ -120,7 +120,7 @@ export async function openRealBackend(options: RealBackendOptions): Promise<Back
       await installEverywhere(session, functions);
       progress(`${name}: making ${options.inputs} inputs`);
       const inputs: ApplicationInput[] = [];
-      for (const [i, sizeBytes] of evaluationInputSizes(preset, name, options.seed, options.inputs).entries()) inputs.push(await application.makeInput({ seed: options.seed + i, sizeBytes, dir: inputsDir }));
+      for (const [i, sizeBytes] of evaluationInputSizes(preset, name, options.seed, options.inputs).entries()) inputs.push(await application.makeInput({ seed: options.seed + i, sizeBytes, dir: inputsDir, maker: preset.inputMaker[name] ?? {} }));
       deployed.set(name, { application, inputs });
     }
     await stop(session);
