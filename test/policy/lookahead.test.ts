@@ -3,7 +3,9 @@ import { createLookaheadPolicy } from '../../src/policy/lookahead.ts';
 import { createDecision } from '../../src/policy/policy.ts';
 import { PAPER, decide, viewOf, type Row, type Situation } from './situation.ts';
 
-const policy = createLookaheadPolicy(PAPER); // γ = 0.95
+/** γ = 0.95, so that the arithmetic of the rows is that of one threshold. */
+const withParameters = (lookahead: object) => createLookaheadPolicy({ ...PAPER, lookahead: { hysteresis: 0.95, ...lookahead } });
+const policy = withParameters({});
 const free = (T: number, more: Partial<Row> = {}): Row => ({ T, room: 1, ...more });
 const busy = (T: number, wait: number, more: Partial<Row> = {}): Row => ({ T, wait, ...more });
 const at = (rows: Row[], more: Partial<Situation> = {}): Situation => ({ rows, slaMs: 10_000, arrivedAtMs: 0, ...more });
@@ -69,7 +71,7 @@ describe('policy lookahead', () => {
     });
 
     it('but looks at itself alone with a price of 0', () => {
-      const selfish = createLookaheadPolicy({ ...PAPER, lookahead: { price: 0 } });
+      const selfish = withParameters({ price: 0 });
       expect(decide(selfish, at(rows, { cluster: { waiting: 4, readySlots: 2 } }))).toMatchObject({ action: 'dispatch', row: 1, reason: 'earliestEnd' });
     });
 
@@ -94,7 +96,7 @@ describe('policy lookahead', () => {
     it('but not where a sandbox is warm anyway, where there is no memory for another, or with a rent of 0', () => {
       expect(decide(policy, at([busy(150, 100), free(300, { startState: 4 })], { rentMs: 1_000 }))).toMatchObject({ action: 'delay', row: 0 });
       expect(decide(policy, at(rows, { rentMs: 1_000, full: [1] }))).toMatchObject({ action: 'delay', row: 0 });
-      expect(decide(createLookaheadPolicy({ ...PAPER, lookahead: { rent: 0 } }), at(rows, { rentMs: 1_000 }))).toMatchObject({ action: 'delay', row: 0 });
+      expect(decide(withParameters({ rent: 0 }), at(rows, { rentMs: 1_000 }))).toMatchObject({ action: 'delay', row: 0 });
     });
   });
 
@@ -113,15 +115,14 @@ describe('policy lookahead', () => {
 
   describe('as an experiment', () => {
     const rows = [busy(100, 500), free(300)];
-    const variant = (lookahead: object) => createLookaheadPolicy({ ...PAPER, lookahead });
 
     it('takes no notice of the wait (wait: none) and waits where it would not', () => {
       expect(decide(policy, at(rows))).toMatchObject({ action: 'dispatch', row: 1 });
-      expect(decide(variant({ wait: 'none' }), at(rows))).toMatchObject({ action: 'delay', row: 0 });
+      expect(decide(withParameters({ wait: 'none' }), at(rows))).toMatchObject({ action: 'delay', row: 0 });
     });
 
     it('takes the mean service time for every wait (wait: constant)', () => {
-      const constant = variant({ wait: 'constant' });
+      const constant = withParameters({ wait: 'constant' });
       expect(decide(constant, at(rows, { cluster: { meanServiceMs: 150 } }))).toMatchObject({ action: 'delay', row: 0 });
       expect(decide(constant, at(rows, { cluster: { meanServiceMs: 250 } }))).toMatchObject({ action: 'dispatch', row: 1 });
     });
@@ -129,8 +130,16 @@ describe('policy lookahead', () => {
     it('takes the mean for what stays within the SLA (risk: mean)', () => {
       const risky = [busy(150, 100, { spread: 100 }), free(300)];
       expect(decide(policy, at(risky, { slaMs: 449 }))).toMatchObject({ action: 'dispatch', reason: 'riskTooHigh' });
-      expect(decide(variant({ risk: 'mean' }), at(risky, { slaMs: 449 }))).toMatchObject({ action: 'delay', row: 0, deadlineMs: 149 });
+      expect(decide(withParameters({ risk: 'mean' }), at(risky, { slaMs: 449 }))).toMatchObject({ action: 'delay', row: 0, deadlineMs: 149 });
     });
+  });
+
+  it('by default asks a fifth of a wait, and takes nodes within a fifth for alike', () => {
+    const usual = createLookaheadPolicy(PAPER);
+    expect(decide(usual, at([busy(150, 89), free(300)]))).toMatchObject({ action: 'delay', row: 0 });
+    expect(decide(usual, at([busy(150, 91), free(300)]))).toMatchObject({ action: 'dispatch', row: 1, reason: 'earliestEnd' });
+    expect(decide(usual, at([free(100, { load: 0.75, spread: 90 }), free(119, { load: 0.25, spread: 90 })]))).toMatchObject({ row: 1 });
+    expect(decide(usual, at([free(100, { load: 0.75, spread: 90 }), free(121, { load: 0.25, spread: 90 })]))).toMatchObject({ row: 0 });
   });
 
   it('falls back to the fastest node with room', () => {

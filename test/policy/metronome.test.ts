@@ -77,21 +77,39 @@ const TABLE: readonly (readonly [string, Situation, Partial<Said>])[] = [
   ['it is expected to have room just before: wait',
     { rows: [{ T: 100, local: true, wait: 300 }, { T: 600, room: 1 }] },
     { action: 'delay', row: 0, reason: 'waitForLocalNode' }],
-  ['more would be waited than is saved, 200: not worth beginning',
-    { rows: [{ T: 100, local: true, wait: 201 }, { T: 300, room: 1 }] },
+  ['more would be waited than three quarters of what is saved beyond α, 0.85 × 300 − 100 = 155: not worth beginning',
+    { rows: [{ T: 100, local: true, wait: 117 }, { T: 300, room: 1 }] },
     { action: 'dispatch', row: 1, reason: 'waitInVain', slackMs: 600 }],
-  ['as much would be waited as is saved: wait',
-    { rows: [{ T: 100, local: true, wait: 200 }, { T: 300, room: 1 }] },
+  ['no more would be waited than that: wait',
+    { rows: [{ T: 100, local: true, wait: 116 }, { T: 300, room: 1 }] },
     { action: 'delay', row: 0, reason: 'waitForLocalNode' }],
-  ['at a mean load of 0.5 and with one waiter for two slots, 200 saved are worth 2 × 200',
-    { rows: [{ T: 100, local: true, wait: 400, load: 1 }, { T: 300, room: 1 }], cluster: { waiting: 1, readySlots: 2 } },
+  ['at a mean load of 0.5 and with one waiter for two slots, what is saved is worth twice as much',
+    { rows: [{ T: 100, local: true, wait: 232, load: 1 }, { T: 300, room: 1 }], cluster: { waiting: 1, readySlots: 2 } },
     { action: 'delay', row: 0, reason: 'waitForLocalNode' }],
   ['but not more',
-    { rows: [{ T: 100, local: true, wait: 401, load: 1 }, { T: 300, room: 1 }], cluster: { waiting: 1, readySlots: 2 } },
+    { rows: [{ T: 100, local: true, wait: 233, load: 1 }, { T: 300, room: 1 }], cluster: { waiting: 1, readySlots: 2 } },
     { action: 'dispatch', row: 1, reason: 'waitInVain' }],
   ['another local node, as good, has room in time: wait',
-    { rows: [{ T: 100, local: true, wait: 900 }, { T: 110, local: true, wait: 200 }, { T: 300, room: 1 }] },
+    { rows: [{ T: 100, local: true, wait: 900 }, { T: 110, local: true, wait: 116 }, { T: 300, room: 1 }] },
     { action: 'delay', row: 0, reason: 'waitForLocalNode', also: [1] }],
+  ['waits of 50 since the function last made a sandbox speak for making one: 0.75 × (0.85 × 250 − 100) = 84 is what may be waited',
+    { rows: [{ T: 100, local: true, wait: 85 }, { T: 300, room: 1, startState: 2 }], rentMs: 50 },
+    { action: 'dispatch', row: 1, reason: 'waitInVain' }],
+  ['and as many as leave no gain end it: 0.85 × (300 − 183) < 100',
+    { rows: [{ T: 100, local: true }, { T: 300, room: 1, startState: 2 }], rentMs: 183 },
+    { action: 'dispatch', row: 1, reason: 'gainTooSmall' }],
+  ['but not where there is no memory for one',
+    { rows: [{ T: 100, local: true }, { T: 300, room: 1, startState: 2 }], rentMs: 183, full: [1] },
+    { action: 'delay', row: 0, reason: 'waitForLocalNode' }],
+  ['nor where a sandbox is warm anyway',
+    { rows: [{ T: 100, local: true }, { T: 300, room: 1, startState: 4 }], rentMs: 183 },
+    { action: 'delay', row: 0, reason: 'waitForLocalNode' }],
+  ['nodes that predictions cannot tell apart: the less loaded one',
+    { rows: [{ T: 200, room: 1, load: 0.75, spread: 40 }, { T: 229, room: 1, load: 0.25, spread: 40 }] },
+    { action: 'dispatch', row: 1, reason: 'noLocalNode' }],
+  ['what differs by more than the spread, or than 1 − α, can be told apart',
+    { rows: [{ T: 200, room: 1, load: 0.75, spread: 10 }, { T: 211, room: 1, load: 0.25, spread: 10 }, { T: 231, room: 1, load: 0, spread: 90 }] },
+    { action: 'dispatch', row: 0, reason: 'noLocalNode' }],
   ['nothing has room, and the local node has none for long: wait for it all the same, for there is nothing to take now',
     { rows: [{ T: 100, local: true, wait: 5_000 }, { T: 300, wait: 4_000 }] },
     { action: 'delay', row: 0, reason: 'waitForLocalNode', deadlineMs: 700 }],
@@ -158,12 +176,12 @@ describe('the deadline of a waiter as of now', () => {
   it('is now when none of the nodes it waits for is expected to have room before, and some other has', () => {
     const rows: Row[] = [{ T: 100, local: true, wait: 700 }, { T: 350, room: 1 }];
     expect(deadline({ rows, lineNodes: [0], nowMs: 50 })).toBe(50);
-    expect(deadline({ rows: [{ ...rows[0]!, wait: 250 }, rows[1]!], lineNodes: [0], nowMs: 50 })).toBe(550);
+    expect(deadline({ rows: [{ ...rows[0]!, wait: 148 }, rows[1]!], lineNodes: [0], nowMs: 50 })).toBe(550);
     expect(deadline({ rows: [rows[0]!, { T: 350, wait: 900 }], lineNodes: [0], nowMs: 50 })).toBe(800);
   });
 
-  it('is now when more would still be waited than is saved', () => {
-    expect(deadline({ rows: [{ T: 100, local: true, wait: 251 }, { T: 350, room: 1 }], lineNodes: [0], nowMs: 50 })).toBe(50);
+  it('is now when more would still be waited than that is worth', () => {
+    expect(deadline({ rows: [{ T: 100, local: true, wait: 149 }, { T: 350, room: 1 }], lineNodes: [0], nowMs: 50 })).toBe(50);
   });
 
   it('leaves the length of waits to the slack with a great waitPerGain', () => {
