@@ -217,7 +217,7 @@ export interface PolicyOptions {
   readonly safetyMargin: number;
   /** Algorithm 1 exactly as printed, with its faults. @default false */
   readonly strict: boolean;
-  /** How long a wait of `metronome` may take, times what it saves (T_f − T_l, and slots for others). @default 1 */
+  /** How long a wait of `metronome` may take, times what it saves (α · T_f − T_l, and slots for others). @default 0.75 */
   readonly waitPerGain?: number;
   /** Parameters of single policies; their defaults stand with them. */
   readonly ruleDelay?: RuleDelayOptions;

@@ -43,8 +43,11 @@ interface PaperOptions {
   readonly profiles?: string;
 }
 
-/** Executions before the measured ones, per owner of functions, and at least per client: by then everybody's first burst of cold starts is over. */
-const WARM_UP_PER_COPY = 1, WARM_UP_PER_CLIENT = 3;
+/**
+ * Executions before the measured ones, per owner of functions, and at least per client: by then everybody's first burst of cold starts is over. In simulation they cost little, and are as many as take
+ * some minutes of virtual time there: the cluster installs packages on first use, and who has installed most after a quarter of a minute is not what is compared.
+ */
+const WARM_UP_PER_COPY = 1, SIMULATED_WARM_UP_PER_COPY = 20, WARM_UP_PER_CLIENT = 3;
 /** Executions of each application that the model learns from before the comparison. */
 const TRAINING = 40, SIMULATED_TRAINING = 200;
 /** Inputs of each application. */
@@ -101,7 +104,7 @@ export function benchCommand(app: CliApp): Command {
     .option('--open', 'for RQ1 arrivals as in production instead of clients in closed loops, at the rate that keeps 70 % of the slots busy')
     .option('--levels <numbers>', 'clients for RQ2 (default: 1,3,5; simulation: 1,3,5,10,20)', numbers(1, MOST_CLIENTS))
     .option('--level-executions <n>', 'executions of RQ2 (default: a quarter)', wholeNumber(2, 100_000))
-    .option('--warm-up <n>', `executions of each cell before those that count (default: one per owner, and ${WARM_UP_PER_CLIENT} per client at least)`, wholeNumber(0, 100_000))
+    .option('--warm-up <n>', `executions of each cell before those that count (default: one per owner, in simulation ${SIMULATED_WARM_UP_PER_COPY}, and ${WARM_UP_PER_CLIENT} per client at least)`, wholeNumber(0, 100_000))
     .option('--seeds <numbers>', 'seeds of the executions (default: 1; simulation: 1,2,3)', numbers(0, 2 ** 31 - 1))
     .option('--inputs <n>', `inputs of each application (default: ${INPUTS})`, wholeNumber(1, 1_000))
     .option('--sweeps', 'the parameters of every policy as well')
@@ -177,7 +180,7 @@ function chosen(options: PaperOptions): Pick<Parameters<typeof evaluate>[0], 'wh
     seeds: options.seeds ?? (isSimulated ? [1, 2, 3] : [1]),
     executions, levelExecutions: options.levelExecutions ?? Math.max(2, Math.ceil(executions / 4)),
     slaExecutions: Math.max(6, Math.ceil(executions / 4)), trainExecutions: isSimulated ? SIMULATED_TRAINING : quick ? 12 : TRAINING,
-    warmUp: options.warmUp ?? (quick ? 3 : WARM_UP_PER_COPY * preset.copies), warmUpPerClient: options.warmUp !== undefined ? 0 : quick ? 1 : WARM_UP_PER_CLIENT,
+    warmUp: options.warmUp ?? (quick ? 3 : (isSimulated ? SIMULATED_WARM_UP_PER_COPY : WARM_UP_PER_COPY) * preset.copies), warmUpPerClient: options.warmUp !== undefined ? 0 : quick ? 1 : WARM_UP_PER_CLIENT,
     inputs: options.inputs ?? (quick ? 4 : INPUTS), quick, ...(item === undefined ? {} : { benches: item.benches ?? [] }), ...(options.profiles === undefined ? {} : { profiles: options.profiles }),
   };
 }

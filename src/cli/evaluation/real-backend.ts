@@ -142,7 +142,8 @@ export async function openRealBackend(options: RealBackendOptions): Promise<Back
         if (session !== undefined) await stop(session);
         session = undefined;
         session = await start(key, true);
-        labels = session.cluster.emulation?.plan.labels ?? {};
+        const { nodes } = await session.client.listNodes({});
+        labels = { ...session.cluster.emulation?.plan.labels, sandboxes: [...new Set(nodes.map(({ isolation: [own] }) => own ?? 'process'))].join(' and ') };
         notes = session.cluster.emulation?.plan.notes ?? [];
       }
       const application = deployed.get(cell.application);
