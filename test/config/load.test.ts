@@ -39,7 +39,7 @@ describe('loadConfig', () => {
       host: '127.0.0.1', grpcPort: 7070, httpPort: 7071, dataDir: '.metronome/scheduler', policy: 'metronome', shadowPolicy: '', engine: 'table',
       predictor: 'forest', candidates: 'auto', candidateLimit: 64, gateway: 'thread', logLevel: 'info', drainGraceMs: 30_000, reflection: true, origins: '',
     });
-    expect(config.delay).toEqual({ localityGain: 0.85, safetyMargin: 0.1, monitorIntervalMs: 100, strict: false, waitPerGain: 1, localityThreshold: 0.1, decideOn: 'events', blindTo: 'nothing' });
+    expect(config.delay).toEqual({ localityGain: 0.85, safetyMargin: 0.1, monitorIntervalMs: 100, strict: false, waitPerGain: 0.75, localityThreshold: 0.1, decideOn: 'events', blindTo: 'nothing' });
     expect(config.limits).toEqual({
       maxLive: 20_000, maxPayloadBytes: 1_048_576, maxResultBytes: 1_048_576, maxNodes: 1_024, maxFunctions: 10_000, maxInputs: 1_024,
       rememberInvocations: 10_000, rememberDecisions: 16_384, maxInFlight: 20_000, maxWaitMs: 600_000, maxWorkflowRuns: 2_000,
