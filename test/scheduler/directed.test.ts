@@ -11,6 +11,9 @@ import { DRAINING, LOST, READY, STALE } from '../../src/scheduler/cluster-view.t
 import type { Plan } from '../../src/scheduler/scheduler.ts';
 import { HOP_MS, PUSH_MS, createCluster, resultOf, type Cluster, type ClusterOptions } from './cluster.ts';
 
+/** No node has memory for another one, so no wait speaks for making it. */
+const NO_SECOND_SANDBOX = { memoryMb: 2_000 };
+
 describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) => {
   const make = (options: ClusterOptions = {}): Cluster => createCluster({ engine, ...options });
 
@@ -187,7 +190,7 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
 
   describe('the waiting line of a node', () => {
     it('is served by slack, then by arrival, and a newcomer overtakes nobody', () => {
-      const { cluster } = busyLocal(50);
+      const { cluster } = busyLocal(50, NO_SECOND_SANDBOX);
       const relaxed = cluster.submit('f', 50, { slaMs: 3_000 });
       const first = cluster.submit('f', 50, { slaMs: 2_000 });
       const second = cluster.submit('f', 50, { slaMs: 2_000 });
@@ -1059,8 +1062,8 @@ describe.each<Engine>(['table', 'xstate'])('scheduler on engine %s', (engine) =>
     /** Decisions, transitions and dispatches that one release causes while `waiting` invocations delay for another node. */
     const costOf = (waiting: number): { decisions: number; transitions: number; dispatches: number } => {
       const cluster = make({ slots: [1, 1, 1], maxLive: 20_000, monitorIntervalMs: 1_000_000 });
-      cluster.deploy('f', { slaMs: 100_000_000 });
-      cluster.deploy('g', { slaMs: 100_000_000 });
+      cluster.deploy('f', { slaMs: 100_000_000, ...NO_SECOND_SANDBOX });
+      cluster.deploy('g', { slaMs: 100_000_000, ...NO_SECOND_SANDBOX });
       cluster.warm('f', cluster.nodes[0]!);
       cluster.warm('g', cluster.nodes[1]!);
       cluster.submit('f', 50_000);

@@ -7,9 +7,9 @@ import { describe, expect, it } from 'vitest';
 import { HOP_MS, createCluster, type Cluster } from './cluster.ts';
 
 /** f is warm on n0, whose only slot runs it for `blockMs`; n1 has room and is cold: T_l = 100, T_f = 600, θ(1−β) − T_f = 300. */
-function busyLocal(strict: boolean, blockMs: number): Cluster {
+function busyLocal(strict: boolean, blockMs: number, settings: Parameters<Cluster['deploy']>[1] = {}): Cluster {
   const cluster = createCluster({ slots: [1, 4], strict });
-  cluster.deploy('f');
+  cluster.deploy('f', settings);
   cluster.warm('f', cluster.nodes[0]!);
   cluster.submit('f', blockMs);
   return cluster;
@@ -49,7 +49,8 @@ describe.each([false, true])('repair (strict: %s): events instead of polling', (
 
 describe.each([false, true])('repair (strict: %s): a waiting line per node', (strict) => {
   it('those who wait get the node in their order, and a newcomer at the moment of release overtakes nobody', () => {
-    const cluster = busyLocal(strict, 20);
+    // No node has memory for another sandbox, so no wait speaks for making one.
+    const cluster = busyLocal(strict, 20, { memoryMb: 2_000 });
     // No more than are expected to have their turn within the slack.
     const waiters = Array.from({ length: 2 }, () => cluster.submit('f', 20));
     cluster.advance(20 + HOP_MS);
