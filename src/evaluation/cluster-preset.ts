@@ -45,8 +45,7 @@ const MIB = 1024 ** 2;
 export const EMULATED_CLUSTER: ClusterPreset = {
   name: 'emulated', nodes: 5, slots: 1, cpus: 0.32, hostCpus: 2, memoryBytes: 2_048 * MIB, linkBitsPerS: 30e6, keepAliveMs: 60_000, installed: true, zygotes: 'off', poolWindowMs: 5_000,
   inputScale: 'small', inputFactor: { video: 0.2, log: 0.1, document: 0.25, inference: 0.1 }, inputMaker: { video: { bitsPerPoint: 2 } }, copies: 6,
-  // With 2, 2, 3 and 3 clients 45 to 65 % of the slots were busy, and 0.8 to 1.2 % of the CPU time went for each of these percents (bench/results/paper-emulated). One more
-  // makes 58 to 80 % of them, and at most 80 % of the CPU; a third client of video alone would make 93 %, and the machine the bottleneck.
+  // In RQ1 as it is kept (bench/results/paper-emulated) 60 to 82 % of the slots are busy so under policies that do not wait, and 55 to 78 % of the CPU time goes; a third client of video would make the machine the bottleneck.
   concurrency: { video: 2, log: 3, document: 4, inference: 4 },
 };
 

@@ -46,6 +46,8 @@ export interface PlanOptions {
   readonly trainExecutions: number;
   /** Executions before those that count, at least. */
   readonly warmUp: number;
+  /** The same for the levels of RQ2. @default warmUp */
+  readonly levelWarmUp?: number;
   /** And for each client: what all of them start at once on an empty cluster is a burst of cold starts, and not what is compared. @default 0 */
   readonly warmUpPerClient?: number;
   /** The variant that the latency target comes from. */
@@ -59,7 +61,8 @@ export function planCells(options: PlanOptions): Cell[] {
   const cells: Cell[] = [];
   const { applications, seeds } = options;
   const cell = (purpose: Purpose, application: ApplicationName, variant: Variant, concurrency: number, seed: number, executions: number): Cell => ({
-    id: `${purpose}/${application}/${variant.name}/c${concurrency}/s${seed}`, purpose, application, variant, concurrency, seed, executions, warmUp: warmUpOf(options, concurrency),
+    id: `${purpose}/${application}/${variant.name}/c${concurrency}/s${seed}`, purpose, application, variant, concurrency, seed, executions,
+    warmUp: warmUpOf(purpose === 'scale' ? { ...options, warmUp: options.levelWarmUp ?? options.warmUp } : options, concurrency),
   });
   for (const application of applications) cells.push(cell('sla', application, options.reference, 1, seeds[0] ?? 1, options.slaExecutions));
   for (const trainer of options.trainExecutions === 0 ? [] : options.trainers) for (const application of applications) cells.push(cell('train', application, trainer, options.concurrency[application], seeds[0] ?? 1, options.trainExecutions));

@@ -44,10 +44,10 @@ interface PaperOptions {
 }
 
 /**
- * Executions before the measured ones, per owner of functions, and at least per client: by then everybody's first burst of cold starts is over. In simulation they cost little, and are as many as take
- * some minutes of virtual time there: the cluster installs packages on first use, and who has installed most after a quarter of a minute is not what is compared.
+ * Executions before the measured ones, per owner of functions, and at least per client: by then everybody's first burst of cold starts is over. In simulation, where they cost little, they are more: the
+ * cluster installs packages on first use, and who has installed most after a quarter of a minute is not what is compared.
  */
-const WARM_UP_PER_COPY = 1, SIMULATED_WARM_UP_PER_COPY = 20, WARM_UP_PER_CLIENT = 3;
+const WARM_UP_PER_COPY = 1, SIMULATED_WARM_UP_PER_COPY = 10, WARM_UP_PER_CLIENT = 3;
 /** Executions of each application that the model learns from before the comparison. */
 const TRAINING = 40, SIMULATED_TRAINING = 200;
 /** Inputs of each application. */
@@ -156,7 +156,7 @@ export function benchCommand(app: CliApp): Command {
 }
 
 /** The options with their defaults, checked. */
-function chosen(options: PaperOptions): Pick<Parameters<typeof evaluate>[0], 'where' | 'questions' | 'preset' | 'applications' | 'variants' | 'sweeps' | 'concurrency' | 'levels' | 'seeds' | 'executions' | 'levelExecutions' | 'slaExecutions' | 'trainExecutions' | 'warmUp' | 'warmUpPerClient' | 'inputs' | 'quick' | 'benches' | 'profiles'> {
+function chosen(options: PaperOptions): Pick<Parameters<typeof evaluate>[0], 'where' | 'questions' | 'preset' | 'applications' | 'variants' | 'sweeps' | 'concurrency' | 'levels' | 'seeds' | 'executions' | 'levelExecutions' | 'slaExecutions' | 'trainExecutions' | 'warmUp' | 'levelWarmUp' | 'warmUpPerClient' | 'inputs' | 'quick' | 'benches' | 'profiles'> {
   const quick = options.quick === true, isSimulated = options.where === 'simulation';
   const item = options.figure === undefined ? undefined : PAPER_ITEMS.find(({ id }) => id === options.figure);
   if (options.figure !== undefined && item === undefined) throw new MetronomeError('INVALID_REQUEST', `There is no figure "${options.figure}". Known: ${PAPER_ITEMS.map(({ id }) => id).join(', ')} (metronome bench paper --list).`);
@@ -180,7 +180,7 @@ function chosen(options: PaperOptions): Pick<Parameters<typeof evaluate>[0], 'wh
     seeds: options.seeds ?? (isSimulated ? [1, 2, 3] : [1]),
     executions, levelExecutions: options.levelExecutions ?? Math.max(2, Math.ceil(executions / 4)),
     slaExecutions: Math.max(6, Math.ceil(executions / 4)), trainExecutions: isSimulated ? SIMULATED_TRAINING : quick ? 12 : TRAINING,
-    warmUp: options.warmUp ?? (quick ? 3 : (isSimulated ? SIMULATED_WARM_UP_PER_COPY : WARM_UP_PER_COPY) * preset.copies), warmUpPerClient: options.warmUp !== undefined ? 0 : quick ? 1 : WARM_UP_PER_CLIENT,
+    warmUp: options.warmUp ?? (quick ? 3 : (isSimulated ? SIMULATED_WARM_UP_PER_COPY : WARM_UP_PER_COPY) * preset.copies), levelWarmUp: options.warmUp ?? (quick ? 3 : WARM_UP_PER_COPY * preset.copies), warmUpPerClient: options.warmUp !== undefined ? 0 : quick ? 1 : WARM_UP_PER_CLIENT,
     inputs: options.inputs ?? (quick ? 4 : INPUTS), quick, ...(item === undefined ? {} : { benches: item.benches ?? [] }), ...(options.profiles === undefined ? {} : { profiles: options.profiles }),
   };
 }
