@@ -46,6 +46,8 @@ export interface EvaluationOptions {
   readonly slaExecutions: number;
   readonly trainExecutions: number;
   readonly warmUp: number;
+  /** For the levels of RQ2. @default warmUp */
+  readonly levelWarmUp?: number;
   /** @default 0 */
   readonly warmUpPerClient?: number;
   /** Inputs of each application. */
@@ -157,8 +159,8 @@ function planOf(options: EvaluationOptions): PlanOptions {
 }
 
 /** What decides about the numbers of a cell: an evaluation is only resumed with the same. More policies, applications, levels, seeds or sweeps are more cells, which may be added. */
-function asked({ where, preset, concurrency, seeds, executions, levelExecutions, slaExecutions, trainExecutions, warmUp, warmUpPerClient = 0, inputs, profiles }: EvaluationOptions): Readonly<Record<string, unknown>> {
-  return { where, preset, concurrency, ...(profiles === undefined ? {} : { profiles }), firstSeed: seeds[0], executions, levelExecutions, slaExecutions, trainExecutions, warmUp, warmUpPerClient, inputs };
+function asked({ where, preset, concurrency, seeds, executions, levelExecutions, slaExecutions, trainExecutions, warmUp, levelWarmUp = warmUp, warmUpPerClient = 0, inputs, profiles }: EvaluationOptions): Readonly<Record<string, unknown>> {
+  return { where, preset, concurrency, ...(profiles === undefined ? {} : { profiles }), firstSeed: seeds[0], executions, levelExecutions, slaExecutions, trainExecutions, warmUp, ...(levelWarmUp === warmUp ? {} : { levelWarmUp }), warmUpPerClient, inputs };
 }
 
 async function openBackend(options: EvaluationOptions, onFolder: (path: string) => Promise<void>): Promise<Backend> {
