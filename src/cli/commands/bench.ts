@@ -47,7 +47,7 @@ interface PaperOptions {
  * Executions before the measured ones, per owner of functions, and at least per client: by then everybody's first burst of cold starts is over. In simulation, where they cost little, they are more: the
  * cluster installs packages on first use, and who has installed most after a quarter of a minute is not what is compared.
  */
-const WARM_UP_PER_COPY = 1, SIMULATED_WARM_UP_PER_COPY = 10, WARM_UP_PER_CLIENT = 3;
+const WARM_UP_PER_COPY = 1, SIMULATED_WARM_UP_PER_COPY = 20, WARM_UP_PER_CLIENT = 3;
 /** Executions of each application that the model learns from before the comparison. */
 const TRAINING = 40, SIMULATED_TRAINING = 200;
 /** Inputs of each application. */
