@@ -13,7 +13,7 @@ it('evaluates real executions on real nodes, and resumes without running them ag
     const lines: string[] = [];
     const options = {
       where: 'process', questions: [1], preset: { ...EMULATED_CLUSTER, nodes: 2, copies: 2, inputFactor: { ...EMULATED_CLUSTER.inputFactor, log: 0.01 } },
-      applications: ['log'], variants: [variantNamed('round-robin'), variantNamed('lookahead')], sweeps: [variantNamed('lookahead γ=0.8')], concurrency: { video: 2, log: 2, document: 2, inference: 2 }, levels: [], seeds: [1],
+      applications: ['log'], variants: [variantNamed('round-robin'), variantNamed('lookahead')], sweeps: [variantNamed('lookahead γ=0.9')], concurrency: { video: 2, log: 2, document: 2, inference: 2 }, levels: [], seeds: [1],
       executions: 3, levelExecutions: 2, slaExecutions: 2, trainExecutions: 2, warmUp: 1, inputs: 2, quick: true, out: join(dir, 'out'), command: 'metronome bench paper', cwd: dir, env: process.env,
       signal: new AbortController().signal, progress: (line: string) => void lines.push(line),
     } as const;

@@ -4,14 +4,14 @@ import { createReadStream } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { deploy } from '../../src/cli/deploy.ts';
 import { openObject } from '../../src/cli/objects.ts';
 import { PROJECT_ROOT } from '../../src/cli/project.ts';
 import { loadManifest } from '../../src/config/manifest.ts';
 import { LocalityClass, ObjectRef } from '../../src/rpc/gen/metronome/v1/common.ts';
 import { InvocationState, type Invocation, type InvokeResponse } from '../../src/rpc/gen/metronome/v1/invoke.ts';
-import { TOOL, failure, json, linesOf, openCluster, openGate, valueOf, type TestCluster } from './harness.ts';
+import { PATIENCE, TOOL, failure, json, linesOf, openCluster, openGate, valueOf, type TestCluster } from './harness.ts';
 
 interface Truth {
   readonly lines: number;
@@ -80,7 +80,8 @@ describe('log-analysis', () => {
       if ((locality?.data ?? 0) > 0) local++;
       else expect(missing).toBeGreaterThan(0);
     }
-    expect(local / steps.length).toBeGreaterThan(0.5);
+    // Where all parts start at once, the split, two parts and the merge are: half of the steps. Who waits for its data adds to that, if it pays at the moment.
+    expect(local / steps.length).toBeGreaterThanOrEqual(0.5);
     // The log itself was never moved but to split it.
     for (const { function: name, node } of steps.filter((step) => step.function === 'log-split').slice(0, 1)) expect([name, node]).toEqual(['log-split', 'node-2']);
   });
@@ -151,11 +152,14 @@ describe('a workflow', () => {
     const controller = new AbortController();
     const run = cluster.call('chain', { gate, log: logFile }, {}, { signal: controller.signal });
     await cluster.running('step');
+    // The agent has called the handler; its line comes when the process has got there.
+    await vi.waitFor(() => expect(linesOf(logFile)).toHaveLength(1), PATIENCE);
     controller.abort();
     await failure(run, 'CANCELLED');
     await cluster.quiet();
     const id = await cluster.callAsync('chain', { gate, log: logFile });
     await cluster.running('step');
+    await vi.waitFor(() => expect(linesOf(logFile)).toHaveLength(2), PATIENCE);
     await cluster.client.cancelInvocation({ invocationId: id });
     expect(await cluster.ended(id)).toMatchObject({ state: InvocationState.CANCELLED, isWorkflow: true, error: { code: 'CANCELLED' } });
     openGate(gate);
