@@ -39,7 +39,7 @@ function createRepaired(localityGain: number, safetyMargin: number, waitPerGain:
         const t = meanMs[row] as number;
         sumMs += t;
         if (local[row] === 1 && (target < 0 || t < (meanMs[target] as number) || (t === meanMs[target] && (load[row] as number) < (load[target] as number)))) target = row;
-        if ((room[row] as number) > 0 && (alternative < 0 || t < (meanMs[alternative] as number) || (t === meanMs[alternative] && (load[row] as number) < (load[alternative] as number)))) alternative = row;
+        if ((room[row] as number) > 0 && (alternative < 0 || t < (meanMs[alternative] as number))) alternative = row;
       }
       // Repair: nodes that predictions cannot tell apart are as good, and the least loaded of them is taken.
       if (alternative >= 0) alternative = leastLoadedNear(candidates, alternative, 1 - localityGain);

@@ -23,7 +23,8 @@ interface Truth {
 }
 
 const LOG_BYTES = 20_000_000;
-const PARTS = 6;
+/** Fewer than there are slots: with as many, all that start at once make just half of the steps local, and the rest hangs on whether a wait pays at that moment. */
+const PARTS = 4;
 let cluster: TestCluster;
 let truth: Truth;
 let log: ObjectRef;
@@ -80,8 +81,7 @@ describe('log-analysis', () => {
       if ((locality?.data ?? 0) > 0) local++;
       else expect(missing).toBeGreaterThan(0);
     }
-    // Where all parts start at once, the split, two parts and the merge are: half of the steps. Who waits for its data adds to that, if it pays at the moment.
-    expect(local / steps.length).toBeGreaterThanOrEqual(0.5);
+    expect(local / steps.length).toBeGreaterThan(0.5);
     // The log itself was never moved but to split it.
     for (const { function: name, node } of steps.filter((step) => step.function === 'log-split').slice(0, 1)) expect([name, node]).toEqual(['log-split', 'node-2']);
   });
